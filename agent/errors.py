@@ -1,0 +1,40 @@
+"""The five ways the world can refuse us; each text says what happened, whether the evidence is safe, what to do."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Base of the agent's errors: `what` happened, whether evidence is `safe`, and what a person should `do`."""
+
+    def __init__(self, what: str, *, safe: str = "", do: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.safe = safe
+        self.do = do
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.safe, self.do) if part)
+
+
+class ConfigError(AgentError):
+    """A configuration file is missing, unreadable or says something impossible."""
+
+
+class DeviceError(AgentError):
+    """A recorder, card or image can't be read, or is no longer the one that was opened."""
+
+
+class EvidenceError(AgentError):
+    """Bytes are not what they were: a digest or size differs. Always an incident."""
+
+
+class StoreError(AgentError):
+    """The store refused or could not prove that it keeps an original; `retry` tells if trying again makes sense."""
+
+    def __init__(self, what: str, *, safe: str = "", do: str = "", retry: bool = True) -> None:
+        super().__init__(what, safe=safe, do=do)
+        self.retry = retry
+
+
+class JournalError(AgentError):
+    """The journal refused a change (lost compare-and-swap, illegal transition) or contradicts itself."""
