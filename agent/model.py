@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -378,3 +378,72 @@ JournalEntry = (
     DockingOpened | ClipSeen | ClipRefused | ClipAccounted | Observed | DockingListed | DockingClosed
     | AssetChanged | Adopted | Incident
 )
+
+
+# Legal rules as data; `config` reads them, `deadline` computes with them.
+
+
+class Rule(StrEnum):
+    """How a jurisdiction counts its time limit."""
+
+    WORKING_DAYS = "working_days"
+    SAME_DAY = "same_day"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One jurisdiction's rule with the article it comes from; `days` is 0 for the same-day rule."""
+
+    name: str
+    title: str
+    rule: Rule
+    days: int
+    citation: str
+    computation: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarYear:
+    """The holiday notice of one year: weekdays `off` and make-up `work` days; not `complete` means only partly known."""
+
+    year: int
+    complete: bool
+    source: str
+    issued: date | None = None
+    off: frozenset[date] = frozenset()
+    work: frozenset[date] = frozenset()
+
+
+# What a dock slot is doing right now: lives in memory only, shown by `status`, made by `pipeline`.
+
+
+class Phase(StrEnum):
+    """How far a docking has come; FINISHED means that everything pulled was read back from the medium."""
+
+    IDENTIFYING = "identifying"
+    READING = "reading"
+    VERIFYING = "verifying"
+    FINISHED = "finished"
+    FAILED = "failed"
+    UNPLUGGED = "unplugged"
+    UNSUPPORTED = "unsupported"
+    NO_SPACE = "no_space"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotProgress:
+    """Live progress of one slot; `outcomes` counts clips so far, `may_remove` only after everything was read back."""
+
+    slot: str
+    device_label: str
+    phase: Phase
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rate_bytes_s: float = 0.0
+    eta_s: float | None = None
+    message: str = ""
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    may_remove: bool = False
+    docking_id: str = ""
