@@ -404,7 +404,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class CalendarYear:
-    """The holiday notice of one year: weekdays `off` and make-up `work` days; not `complete` means only partly known."""
+    """The holiday notice of one year: days `off` and make-up `work` days; not `complete` means only partly known."""
 
     year: int
     complete: bool

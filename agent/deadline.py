@@ -1,0 +1,232 @@
+"""Legal time limits: when a recording must be stored, how certain that is, and when to raise the alarm.
+
+Pure: rules and holiday notices come in as data. Days are civil days in China (UTC+8, no summer time since 1991).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from enum import StrEnum
+from typing import Final
+
+from agent.model import Basis, CalendarYear, Clip, ClockTrust, Deadline, Profile, Rule, Stamp
+
+ZONE: Final = timezone(timedelta(hours=8), "Asia/Shanghai")
+CLOCK_TOLERANCE: Final = timedelta(minutes=5)
+"""A recorder's clock that is wrong by no more than this is not called untrusted."""
+
+_OLDEST_YEAR: Final = 2020
+_FAT_RESOLUTION: Final = timedelta(seconds=2)
+_DAY: Final = timedelta(days=1)
+_SOON: Final = timedelta(hours=24)
+# Notices of the next year have changed days back to 29 December (2006, 2007, 2011, 2018).
+_NEXT_NOTICE_FROM: Final = (12, 24)
+_NEXT_NOTICE_EXPECTED: Final = (11, 1)
+# 全国年节及纪念日放假办法 art. 2: the holidays with a fixed Gregorian date; 2 May since 2025-01-01.
+_FIXED_HOLIDAYS: Final = {(1, 1): 2000, (5, 1): 2000, (5, 2): 2025, (10, 1): 2000, (10, 2): 2000, (10, 3): 2000}
+
+Calendars = Mapping[int, CalendarYear]
+"""Holiday notices by the year they are for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The jurisdiction's rule and the holiday notices that are known."""
+
+    profile: Profile
+    calendars: Calendars
+
+
+class Verdict(StrEnum):
+    """What may be said about a recording and its time limit; LATE and IN_TIME only once it is stored."""
+
+    OPEN = "open"
+    DUE_SOON = "due_soon"
+    UNDECIDED = "undecided"
+    OVERDUE = "overdue"
+    IN_TIME = "in_time"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which years are known, until which day verdicts are final, and which year's notice is missing by now."""
+
+    years: tuple[CalendarYear, ...]
+    official_until: date | None
+    missing: int | None
+    digest: str
+
+
+def is_official(day: date, calendars: Calendars) -> bool:
+    """Whether it is settled that `day` is worked or not: its year is known, late December needs the next year too."""
+    return _complete(day.year, calendars) and (
+        (day.month, day.day) < _NEXT_NOTICE_FROM or _complete(day.year + 1, calendars)
+    )
+
+
+def is_working(day: date, calendars: Calendars) -> bool:
+    """Whether `day` is worked as far as is known (nominal); Monday to Friday where nothing is known.
+
+    国务院关于职工工作时间的规定 art. 7 and the yearly notice; a make-up day (调休上班) is a working day.
+    """
+    for year in (day.year + 1, day.year):
+        notice = calendars.get(year)
+        if notice is not None and day in notice.off:
+            return False
+        if notice is not None and day in notice.work:
+            return True
+    return day.weekday() < 5 and not _is_fixed_holiday(day)
+
+
+def may_be_working(day: date, calendars: Calendars) -> bool:
+    """Whether `day` could turn out to be worked; a limit counted with this is never later than the law."""
+    return is_working(day, calendars) if is_official(day, calendars) else not _is_fixed_holiday(day)
+
+
+def counted_days(
+    profile: Profile, start: date, calendars: Calendars, counts: Callable[[date, Calendars], bool] = is_working
+) -> tuple[date, ...]:
+    """The days that count, one by one; the last one is the day at whose end the limit runs out.
+
+    民法典 art. 201: the day of the event is not counted, so day one is the first working day after it.
+    """
+    if profile.rule is Rule.SAME_DAY:
+        return (start,)
+    days: list[date] = []
+    day = start
+    while len(days) < profile.days:
+        day += _DAY
+        if counts(day, calendars):
+            days.append(day)
+    return tuple(days)
+
+
+def deadline_for(rules: Rules, captured_earliest: datetime | None, captured_latest: datetime) -> Deadline:
+    """The limit of a recording that was completed (制作完成) between the two times.
+
+    `due_at` is 24:00 of the last day (民法典 art. 203) counted from the latest time; `alarm_at` is counted from the
+    earliest time with every unsettled day as worked. Nothing known about the earliest time: the alarm is
+    `captured_latest` itself, the most urgent there is.
+    """
+    profile, calendars = rules.profile, rules.calendars
+    start = captured_latest.astimezone(ZONE)
+    last = counted_days(profile, start.date(), calendars)[-1]
+    alarm_at = captured_latest.astimezone(ZONE)
+    if captured_earliest is not None:
+        first = captured_earliest.astimezone(ZONE).date()
+        alarm_at = _end_of(counted_days(profile, first, calendars, may_be_working)[-1])
+    return Deadline(
+        profile=profile.name,
+        rule=profile.rule.value if profile.rule is Rule.SAME_DAY else f"{profile.rule.value}:{profile.days}",
+        citation=profile.citation,
+        start=start,
+        due_at=_end_of(last),
+        alarm_at=alarm_at,
+        basis=_basis(profile, start.date(), last, calendars),
+    )
+
+
+def capture_interval(
+    clip: Clip, *, docked_at: datetime, last_dock_out: datetime | None
+) -> tuple[datetime | None, datetime, ClockTrust]:
+    """Between which times the clip was completed, by what the recorder wrote, and whether its clock makes sense.
+
+    The end of a recording is its last modification; a stamp without zone (FAT) is taken as UTC+8. `last_dock_out` is
+    when this recorder last left the dock after a complete listing. With an impossible clock the recording was made
+    after that and before `docked_at`; no earliest time means that nothing bounds it.
+    """
+    modified, created = _instant(clip.modified), _instant(clip.created)
+    if last_dock_out is not None and last_dock_out > docked_at:
+        last_dock_out = None
+    if modified is None and created is not None and _is_sane(created, docked_at):
+        return min(created, docked_at), docked_at, ClockTrust.UNMEASURED
+    if modified is None or not _is_sane(modified, docked_at):
+        return last_dock_out, docked_at, ClockTrust.UNTRUSTED
+    completed = min(modified, docked_at)
+    went_back = created is not None and created > modified + _FAT_RESOLUTION
+    before_last_listing = last_dock_out is not None and completed + CLOCK_TOLERANCE < last_dock_out
+    if went_back or before_last_listing:
+        return completed, docked_at, ClockTrust.UNTRUSTED
+    return completed, completed, ClockTrust.UNMEASURED
+
+
+def verdict(deadline: Deadline, now: datetime, stored_at: datetime | None = None) -> Verdict:
+    """What may be said now: OVERDUE and LATE only on an official calendar, UNDECIDED while it could be either.
+
+    Also with an untrusted clock `due_at` is certain: it counts from the latest time at which the clip can have been
+    completed. Between `alarm_at` and `due_at` only a person can tell.
+    """
+    moment = now if stored_at is None else stored_at
+    if moment >= deadline.due_at and deadline.basis is Basis.OFFICIAL:
+        return Verdict.OVERDUE if stored_at is None else Verdict.LATE
+    if moment >= deadline.alarm_at:
+        return Verdict.UNDECIDED
+    if stored_at is not None:
+        return Verdict.IN_TIME
+    return Verdict.DUE_SOON if deadline.alarm_at - now <= _SOON else Verdict.OPEN
+
+
+def coverage(calendars: Calendars, today: date) -> Coverage:
+    """What is known about working days from `today` on; the next year's notice is missed from 1 November."""
+    official_until = None
+    if is_official(today, calendars):
+        year = today.year
+        while _complete(year + 1, calendars):
+            year += 1
+        official_until = date(year, *_NEXT_NOTICE_FROM) - _DAY
+    wanted = [today.year]
+    if (today.month, today.day) >= _NEXT_NOTICE_EXPECTED:
+        wanted.append(today.year + 1)
+    missing = next((year for year in wanted if not _complete(year, calendars)), None)
+    years = tuple(calendars[year] for year in sorted(calendars))
+    return Coverage(years, official_until, missing, _digest(years))
+
+
+def _complete(year: int, calendars: Calendars) -> bool:
+    notice = calendars.get(year)
+    return notice is not None and notice.complete
+
+
+def _is_fixed_holiday(day: date) -> bool:
+    since = _FIXED_HOLIDAYS.get((day.month, day.day))
+    return since is not None and day.year >= since
+
+
+def _end_of(day: date) -> datetime:
+    return datetime.combine(day + _DAY, time(), ZONE)
+
+
+def _basis(profile: Profile, start: date, last: date, calendars: Calendars) -> Basis:
+    """Official if no day between start and end can still turn out to be something else."""
+    if profile.rule is Rule.SAME_DAY:
+        return Basis.OFFICIAL
+    days = (start + _DAY * n for n in range(1, (last - start).days + 1))
+    return Basis.OFFICIAL if all(is_official(day, calendars) for day in days) else Basis.PROVISIONAL
+
+
+def _instant(stamp: Stamp) -> datetime | None:
+    if stamp.local is None:
+        return None
+    try:
+        local = datetime.fromisoformat(stamp.local)
+        zone = ZONE if stamp.offset_min is None else timezone(timedelta(minutes=stamp.offset_min))
+    except ValueError:
+        return None
+    return local.replace(tzinfo=zone)
+
+
+def _is_sane(stamp: datetime, docked_at: datetime) -> bool:
+    return stamp.year >= _OLDEST_YEAR and stamp <= docked_at + CLOCK_TOLERANCE
+
+
+def _digest(years: tuple[CalendarYear, ...]) -> str:
+    """SHA-256 of the merged notices, so that a verdict can name the calendar it was made with."""
+    digest = hashlib.sha256()
+    for notice in years:
+        days = [f"-{day}" for day in sorted(notice.off)] + [f"+{day}" for day in sorted(notice.work)]
+        digest.update(f"{notice.year} {notice.complete} {notice.source} {' '.join(days)}\n".encode())
+    return digest.hexdigest()
