@@ -1,0 +1,169 @@
+"""Reads the configuration: agent.toml, the holiday notices and the jurisdiction's rule beside it.
+
+The only place that reads configuration. Every problem of every file is reported at once, with file, key, value and
+reason; an option nobody knows is refused, because a mistyped one must not silently keep its default.
+"""
+
+# ruff: noqa: RUF009 - an option is a dataclass field that also knows how to read itself
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from agent.config.options import (
+    TomlFile,
+    choice,
+    flag,
+    folder,
+    folder_or_off,
+    identifier,
+    integer,
+    number,
+    table,
+    text,
+)
+from agent.config.rules import read_calendars, read_profile
+from agent.errors import ConfigError
+from agent.model import CalendarYear, Profile
+
+_GIB: Final = 1 << 30
+
+
+class Milestone(StrEnum):
+    """What ends the time limit: the configured store has the original, or this station holds it (本单位专用存储器)."""
+
+    CENTRAL = "central"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """[station]: how this dock station calls itself, and whom the screens say to call."""
+
+    name: str = text("采集站", 64, shortest=1)
+    contact: str = text("", 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """[storage]: where originals are kept on this station."""
+
+    root: Path = folder("/var/lib/capture-agent")
+    reserve_bytes: int = integer(2 * _GIB, 0, 1 << 50, "bytes")
+    seal: bool = flag(default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChoice:
+    """[store]: where originals go; `options` belong to the store, which checks them itself."""
+
+    kind: str = identifier("directory")
+    name: str = text("专用存储器", 64, shortest=1)
+    options: Mapping[str, object] = table()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """[deadline]: the jurisdiction, and what ends the time limit."""
+
+    profile: str = identifier("shandong")
+    satisfied_by: Milestone = choice(Milestone.CENTRAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Dock:
+    """[dock]: how recorders are found, and how long they are waited for."""
+
+    usb: bool = flag(default=True)
+    image_dir: Path | None = folder_or_off()
+    rescan_s: float = number(10, 1, 3600, "seconds")
+    stall_limit_s: float = number(30, 1, 3600, "seconds")
+    rescue_limit_s: float = number(1800, 0, 86400, "seconds")
+    parser_limit_s: float = number(120, 1, 3600, "seconds")
+    parser_memory_bytes: int = integer(_GIB, _GIB // 16, 16 * _GIB, "bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class StatusPage:
+    """[status]: where the status page listens."""
+
+    host: str = text("127.0.0.1", 45, shortest=2)
+    port: int = integer(8470, 1, 65535)
+    allow_remote: bool = flag(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """[runner]: how often and how soon work is tried again, and how much runs at a time."""
+
+    attempts: int = integer(8, 1, 1000)
+    backoff_base_s: float = number(5, 0, 3600, "seconds")
+    backoff_max_s: float = number(900, 0, 86400, "seconds")
+    store_workers: int = integer(2, 1, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration, checked; made by `load`."""
+
+    path: Path
+    station: Station
+    storage: Storage
+    store: StoreChoice
+    deadline: Limit
+    dock: Dock
+    status: StatusPage
+    runner: Runner
+    profile: Profile
+    calendars: Mapping[int, CalendarYear]
+
+
+SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "station": Station,
+    "storage": Storage,
+    "store": StoreChoice,
+    "deadline": Limit,
+    "dock": Dock,
+    "status": StatusPage,
+    "runner": Runner,
+}
+
+
+def load(path: Path) -> Config:
+    """Read and check `path`, and in its folder `calendar/*.toml` and the chosen `profiles/<name>.toml`.
+
+    Raises ConfigError that lists every problem, one per line: file, key, value, reason.
+    """
+    problems: list[str] = []
+    file = TomlFile(path, problems)
+    document = file.document()
+    sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
+    file.refuse("", document, SECTIONS)
+    _check_together(file, sections["status"], sections["runner"])
+    profile = read_profile(path.parent / "profiles", sections["deadline"].profile, problems)
+    calendars = read_calendars(path.parent / "calendar", problems)
+    if problems:
+        raise ConfigError(
+            "\n".join(problems),
+            safe="\nNothing was started and no recording was touched.",
+            do="Correct this, then run `capture-agent config check`.",
+        )
+    return Config(path=path, profile=profile, calendars=calendars, **sections)
+
+
+def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
+    try:
+        loopback = ipaddress.ip_address(status.host).is_loopback
+    except ValueError:
+        file.problem("status.host", status.host, "must be an IP address, like 127.0.0.1")
+    else:
+        if not loopback and not status.allow_remote:
+            reason = "is not a loopback address; anybody in its network could read the status, so set allow_remote too"
+            file.problem("status.host", status.host, reason)
+    if runner.backoff_max_s < runner.backoff_base_s:
+        file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
