@@ -1,0 +1,236 @@
+"""The only place that names, removes, flushes, forgets and protects files: one small function for each effect.
+
+System calls on the happy path of an original, in this order:
+
+    openat(part) write* sync_file_range(WRITE)*          puller: the blocks, write-back started behind them
+    fdatasync(part)                                      vault: a block is durable
+    fadvise64(DONTNEED) mincore preadv*                  vault: it is forgotten, proven forgotten, read from the medium
+    chmod(part, 0440)                                    vault: from here on nobody writes to it
+    renameat2(part, original, RENAME_NOREPLACE)          vault: it has its name, and nothing was replaced
+    ioctl(FS_IOC_GETFLAGS) ioctl(FS_IOC_SETFLAGS)        vault: immutable, where that is permitted
+    fsync(folder of the original) fsync(staging)         vault: the name is durable
+
+Nothing here removes a file that could be an original: `remove_part` takes only names of unfinished copies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from pathlib import Path
+from typing import Final
+
+PART_SUFFIX: Final = ".part"
+INCOMING_PREFIX: Final = ".incoming-"
+READ_ONLY_MODE: Final = 0o440
+_FOLDER_MODE: Final = 0o750
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+# linux/fcntl.h, linux/fs.h, asm-generic/mman-common.h
+_AT_FDCWD: Final = -100
+_RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_PROT_READ: Final = 1
+_MAP_SHARED: Final = 1
+_LONG_BYTES: Final = struct.calcsize("l")
+_FS_IOC_GETFLAGS: Final = 0x80006601 | _LONG_BYTES << 16
+_FS_IOC_SETFLAGS: Final = 0x40006602 | _LONG_BYTES << 16
+_FS_IMMUTABLE_FL: Final = 0x10
+
+_NOT_OFFERED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_NOT_SEALABLE: Final = _NOT_OFFERED | {errno.ENOTTY, errno.EPERM, errno.EACCES}
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
+_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
+
+def _error() -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code))
+
+
+# Making bytes and names durable.
+
+
+def start_writeback(fd: int, offset_bytes: int, size_bytes: int) -> None:
+    """Begin writing dirty pages of a range to the medium without waiting; no promise, it only avoids a stall later."""
+    result = _libc.sync_file_range(fd, offset_bytes, size_bytes, _SYNC_FILE_RANGE_WRITE)
+    if result < 0 and ctypes.get_errno() not in _NOT_OFFERED:
+        raise _error()
+
+
+def fdatasync(fd: int) -> None:
+    """Return when all bytes of the file and its size are on the medium; raises OSError when they are not."""
+    os.fdatasync(fd)
+
+
+def fsync_file(fd: int) -> None:
+    """As `fdatasync`, with mode and times."""
+    os.fsync(fd)
+
+
+def fsync_dir(folder: Path) -> None:
+    """Return when the names in `folder` are on the medium; network filesystems that don't offer it keep names alone."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _NOT_OFFERED:
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_dir(folder: Path) -> bool:
+    """Make one folder and its name durable; False if it was there already. Parents must exist."""
+    try:
+        folder.mkdir(mode=_FOLDER_MODE)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    fsync_dir(folder.parent)
+    return True
+
+
+def write_new_file(path: Path, content: bytes) -> None:
+    """Write a small file that must not exist yet, with its name, durably; raises FileExistsError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fsync_dir(path.parent)
+
+
+# Names.
+
+
+def rename_no_replace(source: Path, target: Path) -> None:
+    """Give a file its name; raises FileExistsError, and changes nothing, if the name is taken.
+
+    Filesystems without RENAME_NOREPLACE (some network and FUSE ones) get a hard link first, which can't replace either.
+    """
+    result = _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
+    if result == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _NOT_OFFERED:
+        raise OSError(code, os.strerror(code), str(source), None, str(target))
+    os.link(source, target, follow_symlinks=False)
+    os.unlink(source)
+
+
+def cut_part(fd: int, size_bytes: int) -> None:
+    """Shorten an unfinished copy to what is durable of it; what was behind is pulled again."""
+    os.ftruncate(fd, size_bytes)
+
+
+def remove_part(path: Path) -> None:
+    """Remove an unfinished copy (`*.part`, `.incoming-*`), never anything else; one that is gone is fine."""
+    unfinished = path.name.endswith(PART_SUFFIX) or path.name.startswith(INCOMING_PREFIX)
+    assert unfinished, f"{path} is not the name of an unfinished copy"
+    path.unlink(missing_ok=True)
+
+
+# Reading from the medium instead of from memory.
+
+
+def drop_cache(fd: int, offset_bytes: int, size_bytes: int) -> None:
+    """Ask the kernel to forget clean cached pages of a range; dirty ones stay, so `fdatasync` comes first."""
+    first = offset_bytes // _PAGE_BYTES * _PAGE_BYTES
+    last = -(-(offset_bytes + size_bytes) // _PAGE_BYTES) * _PAGE_BYTES
+    if last > first:  # a length of zero would mean "to the end of the file"
+        os.posix_fadvise(fd, first, last - first, os.POSIX_FADV_DONTNEED)
+
+
+def cached_bytes(fd: int, offset_bytes: int, size_bytes: int) -> int:
+    """Bytes of a range (offset on a page) that would be read from memory; 0 proves that reading asks the medium."""
+    if not size_bytes:
+        return 0
+    address = _libc.mmap(None, size_bytes, _PROT_READ, _MAP_SHARED, fd, offset_bytes)
+    if address == _MAP_FAILED:
+        if ctypes.get_errno() == errno.ENODEV:  # a filesystem that can't map has no page cache for this file
+            return 0
+        raise _error()
+    try:
+        pages = ctypes.create_string_buffer(-(-size_bytes // _PAGE_BYTES))
+        if _libc.mincore(address, size_bytes, pages) < 0:
+            raise _error()
+    finally:
+        _libc.munmap(address, size_bytes)
+    return (len(pages.raw) - pages.raw.count(b"\0")) * _PAGE_BYTES
+
+
+# Protecting what is finished.
+
+
+def make_read_only(path: Path) -> None:
+    """Take the right to write from everybody."""
+    os.chmod(path, READ_ONLY_MODE)
+
+
+def make_immutable(path: Path) -> bool:
+    """Set the immutable flag; False if this filesystem or our rights don't permit it."""
+    return _set_immutable(path, on=True)
+
+
+def make_mutable(path: Path) -> bool:
+    """Clear the immutable flag, so that a damaged file can be moved aside; False if that isn't permitted."""
+    return _set_immutable(path, on=False)
+
+
+def is_immutable(path: Path) -> bool:
+    """Whether the immutable flag is set."""
+    fd = _open_regular(path)
+    try:
+        return bool(_flags(fd) & _FS_IMMUTABLE_FL)
+    except OSError as error:
+        if error.errno in _NOT_SEALABLE:
+            return False
+        raise
+    finally:
+        os.close(fd)
+
+
+def _set_immutable(path: Path, *, on: bool) -> bool:
+    fd = _open_regular(path)
+    try:
+        # The other flags must be given back as they are: ext4 refuses to clear the extents flag, for example.
+        flags = _flags(fd)
+        wanted = flags | _FS_IMMUTABLE_FL if on else flags & ~_FS_IMMUTABLE_FL
+        if wanted != flags:
+            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
+    except OSError as error:
+        if error.errno not in _NOT_SEALABLE:
+            raise
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _flags(fd: int) -> int:
+    (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
+    assert isinstance(flags, int)
+    return flags
+
+
+def _open_regular(path: Path) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd

@@ -1,0 +1,368 @@
+"""Keeps originals under their own fingerprint, and calls nothing held before the medium has given it back unchanged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, Self, TypeVar
+
+from blake3 import blake3
+
+from agent import durable
+from agent.errors import EvidenceError, StoreError
+from agent.model import BLOCK_BYTES, Digests, Held
+
+CHUNK_BYTES: Final = 512 * 1024
+"""Reading and hashing unit: stays in the processor's cache."""
+
+_READ_AHEAD_BYTES: Final = 8 * 1024 * 1024
+_DROP_ATTEMPTS: Final = 3
+_SYNC_THREADS: Final = 4
+_MAX_DAMAGED_COPIES: Final = 1000
+_PART_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
+_BLAKE3: Final = re.compile(r"[0-9a-f]{64}")
+_KEEP_IT: Final = "Keep the recorder as it is until this is settled."
+_CHECK_DISK: Final = "Have the administrator check the station's disk and its free space."
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Hasher(Protocol):
+    """What BLAKE3 and SHA-256 have in common."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Take more bytes."""
+
+    def hexdigest(self) -> str:
+        """Fingerprint of all bytes so far, lower-case hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A part whose bytes are durable and came back from the medium with these fingerprints; it has no name yet."""
+
+    asset_id: str
+    size_bytes: int
+    digests: Digests
+
+
+class MediumReader:
+    """Reads durable bytes from the medium, never from memory, and feeds them to hashers. One thread at a time.
+
+    Cached pages are dropped and `mincore` proves that they are gone; if somebody keeps them in memory, the range is
+    read with O_DIRECT. A read that returns nothing before the end counts as the end: callers compare sizes.
+    """
+
+    __slots__ = ("_view",)
+
+    def __init__(self) -> None:
+        self._view = memoryview(mmap.mmap(-1, CHUNK_BYTES))  # aligned, as O_DIRECT needs it
+
+    def feed(self, fd: int, offset_bytes: int, size_bytes: int, *hashers: Hasher) -> int:
+        """Read a range that `fdatasync` made durable; returns the bytes read. Raises OSError."""
+        for _ in range(_DROP_ATTEMPTS):
+            durable.drop_cache(fd, offset_bytes, size_bytes)
+            if not durable.cached_bytes(fd, offset_bytes, size_bytes):
+                return self._read(fd, offset_bytes, size_bytes, hashers, _READ_AHEAD_BYTES)
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        try:
+            return self._read(direct, offset_bytes, size_bytes, hashers, 0)
+        finally:
+            os.close(direct)
+
+    def _read(self, fd: int, offset: int, size: int, hashers: Sequence[Hasher], window: int) -> int:
+        end = offset + size
+        at = ahead = offset
+        while at < end:
+            # The kernel clips one request to its read-ahead limit, so the window grows by small ones.
+            while ahead < min(end, at + window):
+                os.posix_fadvise(fd, ahead, min(CHUNK_BYTES, end - ahead), os.POSIX_FADV_WILLNEED)
+                ahead += CHUNK_BYTES
+            got = min(os.preadv(fd, [self._view], at), end - at)
+            if not got:
+                break
+            for hasher in hashers:
+                hasher.update(self._view[:got])
+            at += got
+        if size > window:  # small files stay: they are uploaded next
+            durable.drop_cache(fd, offset, size)
+        return at - offset
+
+
+def fingerprint(fd: int) -> tuple[int, Digests]:
+    """Size and fingerprints of a whole durable file, from the medium. Raises OSError."""
+    size = os.fstat(fd).st_size
+    whole, sha256 = blake3(), hashlib.sha256()
+    reader = MediumReader()
+    done = 0
+    for at in range(0, size, BLOCK_BYTES):
+        done += reader.feed(fd, at, min(BLOCK_BYTES, size - at), whole, sha256)
+    return done, Digests(whole.hexdigest(), sha256.hexdigest())
+
+
+class ReadBack:
+    """Reads one part back from the medium, block by block behind the puller. For one thread at a time.
+
+    Every method raises EvidenceError if the medium gives other bytes than the recorder did, and StoreError if the
+    vault's disk can't make them durable. Nothing is lost by either: the recorder still has the footage.
+    """
+
+    def __init__(self, asset_id: str, path: Path, reader: MediumReader) -> None:
+        self._asset_id = asset_id
+        self._path = path
+        with _world(path):
+            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._reader = reader
+        self._whole = blake3()
+        self._sha256 = hashlib.sha256()
+        self._next = 0
+        self._done_bytes = 0
+        self._durable_bytes = -1
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def block(self, index: int, size_bytes: int, blake3_hex: str) -> None:
+        """Make the next block durable, read it back and compare; after this it need not be pulled again."""
+        assert index == self._next, f"block {index} of {self._asset_id} after block {self._next - 1}"
+        assert self._done_bytes == index * BLOCK_BYTES, "only the last block may be shorter"
+        end = self._done_bytes + size_bytes
+        with _world(self._path):
+            self._make_durable(end)
+        # The first block's fingerprint is that of the file so far, and need not be computed twice.
+        hasher = blake3() if index else self._whole
+        hashers = (hasher, self._whole, self._sha256) if index else (self._whole, self._sha256)
+        with _medium(self._path):
+            got = self._reader.feed(self._fd, self._done_bytes, size_bytes, *hashers)
+        if got != size_bytes or hasher.hexdigest() != blake3_hex:
+            raise _differs(self._path, f"block {index}: {got} of {size_bytes} bytes")
+        self._next += 1
+        self._done_bytes = end
+
+    def _make_durable(self, end: int) -> None:
+        # The puller only appends, so one fdatasync covers everything that was written when it began.
+        if end > self._durable_bytes:
+            written = os.fstat(self._fd).st_size
+            durable.fdatasync(self._fd)
+            self._durable_bytes = written
+
+    def replay(self, blocks: Iterable[tuple[int, int, str]]) -> None:
+        """Read back (index, size in bytes, BLAKE3) blocks of an earlier attempt, from the first on."""
+        for index, size_bytes, blake3_hex in blocks:
+            self.block(index, size_bytes, blake3_hex)
+
+    def finish(self, expected_bytes: int) -> Settled:
+        """Compare the size of the file, the bytes that were read back and the bytes that were expected."""
+        size = os.fstat(self._fd).st_size
+        if not size == self._done_bytes == expected_bytes:
+            raise _differs(self._path, f"{size} bytes, {self._done_bytes} read back, {expected_bytes} expected")
+        with _world(self._path):
+            self._make_durable(size)
+        return Settled(self._asset_id, size, Digests(self._whole.hexdigest(), self._sha256.hexdigest()))
+
+    def close(self) -> None:
+        """Give up the descriptor; idempotent."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._fd)
+
+
+class Vault:
+    """The originals of one station, `<root>/vault/<first two hex>/<blake3>`, and the parts being pulled.
+
+    Anybody can check an original with `b3sum`: its name is its fingerprint. Synchronous: callers use a few threads.
+    Raises EvidenceError when bytes are not what they were, and StoreError when the vault's disk refuses.
+    """
+
+    def __init__(self, root: Path, *, seal: bool) -> None:
+        self.root = root
+        self.seal = seal
+        self.staging_dir = root / "staging"
+        self.originals_dir = root / "vault"
+        self.damaged_dir = root / "damaged"
+        with _world(root):
+            for folder in (root, self.staging_dir, self.originals_dir, self.damaged_dir):
+                durable.make_dir(folder)
+
+    def free_bytes(self) -> int:
+        """Bytes that can still be written by an unprivileged process."""
+        with _world(self.root):
+            space = os.statvfs(self.root)
+        return space.f_bavail * space.f_frsize
+
+    def part_name(self, asset_id: str) -> str:
+        """Name of an asset's part in the staging folder."""
+        assert _PART_ID.fullmatch(asset_id), f"{asset_id!r} can't be the name of a file"
+        return asset_id + durable.PART_SUFFIX
+
+    def part_bytes(self, asset_id: str) -> int | None:
+        """Size of an asset's part, None if there is none."""
+        try:
+            return self._part(asset_id).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def _part(self, asset_id: str) -> Path:
+        return self.staging_dir / self.part_name(asset_id)
+
+    def address(self, blake3_hex: str) -> Path:
+        """Where the original with this fingerprint is kept, or would be."""
+        assert _BLAKE3.fullmatch(blake3_hex), f"{blake3_hex!r} is not a BLAKE3 fingerprint"
+        return self.originals_dir.joinpath(blake3_hex[:2], blake3_hex)
+
+    def read_back(self, asset_id: str) -> ReadBack:
+        """Open the part of a big clip for reading it back while it grows; close it when done."""
+        return ReadBack(asset_id, self._part(asset_id), MediumReader())
+
+    def settle(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        """Make many small parts, (asset, size in bytes, BLAKE3), durable and read them back, in the order given.
+
+        If one of them differs the first error is raised, and all parts stay as they are.
+        """
+        stripes = [parts[first::_SYNC_THREADS] for first in range(min(_SYNC_THREADS, len(parts)))]
+        done = _in_parallel(self._settle_stripe, stripes)
+        return [done[at % _SYNC_THREADS][at // _SYNC_THREADS] for at in range(len(parts))]
+
+    def _settle_stripe(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        reader = MediumReader()
+        settled = []
+        for asset_id, size_bytes, blake3_hex in parts:
+            assert size_bytes <= BLOCK_BYTES, "bigger parts are read back block by block"
+            with ReadBack(asset_id, self._part(asset_id), reader) as back:
+                back.block(0, size_bytes, blake3_hex)
+                settled.append(back.finish(size_bytes))
+        return settled
+
+    def keep(self, settled: Sequence[Settled]) -> list[Held]:
+        """Give settled parts their final names, durably; safe to repeat after a crash anywhere in between.
+
+        Content that is there already is read again and compared, and only then the part is dropped: equal content
+        exists once.
+        """
+        addresses = [self.address(item.digests.blake3) for item in settled]
+        folders = sorted({at.parent for at in addresses})
+        with _world(self.originals_dir):
+            for folder in folders:
+                durable.make_dir(folder)
+            named = [self._name(self._part(item.asset_id), at) for item, at in zip(settled, addresses, strict=True)]
+            held = [self.claim(item.asset_id, item.size_bytes, item.digests) for item in settled]
+            _in_parallel(durable.fsync_dir, [*folders, self.staging_dir])
+        for done, was_named in zip(held, named, strict=True):
+            if not was_named:
+                self._drop_double(done)
+        return held
+
+    def _name(self, part: Path, address: Path) -> bool:
+        """Rename a part to its address; False if it keeps its name because the address is taken."""
+        if not part.exists():
+            return True  # renamed before a crash; `claim` looks whether it is really there
+        durable.make_read_only(part)
+        try:
+            durable.rename_no_replace(part, address)
+        except FileExistsError:
+            return False
+        return True
+
+    def _drop_double(self, held: Held) -> None:
+        if self.reread(held) != held.digests:
+            raise _differs(held.path, "found while the same content was pulled again")
+        with _world(self.staging_dir):
+            durable.remove_part(self._part(held.asset_id))
+
+    def claim(self, asset_id: str, size_bytes: int, digests: Digests) -> Held:
+        """The proof for an original that was read back before and must be there; raises EvidenceError if it isn't.
+
+        Seals it if that is wanted and permitted. Content is not read; see `reread`.
+        """
+        path = self.address(digests.blake3)
+        try:
+            found = path.lstat().st_size
+        except FileNotFoundError:
+            raise _differs(path, "the file is missing") from None
+        if found != size_bytes:
+            raise _differs(path, f"{found} bytes instead of {size_bytes}")
+        with _world(path):
+            sealed = self.seal and durable.make_immutable(path)
+        return Held(asset_id, path, size_bytes, digests, sealed)
+
+    def reread(self, held: Held) -> Digests:
+        """Fingerprints of an original as the medium gives it now; raises EvidenceError if it can't all be read."""
+        with _medium(held.path):
+            fd = os.open(held.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                size, digests = fingerprint(fd)
+            finally:
+                os.close(fd)
+        if size != held.size_bytes:
+            raise _differs(held.path, f"{size} bytes instead of {held.size_bytes}")
+        return digests
+
+    def quarantine(self, held: Held) -> Path:
+        """Move a damaged original aside, durably, and return its new place; nothing is removed."""
+        with _world(held.path):
+            durable.make_mutable(held.path)
+            for copy in range(_MAX_DAMAGED_COPIES):
+                aside = self.damaged_dir / f"{held.path.name}.{copy}"
+                try:
+                    durable.rename_no_replace(held.path, aside)
+                except FileExistsError:
+                    continue
+                durable.fsync_dir(self.damaged_dir)
+                durable.fsync_dir(held.path.parent)
+                return aside
+        raise _refused(held.path, "too many damaged copies of the same original")
+
+    def originals(self) -> Iterator[tuple[str, Path, int]]:
+        """(BLAKE3 as its name says, path, size in bytes) of every original, in the order of names."""
+        for folder in sorted(self.originals_dir.iterdir()):
+            for path in sorted(folder.iterdir()):
+                if _BLAKE3.fullmatch(path.name) and path.name.startswith(folder.name) and path.is_file():
+                    yield path.name, path, path.stat().st_size
+
+
+def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Waiting for the disk in a few threads is three times faster than one by one; raises the first error."""
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="vault-sync") as pool:
+        return list(pool.map(work, items))
+
+
+def _differs(path: Path, what: str) -> EvidenceError:
+    return EvidenceError(
+        f"The vault's disk does not give back what was written: {path.name} ({what}).", safe=_KEEP_IT, do=_CHECK_DISK
+    )
+
+
+def _refused(path: Path, what: str) -> StoreError:
+    return StoreError(f"The vault's disk refused {path.name}: {what}.", safe=_KEEP_IT, do=_CHECK_DISK)
+
+
+@contextlib.contextmanager
+def _world(path: Path) -> Iterator[None]:
+    """Writing, naming and flushing: what the disk refuses can be tried again later."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _medium(path: Path) -> Iterator[None]:
+    """Reading back: what can't be read is not held."""
+    try:
+        yield
+    except OSError as error:
+        raise _differs(path, error.strerror or str(error)) from error
