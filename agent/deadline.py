@@ -214,7 +214,7 @@ def _instant(stamp: Stamp) -> datetime | None:
     try:
         local = datetime.fromisoformat(stamp.local)
         zone = ZONE if stamp.offset_min is None else timezone(timedelta(minutes=stamp.offset_min))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return local.replace(tzinfo=zone)
 

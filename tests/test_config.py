@@ -1,0 +1,234 @@
+"""Promise: a wrong configuration is refused before anything starts, with file, key, value and reason for each mistake."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import SECTIONS, Config, Milestone, load
+from agent.config.rules import read_calendars
+from agent.errors import ConfigError
+from agent.model import Rule
+
+SHIPPED = Path(__file__).parent.parent / "config"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SHIPPED, tmp_path / "etc"))
+
+
+def configure(folder: Path, text: str) -> Config:
+    (folder / "agent.toml").write_text(text)
+    return load(folder / "agent.toml")
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        configure(folder, text)
+    return caught.value.what
+
+
+def documented() -> dict[str, str]:
+    """Each option of the shipped file with the comment lines above it."""
+    section, comments, found = "", "", {}
+    for line in (SHIPPED / "agent.toml").read_text().splitlines():
+        if line.startswith("#"):
+            comments += line[1:]
+        elif match := re.fullmatch(r"\[([a-z]+)(?:\.([a-z]+))?\]", line):
+            section = match[1]
+            if match[2]:
+                found[f"{section}.{match[2]}"] = comments
+            comments = ""
+        elif match := re.match(r"(\w+) = ", line):
+            found[f"{section}.{match[1]}"] = comments
+            comments = ""
+    return found
+
+
+def options() -> dict[str, Any]:
+    return {f"{section}.{option.name}": option for section, kind in SECTIONS.items() for option in fields(kind)}
+
+
+def test_the_file_as_shipped_equals_the_defaults(folder: Path) -> None:
+    shipped = load(folder / "agent.toml")
+    assert shipped == configure(folder, "")
+    assert shipped.deadline.satisfied_by is Milestone.CENTRAL
+    assert shipped.status.host == "127.0.0.1"
+    assert sorted(shipped.calendars) == [2024, 2025, 2026]
+
+
+def test_every_option_is_in_the_shipped_file_and_no_other() -> None:
+    document = tomllib.loads((SHIPPED / "agent.toml").read_text())
+    assert {f"{section}.{key}" for section, table in document.items() for key in table} == set(options())
+
+
+@pytest.mark.parametrize("key", sorted(options()))
+def test_every_option_is_documented_with_what_it_takes_and_its_default(key: str) -> None:
+    comment = documented()[key]
+    assert options()[key].metadata["takes"] in comment
+    assert "default" in comment or key == "status.port"
+
+
+def test_the_documented_default_is_the_real_one() -> None:
+    for line in re.findall(r"^# .*default (.*)\n(\w+) = (.*)$", (SHIPPED / "agent.toml").read_text(), re.MULTILINE):
+        stated, key, value = line
+        assert stated.startswith(value), key
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[storage]\nroot = 'relative'", "storage.root = 'relative': must be an absolute path"),
+        ("[storage]\nroot = '/var/../etc'", "storage.root = '/var/../etc': must be an absolute path without .."),
+        ("[storage]\nreserve_bytes = -1", "storage.reserve_bytes = -1: must be integer, 0.."),
+        ("[storage]\nreserve_bytes = true", "storage.reserve_bytes = True: must be integer"),
+        ("[storage]\nseal = 1", "storage.seal = 1: must be true or false"),
+        ("[dock]\nrescan_s = nan", "dock.rescan_s = nan: must be number, 1..3600 seconds"),
+        ("[dock]\nrescan_s = inf", "dock.rescan_s = inf: must be number"),
+        ("[dock]\nrescan_s = 0", "dock.rescan_s = 0: must be number"),
+        ("[dock]\nimage_dir = 'x'", "dock.image_dir = 'x': must be an absolute path"),
+        ("[deadline]\nsatisfied_by = 'never'", 'deadline.satisfied_by = \'never\': must be "central" or "local"'),
+        ("[deadline]\nprofile = '../../etc/passwd'", "deadline.profile = '../../etc/passwd': must be a name of"),
+        ("[deadline]\nprofile = 'beijing'", "there is no such profile (deadline.profile = 'beijing'); there are: nan"),
+        ("[station]\nname = ''", "station.name = '': must be text, 1..64"),
+        ('[station]\ncontact = "a\\nb"', "station.contact = 'a\\nb': must be text"),
+        ("[store]\noptions = 3", "store.options = 3: must be a table"),
+        ("[status]\nhost = '0.0.0.0'", "status.host = '0.0.0.0': is not a loopback address"),
+        ("[status]\nhost = '192.168.1.2'", "is not a loopback address"),
+        ("[status]\nhost = 'localhost'", "status.host = 'localhost': must be an IP address"),
+        ("[runner]\nbackoff_base_s = 10\nbackoff_max_s = 5", "runner.backoff_max_s = 5.0: must not be less"),
+        ("[storage]\nrot = '/x'", "storage.rot: there is no such option; did you mean storage.root?"),
+        ("[storge]\nroot = '/x'", "storge: there is no such option; did you mean storage?"),
+        ("zzz = 1", "zzz: there is no such option; known are deadline, dock"),
+        ("storage = 3", "storage = 3: must be a table"),
+        ("[storage", "is not a TOML file"),
+        ("a = 1\na = 2", "is not a TOML file"),
+        ("x = " + "[" * 5000, "is not a TOML file"),
+        ("#" + "x" * (1 << 20), "it is larger than"),
+    ],
+)
+def test_a_mistake_is_told_with_file_key_value_and_reason(folder: Path, text: str, told: str) -> None:
+    what = refused(folder, text)
+    assert told in what
+    assert str(folder) in what
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
+    (folder / "calendar" / "cn-2027.toml").write_text("year = 2027\ncomplete = 1\n")
+    what = refused(folder, "[storage]\nroot = 1\nsael = true\n[runner]\nattempts = 0\n[deadline]\nprofile = 'x'\n")
+    assert len(what.splitlines()) == 5
+    assert "cn-2027.toml: complete = 1" in what
+
+
+def test_a_missing_or_binary_file_is_told(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
+        load(folder / "nowhere.toml")
+    (folder / "agent.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not a TOML file"):
+        load(folder / "agent.toml")
+
+
+def test_the_error_tells_that_nothing_was_touched_and_what_to_do(folder: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configure(folder, "x = 1")
+    assert "no recording was touched" in caught.value.safe
+    assert "config check" in caught.value.do
+
+
+def test_another_address_needs_the_explicit_switch(folder: Path) -> None:
+    assert configure(folder, "[status]\nhost = '0.0.0.0'\nallow_remote = true").status.host == "0.0.0.0"
+    assert configure(folder, "[status]\nhost = '::1'").status.host == "::1"
+
+
+def test_a_value_that_is_shown_is_shortened(folder: Path) -> None:
+    assert max(map(len, refused(folder, f"[storage]\nroot = '{'x' * 5000}'").splitlines())) < 300
+
+
+@given(value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text())))
+def test_any_value_is_taken_or_refused_with_a_reason(value: object) -> None:
+    for option in options().values():
+        try:
+            taken = option.metadata["read"](value)
+        except ValueError as reason:
+            assert str(reason)
+        else:
+            assert taken is None or value == "" or taken == (taken if isinstance(taken, Path) else value)
+
+
+def test_the_profiles_are_the_articles(folder: Path) -> None:
+    shandong = configure(folder, "").profile
+    assert (shandong.rule, shandong.days) == (Rule.WORKING_DAYS, 2)
+    assert "鲁医保发〔2019〕60号" in shandong.citation
+    assert "第二十一条" in shandong.citation
+    nanchang = configure(folder, "[deadline]\nprofile = 'nanchang'").profile
+    assert (nanchang.rule, nanchang.days) == (Rule.SAME_DAY, 0)
+    assert "第二十二条" in nanchang.citation
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rule = 'same_day'\ntitle = 't'", "citation = None: is missing"),
+        ("rule = 'same_day'\ntitle = 't'\ncitation = 'c'\ndays = 2", "days = 2: must be"),
+        ("rule = 'working_days'\ntitle = 't'\ncitation = 'c'", "days = 0: must be"),
+        ("rule = 'soon'\ntitle = 't'\ncitation = 'c'", "rule = 'soon': must be"),
+        ("rule = 'same_day'\ntitle = 't'\ncitation = 'c'\ncomputation = [1]", "computation = [1]: must be a list of"),
+    ],
+)
+def test_a_wrong_profile_is_refused(folder: Path, text: str, told: str) -> None:
+    (folder / "profiles" / "ours.toml").write_text(text)
+    assert told in refused(folder, "[deadline]\nprofile = 'ours'")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("off = ['2027-10-01']\nwork = ['2027-10-01']", "work = '2027-10-01'"),
+        ("work = ['2027-10-04']", "work = '2027-10-04': is no Saturday or Sunday"),
+        ("off = ['2026-10-01']", "off = '2026-10-01': is not in 2027"),
+        ("off = ['2028-01-01']", "off = '2028-01-01': is not in 2027"),
+        ("off = ['2027-02-30']", "is not a day like"),
+        ("off = ['2027-02-03..2027-02-01']", "is not a span of at most 32 days"),
+        ("off = ['2027-01-01..2027-12-31']", "is not a span of at most 32 days"),
+        ("off = ['2027-01-01..2027-01-02..2027-01-03']", "is not a span"),
+        ("off = '2027-01-01'", "must be a list of days"),
+        ("off = [7]", "must be a day"),
+        ("issued = 2026-11-01T00:00:00", "must be a day"),
+        ("local = []", "local: there is no such option"),
+    ],
+)
+def test_a_wrong_holiday_notice_is_refused(folder: Path, text: str, told: str) -> None:
+    (folder / "calendar" / "cn-2027.toml").write_text(f"year = 2027\ncomplete = true\nsource = 's'\n{text}\n")
+    assert told in refused(folder, "")
+
+
+def test_a_notice_may_settle_the_last_days_of_the_year_before(folder: Path) -> None:
+    text = "year = 2027\ncomplete = true\nsource = 's'\noff = ['2026-12-31..2027-01-03']\nwork = ['2026-12-27']\n"
+    (folder / "calendar" / "cn-2027.toml").write_text(text)
+    assert date(2026, 12, 31) in configure(folder, "").calendars[2027].off
+
+
+def test_a_later_file_wins_for_a_day_and_keeps_the_rest(folder: Path) -> None:
+    text = "year = 2026\ncomplete = false\nsource = '补充通知'\noff = ['2026-09-03']\nwork = ['2026-10-04']\n"
+    (folder / "calendar" / "cn-2026a.toml").write_text(text)
+    year = configure(folder, "").calendars[2026]
+    assert year.complete
+    assert year.source == "国办发明电〔2025〕7号；补充通知"
+    assert {date(2026, 9, 3), date(2026, 10, 5)} <= year.off
+    assert date(2026, 10, 4) in year.work - year.off
+
+
+def test_no_calendars_is_no_error_only_provisional(tmp_path: Path) -> None:
+    problems: list[str] = []
+    assert read_calendars(tmp_path / "none", problems) == {}
+    assert problems == []
