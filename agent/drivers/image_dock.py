@@ -1,0 +1,164 @@
+"""A folder as a dock: an image file that appears there and has stopped growing counts as a docked recorder."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from watchdog.events import (
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+from agent.drivers.dock import DockedPath, DockListener, Presence, Seen, news_or_timeout
+from agent.model import Device
+
+MAX_IMAGES: Final = 256
+"""More files than this in the folder are not looked at, and that is told."""
+
+_STOP_LIMIT_S: Final = 5.0
+_HINTS: Final = (
+    FileCreatedEvent, FileClosedEvent, FileDeletedEvent, FileMovedEvent, DirDeletedEvent, DirMovedEvent,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a file was at one look; it is the same file, unchanged, while this stays equal."""
+
+    name: str
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}#{self.device:x}:{self.inode}:{self.size_bytes}:{self.modified_ns}"
+
+
+class _Hint(FileSystemEventHandler):
+    """Runs on the observer's thread: only wakes the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+        self._loop = loop
+        self._news = news
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Ask for a look; `event` itself is not trusted."""
+        self._loop.call_soon_threadsafe(self._news.set)
+
+
+class ImageDock:
+    """Detection of image files in `folder` (not below it).
+
+    A file is docked after its size and modification time were the same in two looks `settle_s` apart, so a slow copy
+    isn't read early; a file that changes afterwards is gone, and docked anew when it rests. Links, hidden files, empty
+    files and everything that isn't a plain file are left alone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        listener: DockListener,
+        *,
+        rescan_s: float = 5.0,
+        settle_s: float = 1.0,
+        now_s: Callable[[], float] | None = None,
+    ) -> None:
+        self._folder = folder
+        self._presence = Presence(listener)
+        self._rescan_s = rescan_s
+        self._settle_s = settle_s
+        self._now_s = now_s
+        self._since_s: dict[_Look, float] = {}
+        self._watched: tuple[int, int] | None = None
+        self._observer: BaseObserver | None = None
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Detect until cancelled; then no thread is left."""
+        try:
+            while True:
+                resting = await self._step()
+                await news_or_timeout(self._news, self._rescan_s if resting else min(self._settle_s, self._rescan_s))
+        finally:
+            await self._stop_watching()
+
+    async def _step(self) -> bool:
+        """Look once; true if no file is still settling."""
+        trouble = ""
+        files: list[_Look] = []
+        try:
+            await self._ensure_watched()
+        except OSError as error:
+            trouble = f"New files in {self._folder} are noticed late: {error.strerror}. It is tried again."
+        try:
+            files = list(itertools.islice(self._files(), MAX_IMAGES + 1))
+        except OSError as error:
+            trouble = f"The image folder {self._folder} can't be looked at: {error.strerror}. It is tried again."
+        if len(files) > MAX_IMAGES:
+            trouble = f"{self._folder} has more than {MAX_IMAGES} files: take some out, the others are not looked at."
+        resting = self._tell(sorted(files[:MAX_IMAGES], key=lambda file: file.name))
+        self._presence.trouble(trouble)
+        return resting
+
+    def _tell(self, files: list[_Look]) -> bool:
+        now_s = self._now_s() if self._now_s else asyncio.get_running_loop().time()
+        self._since_s = {file: self._since_s.get(file, now_s) for file in files}
+        settled = [file for file in files if now_s - self._since_s[file] >= self._settle_s]
+        self._presence.update([Seen(self._docked(file)) for file in settled])
+        return len(settled) == len(files)
+
+    def _docked(self, file: _Look) -> DockedPath:
+        device = Device(driver="mass_storage", product="image", port=file.name, size_bytes=file.size_bytes)
+        return DockedPath(file.key, self._folder / file.name, file.name, device)
+
+    def _files(self) -> Iterator[_Look]:
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
+                    continue
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # taken out while we looked: it is not there
+                if stat.S_ISREG(found.st_mode) and found.st_size > 0:
+                    yield _Look(entry.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    async def _ensure_watched(self) -> None:
+        """Watch the folder that has this name now: it may have been replaced, or its disk mounted later."""
+        found = self._folder.stat()
+        if self._watched == (found.st_dev, found.st_ino):
+            return
+        await self._stop_watching()
+        observer = Observer()
+        handler = _Hint(asyncio.get_running_loop(), self._news)
+        observer.schedule(handler, str(self._folder), event_filter=list(_HINTS))
+        observer.start()
+        self._observer, self._watched = observer, (found.st_dev, found.st_ino)
+
+    async def _stop_watching(self) -> None:
+        observer, self._observer, self._watched = self._observer, None, None
+        if observer is not None:
+            await asyncio.to_thread(_stop, observer)
+
+
+def _stop(observer: BaseObserver) -> None:
+    """Both wait for threads of the observer, so not on the event loop."""
+    observer.stop()
+    observer.join(_STOP_LIMIT_S)
