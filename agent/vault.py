@@ -309,20 +309,23 @@ class Vault:
             raise _differs(held.path, f"{size} bytes instead of {held.size_bytes}")
         return digests
 
-    def quarantine(self, held: Held) -> Path:
-        """Move a damaged original aside, durably, and return its new place; nothing is removed."""
-        with _world(held.path):
-            durable.make_mutable(held.path)
+    def quarantine(self, asset_id: str, digests: Digests) -> Path | None:
+        """Move a damaged original aside, durably, and return its new place, None if it is missing; removes nothing."""
+        path = self.address(digests.blake3)
+        with _world(path):
+            if not path.exists():
+                return None
+            durable.make_mutable(path)
             for copy in range(_MAX_DAMAGED_COPIES):
-                aside = self.damaged_dir / f"{held.path.name}.{copy}"
+                aside = self.damaged_dir / f"{path.name}.{copy}"
                 try:
-                    durable.rename_no_replace(held.path, aside)
+                    durable.rename_no_replace(path, aside)
                 except FileExistsError:
                     continue
                 durable.fsync_dir(self.damaged_dir)
-                durable.fsync_dir(held.path.parent)
+                durable.fsync_dir(path.parent)
                 return aside
-        raise _refused(held.path, "too many damaged copies of the same original")
+        raise _refused(path, "too many damaged copies of the same original")
 
     def originals(self) -> Iterator[tuple[str, Path, int]]:
         """(BLAKE3 as its name says, path, size in bytes) of every original, in the order of names."""
