@@ -1,0 +1,277 @@
+"""Follows cluster chains of FAT and exFAT within fixed budgets, and tells which clusters are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from agent.drivers.source import Source
+from agent.model import Extent
+
+FIRST_CLUSTER: Final = 2
+PIECE_BYTES: Final = 64 * 1024
+PIECES_CACHED: Final = 256
+COMPARED_PIECES: Final = 64
+RUNS_LIMIT: Final = 1_000_000
+
+Run = tuple[int, int]
+"""(first cluster, number of clusters)"""
+
+
+class ChainFlag(StrEnum):
+    """What is wrong with the clusters of a file."""
+
+    SHORT = "chain-short"  # ends before the size is reached
+    LONGER = "chain-longer"  # goes on after the size is reached
+    BROKEN = "chain-broken"  # leads to a cluster that is free or doesn't exist
+    LOOP = "chain-loop"  # comes back to itself
+    BAD_START = "chain-bad-start"
+    FRAGMENTED = "chain-too-fragmented"
+    BUDGET = "chain-not-followed"  # the card as a whole has more chains than clusters
+    EXCEEDS = "size-exceeds-volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Clusters of a file in order, as far as they could be followed."""
+
+    runs: tuple[Run, ...] = ()
+    flags: tuple[ChainFlag, ...] = ()
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters."""
+        return sum(count for _, count in self.runs)
+
+
+class ClusterSet:
+    """A set of clusters of a volume, one bit each."""
+
+    def __init__(self, bits: bytes | bytearray) -> None:
+        self._bits = bytearray(bits)
+
+    @classmethod
+    def empty(cls, cluster_count: int) -> ClusterSet:
+        """An empty set for a volume of that many clusters."""
+        return cls(bytes((cluster_count + 7) // 8))
+
+    def count(self, first: int, count: int) -> int:
+        """How many of the clusters of a run are in the set."""
+        low, shift = divmod(first - FIRST_CLUSTER, 8)
+        bits = int.from_bytes(self._bits[low : low + (shift + count + 7) // 8], "little") >> shift
+        return (bits & ((1 << count) - 1)).bit_count()
+
+    def add(self, first: int, count: int) -> None:
+        """Put the clusters of a run into the set."""
+        low, shift = divmod(first - FIRST_CLUSTER, 8)
+        high = low + (shift + count + 7) // 8
+        assert high <= len(self._bits)
+        bits = int.from_bytes(self._bits[low:high], "little") | ((1 << count) - 1) << shift
+        self._bits[low:high] = bits.to_bytes(high - low, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a volume keeps its table and clusters; offsets in bytes on the device."""
+
+    entry_bits: int
+    table_offset: int
+    table_bytes: int
+    mirror_offset: int | None
+    heap_offset: int
+    cluster_bytes: int
+    cluster_count: int
+    value_mask: int
+    end_mark: int
+
+
+class Clusters:
+    """The allocation table of one volume.
+
+    Work is bounded: an honest card follows each cluster once, so live chains may take two steps for each cluster of
+    the volume, and questions about deleted files eight.
+    """
+
+    def __init__(self, source: Source, geometry: Geometry) -> None:
+        self._source = source
+        self.geometry = geometry
+        self.bitmap: ClusterSet | None = None
+        self.differing_entries = 0
+        self.first_difference: int | None = None
+        self._pieces: dict[int, Sequence[int]] = {}
+        self._compared: set[int] = set()
+        self._end = geometry.cluster_count + FIRST_CLUSTER
+        self._live_budget = 2 * geometry.cluster_count + 100_000
+        self._deleted_budget = 8 * geometry.cluster_count + 1_000_000
+
+    def is_cluster(self, number: int) -> bool:
+        """Whether the volume has a cluster of that number."""
+        return FIRST_CLUSTER <= number < self._end
+
+    def offset(self, cluster: int) -> int:
+        """Absolute offset of a cluster on the device."""
+        return self.geometry.heap_offset + (cluster - FIRST_CLUSTER) * self.geometry.cluster_bytes
+
+    def entry(self, cluster: int) -> int:
+        """Table entry of a cluster; 0 (free) where the table can't be read."""
+        if self.geometry.entry_bits == 12:
+            raw = self._source.read(self.geometry.table_offset + cluster + cluster // 2, 2)
+            value = int.from_bytes(raw, "little") if len(raw) == 2 else 0
+            return value >> 4 if cluster & 1 else value & 0xFFF
+        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
+        piece = self._piece(cluster // per_piece)
+        index = cluster % per_piece
+        return piece[index] & self.geometry.value_mask if index < len(piece) else 0
+
+    def contiguous(self, start: int, size_bytes: int) -> Chain:
+        """The clusters of a file that is stored without a chain."""
+        if not size_bytes:
+            return Chain()
+        if not self.is_cluster(start):
+            return Chain(flags=(ChainFlag.BAD_START,))
+        needed = self._clusters_of(size_bytes)
+        if start + needed > self._end:
+            return Chain(((start, self._end - start),), (ChainFlag.EXCEEDS,))
+        return Chain(((start, needed),))
+
+    def chain(self, start: int, size_bytes: int | None) -> Chain:
+        """Follow a chain for as many clusters as the size needs, or to its end mark if no size is known."""
+        if not start and not size_bytes:
+            return Chain()
+        if not self.is_cluster(start):
+            return Chain(flags=(ChainFlag.BAD_START,))
+        if self._live_budget <= 0:
+            return Chain(flags=(ChainFlag.BUDGET,))
+        count = self.geometry.cluster_count
+        needed = count if size_bytes is None else self._clusters_of(size_bytes)
+        flags: list[ChainFlag] = [ChainFlag.EXCEEDS] if needed > count else []
+        runs, end = self._follow(start, min(needed, count))
+        if end is ChainFlag.SHORT and size_bytes is None:
+            end = None
+        if end is None and size_bytes is not None and self.is_cluster(self.entry(sum(runs[-1]) - 1)):
+            end = ChainFlag.LONGER
+        if _overlapping(runs):
+            runs, end = self._cut_at_loop(runs), ChainFlag.LOOP
+        return Chain(tuple(runs), (*flags, end) if end else tuple(flags))
+
+    def _follow(self, start: int, needed: int) -> tuple[list[Run], ChainFlag | None]:
+        """Runs from `start` on, and why the chain ended before `needed` clusters."""
+        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
+        mask, is_packed = self.geometry.value_mask, self.geometry.entry_bits == 12
+        limit = min(needed, self._live_budget)
+        runs: list[Run] = []
+        cluster = first = start
+        taken = 1
+        end = None if limit == needed else ChainFlag.BUDGET
+        while taken < limit:
+            if is_packed:
+                following = self.entry(cluster)
+            else:
+                piece, index = self._piece(cluster // per_piece), cluster % per_piece
+                following = piece[index] & mask if index < len(piece) else 0
+            if following != cluster + 1 or following >= self._end:
+                runs.append((first, cluster - first + 1))
+                if not FIRST_CLUSTER <= following < self._end:
+                    end = ChainFlag.SHORT if following >= self.geometry.end_mark else ChainFlag.BROKEN
+                    break
+                if len(runs) >= RUNS_LIMIT:
+                    end = ChainFlag.FRAGMENTED
+                    break
+                first = following
+            cluster = following
+            taken += 1
+        else:
+            runs.append((first, cluster - first + 1))
+        self._live_budget -= taken
+        return runs, end
+
+    def _cut_at_loop(self, runs: Sequence[Run]) -> list[Run]:
+        """The runs up to the first cluster that occurs a second time."""
+        seen = ClusterSet.empty(self.geometry.cluster_count)
+        kept: list[Run] = []
+        for first, count in runs:
+            if seen.count(first, count):
+                fresh = next(index for index in range(count) if seen.count(first + index, 1))
+                return [*kept, (first, fresh)] if fresh else kept
+            seen.add(first, count)
+            kept.append((first, count))
+        return kept
+
+    def is_taken(self, cluster: int) -> bool:
+        """Whether a cluster belongs to something that is live."""
+        return self.bitmap.count(cluster, 1) > 0 if self.bitmap else self.entry(cluster) != 0
+
+    def taken(self, start: int, size_bytes: int) -> tuple[int, int] | None:
+        """(clusters taken by live files, clusters in all) if a deleted file lay in one piece; None beyond budget."""
+        needed = min(self._clusters_of(size_bytes), self._end - start)
+        if needed > self._deleted_budget:
+            return None
+        self._deleted_budget -= needed
+        if self.bitmap:
+            return self.bitmap.count(start, needed), needed
+        return sum(1 for cluster in range(start, start + needed) if self.entry(cluster)), needed
+
+    def extents(self, runs: Sequence[Run], size_bytes: int | None) -> tuple[Extent, ...]:
+        """Absolute byte ranges of the runs, cut to the size and to what the device really has."""
+        left = size_bytes
+        found = []
+        for first, count in runs:
+            offset, length = self.offset(first), count * self.geometry.cluster_bytes
+            if left is not None:
+                length = min(length, left)
+                left -= length
+            inside = min(length, self._source.size_bytes - offset)
+            if inside > 0:
+                found.append((offset, inside))
+            if inside < length or left == 0:
+                break
+        return tuple(found)
+
+    def read(self, extents: Sequence[Extent]) -> bytes:
+        """The bytes of some extents (directories, bitmaps)."""
+        return b"".join(self._source.read(offset, length) for offset, length in extents)
+
+    def _clusters_of(self, size_bytes: int) -> int:
+        return -(-size_bytes // self.geometry.cluster_bytes)
+
+    def _piece(self, number: int) -> Sequence[int]:
+        piece = self._pieces.get(number)
+        if piece is None:
+            if len(self._pieces) >= PIECES_CACHED:
+                self._pieces.clear()
+            piece = self._pieces[number] = self._load(number)
+        return piece
+
+    def _load(self, number: int) -> Sequence[int]:
+        start = number * PIECE_BYTES
+        length = min(PIECE_BYTES, self.geometry.table_bytes - start)
+        raw = self._source.read(self.geometry.table_offset + start, length)
+        width = self.geometry.entry_bits // 8
+        values = memoryview(raw[: len(raw) // width * width]).cast("I" if width == 4 else "H")
+        mirror = self.geometry.mirror_offset
+        if mirror is not None and number not in self._compared and len(self._compared) < COMPARED_PIECES:
+            self._compared.add(number)
+            self._compare(number, raw, self._source.read(mirror + start, length))
+        return values
+
+    def _compare(self, number: int, raw: bytes, mirror: bytes) -> None:
+        """Count entries that differ between the two copies of the table."""
+        if raw == mirror:
+            return
+        width = self.geometry.entry_bits // 8
+        for at in range(0, len(raw), width):
+            if raw[at : at + width] != mirror[at : at + width]:
+                self.differing_entries += 1
+                if self.first_difference is None:
+                    self.first_difference = (number * PIECE_BYTES + at) // width
+
+
+def _overlapping(runs: Sequence[Run]) -> bool:
+    end = 0
+    for first, count in sorted(runs) if len(runs) > 1 else ():
+        if first < end:
+            return True
+        end = first + count
+    return False

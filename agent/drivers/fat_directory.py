@@ -1,0 +1,320 @@
+"""Reads one FAT directory: live entries, deleted ones with the best name that can be proven, and damage by sector."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.drivers.clusters import Clusters
+from agent.drivers.filesystem import Directory, Entry, NameQuality
+from agent.drivers.names import decode_long_name, decode_short_name, dos_time, safe_name, stamp
+from agent.drivers.source import SECTOR_BYTES
+from agent.model import Finding
+
+SLOT_BYTES: Final = 32
+DELETED: Final = 0xE5
+LONG_SLOTS_LIMIT: Final = 20
+LONG_ATTRIBUTES: Final = 0x0F
+LABEL: Final = 0x08
+DIRECTORY: Final = 0x10
+RESERVED_ATTRIBUTES: Final = 0xC0
+FORBIDDEN: Final = bytes(range(0x20)) + b'"*+,./:;<=>?[\\]|\x7f'
+DOT_NAMES: Final = (b".".ljust(11), b"..".ljust(11))
+NAMES_IN_FINDING: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _LongSlot:
+    order: int
+    checksum: int
+    part: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Short:
+    """A short entry with the long-name slots before it; `problem` says what can't be right."""
+
+    position: int
+    name: bytes
+    attributes: int
+    case_bits: int
+    created: tuple[int, int, int]
+    modified: tuple[int, int]
+    start: int
+    size_bytes: int
+    slots: tuple[_LongSlot, ...]
+    is_deleted: bool
+    is_past_end: bool
+    problem: str
+
+
+@dataclass(slots=True)
+class _Sector:
+    slots: int = 0
+    invalid: int = 0
+
+
+@dataclass(slots=True)
+class _Damage:
+    """What was left out because its sector holds mostly impossible entries."""
+
+    sectors: set[int] = field(default_factory=set)
+    entries: int = 0
+    names: list[str] = field(default_factory=list)
+
+
+class FatDirectory:
+    """Iterates over the entries of one directory.
+
+    A 512-byte sector in which over half of the live slots are impossible is damaged: from it, only live entries proven
+    by their long name's checksum are believed. The rest is counted in a finding.
+    """
+
+    def __init__(self, directory: Directory, clusters: Clusters, *, is_wide: bool) -> None:
+        self._directory = directory
+        self._clusters = clusters
+        self._is_wide = is_wide
+        self._sectors: defaultdict[int, _Sector] = defaultdict(_Sector)
+        self._first_letters: defaultdict[bytes, set[int]] = defaultdict(set)
+
+    def __iter__(self) -> Iterator[Entry | Finding]:
+        if self._directory.is_deleted and self._directory.data[:11] not in (DOT_NAMES[0], b"\xe5" + DOT_NAMES[0][1:]):
+            return
+        shorts = list(self._shorts())
+        for short in shorts:
+            if not short.is_deleted and not short.problem:
+                self._first_letters[_digits_out(short.name)].add(short.name[0])
+        damage = _Damage()
+        for short in shorts:
+            entry = self._entry(short)
+            sector = self._sectors[short.position // SECTOR_BYTES]
+            if 2 * sector.invalid > sector.slots and not self._is_proven(short):
+                damage.sectors.add(short.position // SECTOR_BYTES)
+                damage.entries += 1
+                damage.names += [entry.name] if len(damage.names) < NAMES_IN_FINDING else []
+            elif not (short.is_deleted and short.problem):
+                yield entry
+        yield from self._report(damage)
+
+    def _report(self, damage: _Damage) -> Iterator[Finding]:
+        if damage.sectors:
+            first = min(damage.sectors) * SECTOR_BYTES
+            yield Finding(
+                "directory-damaged",
+                {
+                    "path": self._directory.path,
+                    "sectors": len(damage.sectors),
+                    "first_offset": self._directory.offset(first),
+                    "entries_not_believed": damage.entries,
+                    "names": damage.names,
+                },
+            )
+
+    # Slots.
+
+    def _shorts(self) -> Iterator[_Short]:
+        """All short entries, each with the long-name slots that stand directly before it."""
+        data = self._directory.data
+        slots: list[_LongSlot] = []
+        is_past_end = False
+        for position in range(0, len(data.rstrip(b"\0")), SLOT_BYTES):
+            raw = data[position : position + SLOT_BYTES]
+            if len(raw) < SLOT_BYTES or not raw[0]:
+                is_past_end, slots = True, []
+                continue
+            if raw[11] & 0x3F == LONG_ATTRIBUTES:
+                slot = self._long_slot(position, raw, is_past_end)
+                slots = [*slots[-LONG_SLOTS_LIMIT + 1 :], slot] if slot else []
+                continue
+            short = self._short(position, raw, tuple(slots), is_past_end)
+            slots = []
+            if short is not None:
+                yield short
+
+    def _count(self, position: int, *, is_valid: bool) -> None:
+        sector = self._sectors[position // SECTOR_BYTES]
+        sector.slots += 1
+        sector.invalid += not is_valid
+
+    def _long_slot(self, position: int, raw: bytes, is_past_end: bool) -> _LongSlot | None:
+        is_valid = not raw[12] and raw[26:28] == b"\0\0"
+        if raw[0] != DELETED and not is_past_end:
+            self._count(position, is_valid=is_valid and 1 <= raw[0] & 0x3F <= LONG_SLOTS_LIMIT)
+        return _LongSlot(raw[0], raw[13], raw[1:11] + raw[14:26] + raw[28:32]) if is_valid else None
+
+    def _short(self, position: int, raw: bytes, slots: tuple[_LongSlot, ...], is_past_end: bool) -> _Short | None:
+        name, attributes, case_bits = raw[:11], raw[11], raw[12]
+        tens, time, date, _, high, modified_time, modified_date, low, size = struct.unpack_from("<BHHHHHHHI", raw, 13)
+        start = low | high << 16 if self._is_wide else low
+        is_deleted = name[0] == DELETED or self._directory.is_deleted or is_past_end
+        if name in DOT_NAMES or (attributes & 0x18 == LABEL and not (start and size)):
+            if not is_deleted:
+                self._count(position, is_valid=True)
+            return None
+        modified = (modified_date, modified_time)
+        problem = self._problem(name, attributes, start, size, modified)
+        if not is_deleted:
+            self._count(position, is_valid=not problem)
+        elif name[0] == DELETED and (name[1:] == b" " * 10 or not (any(modified) or date or start or size or slots)):
+            problem = "empty"
+        created = (date, time, tens)
+        return _Short(
+            position,
+            name,
+            attributes,
+            case_bits,
+            created,
+            modified,
+            start,
+            size,
+            slots,
+            is_deleted,
+            is_past_end,
+            problem,
+        )
+
+    def _problem(self, name: bytes, attributes: int, start: int, size: int, modified: tuple[int, int]) -> str:
+        """What can't be right in an entry that a recorder wrote, or nothing."""
+        checked = name[1:] if name[0] in (DELETED, 0x05) else name
+        if attributes & RESERVED_ATTRIBUTES or attributes & (LABEL | DIRECTORY) == LABEL | DIRECTORY:
+            return "attributes"
+        if len(checked.translate(None, FORBIDDEN)) != len(checked) or name[0] == 0x20:
+            return "name"
+        if start and not self._clusters.is_cluster(start):
+            return "start"
+        geometry = self._clusters.geometry
+        if size > geometry.cluster_count * geometry.cluster_bytes:
+            return "size"
+        return "time" if modified[0] and dos_time(*modified) is None else ""
+
+    # Entries.
+
+    def _is_proven(self, short: _Short) -> bool:
+        return not short.is_deleted and not short.problem and bool(_live_long_name(short))
+
+    def _entry(self, short: _Short) -> Entry:
+        raw_name, name, quality = self._name(short)
+        flags = ["after-end-mark"] if short.is_past_end else []
+        if not short.is_deleted:
+            flags += [f"entry-{short.problem}"] if short.problem else []
+            flags += ["long-name-damaged"] if _has_live_slots(short) and not _live_long_name(short) else []
+        is_dir = bool(short.attributes & DIRECTORY)
+        return Entry(
+            name=safe_name(name),
+            raw_name=raw_name,
+            size_bytes=0 if is_dir else short.size_bytes,
+            valid_bytes=short.size_bytes,
+            start=short.start,
+            entry_offset=self._directory.offset(short.position),
+            is_dir=is_dir,
+            is_deleted=short.is_deleted,
+            created=stamp(dos_time(*short.created)),
+            modified=stamp(dos_time(*short.modified)),
+            quality=quality,
+            flags=tuple(flags),
+            short_name=short.name,
+        )
+
+    def _name(self, short: _Short) -> tuple[bytes, str, NameQuality]:
+        """(raw bytes, text, quality) of the best name."""
+        if short.name[0] != DELETED:
+            long_name = _live_long_name(short)
+            if long_name:
+                return long_name, decode_long_name(long_name), NameQuality.EXACT
+            whole = b"\xe5" + short.name[1:] if short.name[0] == 0x05 else short.name
+            return short.name, decode_short_name(whole, short.case_bits), NameQuality.EXACT
+        return _lost_long_name(short) or self._lost_short_name(short)
+
+    def _lost_short_name(self, short: _Short) -> tuple[bytes, str, NameQuality]:
+        """A deleted 8.3 name: its first letter is that of its siblings, if they agree, else `?`."""
+        letters = self._first_letters.get(_digits_out(short.name), set())
+        first = next(iter(letters)) if len(letters) == 1 else ord("?")
+        quality = NameQuality.INFERRED if len(letters) == 1 else NameQuality.LOSSY
+        return short.name, decode_short_name(bytes((first,)) + short.name[1:], short.case_bits), quality
+
+
+def _digits_out(name: bytes) -> bytes:
+    """The pattern of an 8.3 name without its first letter: equal for `MOVI0001.MP4` and `MOVI0042.MP4`."""
+    return re.sub(rb"[0-9]", b"0", name[1:])
+
+
+def _has_live_slots(short: _Short) -> bool:
+    return any(slot.order != DELETED for slot in short.slots)
+
+
+def _checksum(name: bytes) -> int:
+    total = 0
+    for byte in name:
+        total = ((total & 1) << 7 | total >> 1) + byte & 0xFF
+    return total
+
+
+def _first_byte(checksum: int, rest: bytes) -> int:
+    """The first byte of the short name with that checksum: each step of the sum can be undone."""
+    total = checksum
+    for byte in reversed(rest):
+        total = total - byte & 0xFF
+        total = (total << 1 | total >> 7) & 0xFF
+    return total
+
+
+def _until_terminator(raw: bytes) -> tuple[bytes, bool]:
+    """Name without terminator and padding, and whether there was a terminator."""
+    for at in range(0, len(raw), 2):
+        if raw[at : at + 2] == b"\0\0":
+            return raw[:at], True
+    return raw, False
+
+
+def _live_long_name(short: _Short) -> bytes:
+    """The long name whose slots are numbered 1, 2, ... upwards from the entry and carry its checksum; else nothing."""
+    checksum = _checksum(short.name)
+    parts: list[bytes] = []
+    for slot in reversed(short.slots):
+        if slot.order == DELETED or slot.order & 0x3F != len(parts) + 1 or slot.checksum != checksum:
+            return b""
+        parts.append(slot.part)
+        if slot.order & 0x40:
+            return _until_terminator(b"".join(parts))[0]
+    return b""
+
+
+def _lost_slots(slots: Sequence[_LongSlot]) -> Iterator[bytes]:
+    """Parts of the long name of a deleted entry, first part first; deletion wiped the numbers of its slots."""
+    for slot in reversed(slots):
+        if slot.order != DELETED or slot.checksum != slots[-1].checksum:
+            return
+        yield slot.part
+        if _until_terminator(slot.part)[1]:
+            return
+
+
+def _lost_long_name(short: _Short) -> tuple[bytes, str, NameQuality] | None:
+    """The long name of a deleted entry, if the checksum in its slots gives a possible first letter."""
+    if not short.slots:
+        return None
+    first = _first_byte(short.slots[-1].checksum, short.name[1:])
+    raw, is_terminated = _until_terminator(b"".join(_lost_slots(short.slots)))
+    if not raw or first in FORBIDDEN or first in (0x20, DELETED):
+        return None
+    text = decode_long_name(raw)
+    whole = bytes((first,)) + short.name[1:]
+    if not _looks_alike(text, whole):
+        return raw, text, NameQuality.DOUBTFUL
+    extension = whole[8:].rstrip().decode("gbk", "replace")
+    if not is_terminated and not text.upper().endswith(f".{extension}"):
+        return raw, text + "\u2026", NameQuality.PARTIAL
+    return raw, text, NameQuality.EXACT if text[0].upper() == chr(first) else NameQuality.LONG
+
+
+def _looks_alike(text: str, short_name: bytes) -> bool:
+    """Whether an 8.3 name can be the alias of a long name: equal, or shortened with the same extension."""
+    if text.upper() == decode_short_name(short_name):
+        return True
+    extension = text.rpartition(".")[2] if "." in text else ""
+    initial = extension[:1].upper().encode("ascii", "replace").replace(b"?", b"_") or b" "
+    return (b"~" in short_name or b"_" in short_name[:8]) and short_name[8:9] in (initial, b" ")

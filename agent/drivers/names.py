@@ -1,0 +1,73 @@
+"""Turns names and times as cards store them into text that is safe to show; the raw bytes are kept beside it."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime, timedelta
+from typing import Final
+
+from agent.model import Stamp
+
+PATH_LIMIT: Final = 4096
+UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+SEPARATORS: Final = frozenset("/\\")
+
+
+def safe_name(name: str) -> str:
+    """A path component that is safe to show, log and join.
+
+    Control, format (bidirectional), surrogate and separator characters become `<U+XXXX>`; so do the dots of `.` and
+    `..`. No FAT or exFAT name holds `<`, so nothing is lost. Never used to open anything.
+    """
+    if name.isprintable() and name not in ("", ".", "..") and SEPARATORS.isdisjoint(name):
+        return name
+    if name in (".", ".."):
+        return "".join(f"<U+{ord(character):04X}>" for character in name)
+    return "".join(map(_safe_character, name)) or "<empty>"
+
+
+def _safe_character(character: str) -> str:
+    if character in SEPARATORS or unicodedata.category(character) in UNSAFE_CATEGORIES:
+        return f"<U+{ord(character):04X}>"
+    return character
+
+
+def join_path(folder: str, name: str) -> str:
+    """A display path of bounded length; `name` must be safe already."""
+    path = f"{folder}/{name}" if folder else name
+    if len(path) <= PATH_LIMIT:
+        return path
+    return f"{path[: PATH_LIMIT // 2]}<...>{path[-PATH_LIMIT // 2 :]}"
+
+
+def decode_long_name(raw: bytes) -> str:
+    """UTF-16LE as FAT long names and exFAT store it; broken surrogates survive as such."""
+    return raw[: len(raw) // 2 * 2].decode("utf-16-le", "surrogatepass")
+
+
+def decode_short_name(raw: bytes, case_bits: int = 0) -> str:
+    """An 8.3 name (11 bytes, GBK on recorders sold in China); bits 3 and 4 say that stem or extension is lower case."""
+    stem = raw[:8].rstrip(b" ").decode("gbk", "replace")
+    extension = raw[8:].rstrip(b" ").decode("gbk", "replace")
+    stem = stem.lower() if case_bits & 0x08 else stem
+    extension = extension.lower() if case_bits & 0x10 else extension
+    return f"{stem}.{extension}" if extension else stem
+
+
+def dos_time(date: int, time: int, tens: int = 0) -> datetime | None:
+    """Naive local time from the 16-bit date and time of FAT and exFAT and 10 ms units; None if unset or impossible."""
+    if not date:
+        return None
+    second = (time & 31) * 2
+    try:
+        moment = datetime(  # noqa: DTZ001 - the card does not know its zone
+            1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, second
+        )
+    except ValueError:
+        return None
+    return moment + timedelta(milliseconds=10 * tens) if tens < 200 else moment
+
+
+def stamp(moment: datetime | None, offset_min: int | None = None) -> Stamp:
+    """The model's form of a time on a card."""
+    return Stamp(moment.isoformat() if moment else None, offset_min)

@@ -1,0 +1,205 @@
+"""The parser child: opens a device read-only, locks itself in, and prints what its filesystems hold as JSON lines."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from types import ModuleType, TracebackType
+from typing import Final
+
+from agent.drivers.exfat import ExFatVolume
+from agent.drivers.fat import FatVolume
+from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Found, Located, Unreadable
+from agent.drivers.partition import FilesystemKind, Place, find_volumes
+from agent.drivers.sandbox import Confinement, lock_parser
+from agent.drivers.sequence import Gap, find_gaps
+from agent.drivers.source import FilesystemError, Source, open_read_only
+from agent.drivers.tsk import TskVolume, load_tsk
+from agent.drivers.walk import Walk
+from agent.model import Finding, Volume
+
+FLUSH_BYTES: Final = 32 * 1024
+FIRST_EXTENTS: Final = 200
+MORE_EXTENTS: Final = 1000
+OUTPUT_FD: Final = 1
+CODECS: Final = ("gbk", "utf-16-le", "utf-8", "ascii")
+
+Line = Mapping[str, object]
+
+
+class Output:
+    """Writes JSON lines to a descriptor in large pieces; each line is ASCII and below 64 KiB."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._pending = bytearray()
+
+    def line(self, line: Line) -> None:
+        """Add one line."""
+        self._pending += json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+        if len(self._pending) >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write out what is pending; raises OSError when nobody reads any more."""
+        view = memoryview(bytes(self._pending))
+        self._pending.clear()
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+class Report:
+    """Turns what a walk finds into protocol lines; numbers clips from 1 and remembers names for the gap search."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.entries = 0
+        self._live: list[tuple[str, str]] = []
+        self._deleted: list[tuple[str, str]] = []
+
+    def volume(self, volume: Volume) -> None:
+        """One line for a filesystem."""
+        self._output.line({"volume": asdict(volume)})
+
+    def found(self, item: Found) -> None:
+        """The line or lines for a file, a refused entry or a finding."""
+        if isinstance(item, Finding):
+            self.finding(item)
+            return
+        self.entries += 1
+        folder, _, name = item.path.rpartition("/")
+        self._live.append((folder, name))
+        if isinstance(item, Unreadable):
+            self._output.line({"refused": {"clip": self._clip(item, 0), "reason": item.reason}})
+            return
+        clip = {**self._clip(item, item.readable_bytes), "zero_from": item.zero_from}
+        self._output.line({"clip": clip, "extents": item.extents[:FIRST_EXTENTS]})
+        for at in range(FIRST_EXTENTS, len(item.extents), MORE_EXTENTS):
+            self._output.line({"more": item.extents[at : at + MORE_EXTENTS]})
+
+    def finding(self, finding: Finding) -> None:
+        """One line for a fact."""
+        if finding.kind == "deleted" and finding.detail.get("name_quality") != "lossy":
+            folder, _, name = str(finding.detail["path"]).rpartition("/")
+            self._deleted.append((folder, name))
+        self._output.line({"finding": {"kind": finding.kind, "detail": finding.detail}})
+
+    def gaps(self) -> None:
+        """Lines for the gaps in the numbering of all files seen."""
+        for gap in find_gaps(self._live, self._deleted):
+            self.finding(Finding("gap", _gap_detail(gap)))
+
+    def _clip(self, item: Located | Unreadable, readable_bytes: int) -> Line:
+        entry = item.entry
+        return {
+            "number": self.entries,
+            "path": item.path,
+            "raw_name": entry.raw_name.hex(),
+            "size": min(entry.size_bytes, SIZE_LIMIT_BYTES),
+            "readable": readable_bytes,
+            "created": [entry.created.local, entry.created.offset_min],
+            "modified": [entry.modified.local, entry.modified.offset_min],
+            "flags": item.flags,
+            "entry_offset": entry.entry_offset,
+        }
+
+
+def _gap_detail(gap: Gap) -> Line:
+    return {
+        "folder": gap.folder,
+        "pattern": gap.pattern,
+        "first": gap.first,
+        "last": gap.last,
+        "ranges": gap.ranges,
+        "missing": gap.missing,
+        "deleted": gap.deleted,
+    }
+
+
+def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
+    """Report all volumes of a device. Raises FilesystemError if there is none that can be read."""
+    places = find_volumes(source)
+    known = [place for place in places if _is_known(place, tsk)]
+    if not known:
+        kinds = ", ".join(sorted({place.kind.value for place in places}))
+        kind = "no-filesystem" if kinds == FilesystemKind.UNKNOWN.value else "unsupported"
+        raise FilesystemError(kind, f"No filesystem that can be read was found ({kinds}).")
+    for number, place in enumerate(places, 1):
+        if place not in known:
+            detail = {"offset": place.offset, "size": place.size_bytes, "kind": place.kind.value}
+            report.finding(Finding("unsupported", detail))
+            continue
+        # Two volumes may hold the same path; the first keeps the plain one, since nearly all cards have only one.
+        volume, listing = _open(source, place, tsk, "" if number == 1 else f"volume-{number}")
+        report.volume(volume)
+        for item in listing:
+            report.found(item)
+    for offset, length in source.bad:
+        report.finding(Finding("metadata-unreadable", {"offset": offset, "length": length}))
+    report.gaps()
+
+
+def _is_known(place: Place, tsk: ModuleType | None) -> bool:
+    if place.kind in (FilesystemKind.NTFS, FilesystemKind.EXT):
+        return tsk is not None
+    return place.kind is not FilesystemKind.UNKNOWN
+
+
+def _open(source: Source, place: Place, tsk: ModuleType | None, prefix: str) -> tuple[Volume, Iterable[Found]]:
+    if place.kind is FilesystemKind.FAT:
+        fat = FatVolume(source, place.offset, place.boot_offset)
+        return fat.volume, Walk(fat, source.size_bytes, prefix)
+    if place.kind is FilesystemKind.EXFAT:
+        exfat = ExFatVolume(source, place.offset, place.boot_offset)
+        return exfat.volume, Walk(exfat, source.size_bytes, prefix)
+    other = TskVolume(tsk, source, place, prefix)
+    return other.volume, other
+
+
+def run(path: str, output: Output) -> None:
+    """List the device at `path`; the last line says that the listing is complete, or why it isn't."""
+    try:
+        fd, identity = open_read_only(path)
+        output.line({"source": asdict(identity)})
+        output.flush()
+        tsk = load_tsk()
+        confinement = _lock()
+        source = Source(fd, identity.size)
+        report = Report(output)
+        list_source(source, report, tsk if confinement.has_seccomp else None)
+        output.line({"end": {"entries": report.entries, "metadata_blake3": source.metadata_blake3()}})
+    except FilesystemError as error:
+        output.line({"error": {"kind": error.kind, "message": error.what}})
+    except MemoryError:
+        output.line({"error": {"kind": "limit", "message": "The card's directories need too much memory."}})
+    output.flush()
+
+
+def _lock() -> Confinement:
+    """Close the sandbox; whatever is imported later would be refused, codecs included."""
+    for name in CODECS:
+        codecs.lookup(name)
+    try:
+        return lock_parser()
+    except OSError as error:
+        raise FilesystemError("sandbox", f"The reader could not be locked in: {error}.") from error
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    """Say what broke without a traceback, which would open source files and be killed for it."""
+    os.write(2, f"{kind.__name__}: {error}\n".encode("ascii", "backslashreplace")[:1000])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry point: `python -I -m agent.drivers.parser <path>`."""
+    sys.excepthook = _report_bug
+    run(arguments[1], Output(OUTPUT_FD))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

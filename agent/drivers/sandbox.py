@@ -1,0 +1,207 @@
+"""Locks a helper process into what it needs: no new privileges, Landlock, resource limits, a seccomp allow-list."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from agent.drivers.source import BLKGETDISKSEQ, BLKGETSIZE64
+
+MIB: Final = 1024 * 1024
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
+SECCOMP_MODE_FILTER: Final = 2
+PROT_EXEC: Final = 4
+
+SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
+LANDLOCK_VERSION_FLAG, LANDLOCK_RULE_PATH_BENEATH = 1, 1
+LANDLOCK_FS_BY_ABI: Final = (0, 0x1FFF, 0x3FFF, 0x7FFF, 0x7FFF, 0xFFFF)
+LANDLOCK_NET: Final = 0x3
+LANDLOCK_SCOPED: Final = 0x3
+WRITE_FILE, READ_FILE, MAKE_REG, TRUNCATE, IOCTL_DEV = 0x2, 0x4, 0x100, 0x4000, 0x8000
+
+BPF_LOAD, BPF_EQUAL, BPF_AT_LEAST, BPF_ANY_BIT, BPF_RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+SECCOMP_ALLOW, SECCOMP_KILL = 0x7FFF0000, 0x80000000
+X32_BIT: Final = 0x40000000
+ARCH_AT, NUMBER_AT, ARGUMENT_AT = 4, 0, 16
+
+MACHINES: Final[Mapping[str, tuple[int, int]]] = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+"""Column of the tables below, and the audit architecture."""
+
+RUNTIME: Final[Mapping[str, tuple[int, int]]] = {
+    "read": (0, 63), "pread64": (17, 67), "preadv": (295, 69), "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62),
+    "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233), "brk": (12, 214), "fadvise64": (221, 223),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
+    "futex": (202, 98), "clock_gettime": (228, 113), "gettimeofday": (96, 169), "sched_yield": (24, 124),
+    "getpid": (39, 172), "gettid": (186, 178), "getrandom": (318, 278), "restart_syscall": (219, 128),
+    "exit": (60, 93), "exit_group": (231, 94),
+}  # fmt: skip
+"""What Python needs to compute and to read descriptors that are open already: name -> (x86_64, aarch64)."""
+
+PULLER: Final[Mapping[str, tuple[int, int]]] = {
+    "openat": (257, 56), "write": (1, 64), "writev": (20, 66), "pwrite64": (18, 68), "pwritev": (296, 70),
+    "readv": (19, 65), "ftruncate": (77, 46), "fallocate": (285, 47), "sync_file_range": (277, 84),
+    "newfstatat": (262, 79), "statx": (332, 291), "fcntl": (72, 25), "ppoll": (271, 73), "pselect6": (270, 72),
+    "poll": (7, 73), "select": (23, 72), "clock_nanosleep": (230, 115),
+}  # fmt: skip
+"""What the puller needs beside that; aarch64 has no poll and select, so their numbers there are ppoll's, pselect6's."""
+
+Instruction = tuple[int, int, int, int]
+"""(code, jump if true, jump if false, value) of classic BPF."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A call that is allowed only if an argument is one of some values, or has none of some bits."""
+
+    numbers: tuple[int, int]
+    argument: int
+    values: tuple[int, ...] = ()
+    forbidden_bits: int = 0
+
+    def program(self, column: int) -> list[Instruction]:
+        """Instructions that decide about this call and let others pass."""
+        tests: list[Instruction] = [(BPF_LOAD, 0, 0, ARGUMENT_AT + 8 * self.argument)]
+        for value in self.values:
+            tests += [(BPF_EQUAL, 0, 1, value), (BPF_RETURN, 0, 0, SECCOMP_ALLOW)]
+        if self.forbidden_bits:
+            tests += [(BPF_ANY_BIT, 1, 0, self.forbidden_bits), (BPF_RETURN, 0, 0, SECCOMP_ALLOW)]
+        tests.append((BPF_RETURN, 0, 0, SECCOMP_KILL))
+        return [(BPF_EQUAL, 0, len(tests), self.numbers[column]), *tests]
+
+
+WRITE_TO_OUTPUT: Final = Condition((1, 64), 0, values=(1, 2))
+ASK_IDENTITY: Final = Condition((16, 29), 1, values=(BLKGETSIZE64, BLKGETDISKSEQ))
+NOT_EXECUTABLE: Final = (
+    Condition((9, 222), 2, forbidden_bits=PROT_EXEC),  # mmap
+    Condition((10, 226), 2, forbidden_bits=PROT_EXEC),  # mprotect
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What the kernel really enforces: Landlock's ABI (0 if it has none), and whether seccomp knows this machine."""
+
+    landlock_abi: int
+    has_seccomp: bool
+
+
+def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> Confinement:
+    """Allow nothing but computing, reading descriptors that are open already, and writing to 1 and 2.
+
+    Import everything first, codecs too. A forbidden system call kills the process. Raises OSError if the kernel
+    refuses a lock it should know.
+    """
+    _forbid_new_privileges()
+    abi = _landlock(())
+    _limit(
+        {
+            resource.RLIMIT_AS: memory_bytes,
+            resource.RLIMIT_CPU: cpu_s,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_NOFILE: 0,
+            resource.RLIMIT_NPROC: 0,
+            resource.RLIMIT_CORE: 0,
+        }
+    )
+    return Confinement(abi, _seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,)))
+
+
+def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_bytes: int = 768 * MIB) -> Confinement:
+    """Allow what the parser may, and creating and writing files beneath one folder; nothing is ever removed there.
+
+    `device_fd` may be opened again for reading by its path, to see whether it is still the same device.
+    Raises OSError.
+    """
+    _forbid_new_privileges()
+    rules = [(writable_dir_fd, READ_FILE | WRITE_FILE | MAKE_REG | TRUNCATE)]
+    if device_fd is not None:
+        rules.append((device_fd, READ_FILE | IOCTL_DEV))
+    abi = _landlock(rules)
+    _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0})
+    return Confinement(abi, _seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,)))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def _forbid_new_privileges() -> None:
+    libc = _libc()
+    _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    _checked(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
+
+
+def _limit(limits: Mapping[int, int]) -> None:
+    for kind, value in limits.items():
+        hard = resource.getrlimit(kind)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
+
+
+def _landlock(rules: Sequence[tuple[int, int]]) -> int:
+    """Deny all paths, ports and foreign signals but the (descriptor, rights) given; return the ABI, 0 if unknown."""
+    libc = _libc()
+    abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_VERSION_FLAG)
+    if abi < 1:
+        if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
+            return 0
+        _checked(abi, "Landlock")
+    handled = LANDLOCK_FS_BY_ABI[min(abi, len(LANDLOCK_FS_BY_ABI) - 1)]
+    attributes = struct.pack("QQQ", handled, LANDLOCK_NET, LANDLOCK_SCOPED)
+    size = 8 if abi < 4 else 16 if abi < 6 else 24
+    ruleset = _checked(
+        libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0), "Landlock ruleset"
+    )
+    try:
+        for fd, rights in rules:
+            rule = struct.pack("=Qi", rights & handled, fd)
+            _checked(libc.syscall(SYS_LANDLOCK_ADD_RULE, ruleset, LANDLOCK_RULE_PATH_BENEATH, rule, 0), "Landlock rule")
+        _checked(libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0), "Landlock")
+    finally:
+        os.close(ruleset)
+    return int(abi)
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _seccomp(allowed: Iterable[tuple[int, int]], conditions: Iterable[Condition]) -> bool:
+    """Kill the process at any system call that isn't allowed; False on machines without a table."""
+    machine = MACHINES.get(platform.machine())
+    if machine is None:
+        return False
+    column, architecture = machine
+    program: list[Instruction] = [
+        (BPF_LOAD, 0, 0, ARCH_AT),
+        (BPF_EQUAL, 1, 0, architecture),
+        (BPF_RETURN, 0, 0, SECCOMP_KILL),
+        (BPF_LOAD, 0, 0, NUMBER_AT),
+    ]
+    if column == 0:  # the x32 interface would give every call a second number
+        program += [(BPF_AT_LEAST, 0, 1, X32_BIT), (BPF_RETURN, 0, 0, SECCOMP_KILL)]
+    for numbers in allowed:
+        program += [(BPF_EQUAL, 0, 1, numbers[column]), (BPF_RETURN, 0, 0, SECCOMP_ALLOW)]
+    for condition in (*conditions, *NOT_EXECUTABLE):
+        program += condition.program(column)
+    program.append((BPF_RETURN, 0, 0, SECCOMP_KILL))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    block = _Filter(len(program), ctypes.addressof(code))
+    _checked(_libc().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(block), 0, 0), "seccomp")
+    return True

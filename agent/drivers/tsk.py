@@ -1,0 +1,165 @@
+"""Lists NTFS and ext volumes through the optional pytsk3; only ever imported by the parser, inside its sandbox."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any, Final
+
+from agent.drivers.filesystem import Entry, Found, Limits, Located, Unreadable
+from agent.drivers.names import join_path, safe_name, stamp
+from agent.drivers.partition import FilesystemKind, Place
+from agent.drivers.source import FilesystemError, Source
+from agent.model import Extent, Finding, Stamp, Volume
+
+DOT_NAMES: Final = frozenset({b".", b".."})
+UNSTORED_FLAGS: Final = ("COMP", "ENC", "SPARSE")
+
+
+def load_tsk() -> ModuleType | None:
+    """The pytsk3 module, or None if the `forensic` extra isn't installed. Call before the sandbox closes."""
+    try:
+        return importlib.import_module("pytsk3")
+    except ImportError:
+        return None
+
+
+class TskVolume:
+    """An NTFS or ext volume. The type is always given: detection would read a whole card looking for rare formats."""
+
+    def __init__(self, tsk: Any, source: Source, place: Place, prefix: str = "", limits: Limits | None = None) -> None:  # noqa: ANN401
+        self._tsk = tsk
+        self._offset = place.offset
+        self._prefix = prefix
+        self._limits = limits or Limits()
+        self._device_bytes = source.size_bytes
+        is_ntfs = place.kind is FilesystemKind.NTFS
+        kind = tsk.TSK_FS_TYPE_NTFS if is_ntfs else tsk.TSK_FS_TYPE_EXT_DETECT
+        try:
+            self._filesystem = tsk.FS_Info(_image(tsk, source), offset=place.offset, type=kind)
+        except OSError as error:
+            raise FilesystemError("no-filesystem", "The volume's first sectors are damaged.") from error
+        info = self._filesystem.info
+        self._block_bytes = int(info.block_size)
+        size = self._block_bytes * int(info.block_count)
+        identifier = bytes(info.fs_id)[: int(info.fs_id_used)][::-1].hex()
+        kind_name = "ntfs" if is_ntfs else "ext"
+        self.volume = Volume(kind_name, identifier, "", self._block_bytes, size, dirty=False)
+
+    def __iter__(self) -> Iterator[Found]:
+        stack = [(self._prefix, int(self._filesystem.info.root_inum), 0)]
+        seen: set[int] = set()
+        entries = 0
+        while stack:
+            path, inode, depth = stack.pop()
+            if inode in seen or depth > self._limits.depth:
+                continue
+            seen.add(inode)
+            for raw_name, file in self._children(inode, path):
+                if file is None:
+                    yield Finding("directory-damaged", {"path": path})
+                    continue
+                entries += 1
+                if entries > self._limits.entries:
+                    raise FilesystemError("limit", f"The card has more than {self._limits.entries} directory entries.")
+                item_path = join_path(path, safe_name(raw_name.decode("utf-8", "surrogateescape")))
+                if self._is_directory(file) and not self._is_deleted(file):
+                    stack.append((item_path, int(file.info.name.meta_addr), depth + 1))
+                else:
+                    yield from self._describe(item_path, raw_name, file)
+
+    def _children(self, inode: int, path: str) -> Iterator[tuple[bytes, Any]]:
+        """(raw name, file) of a directory; (b"", None) where it can't be read on. Never the orphan folder."""
+        try:
+            for file in self._filesystem.open_dir(inode=inode):
+                raw_name = bytes(file.info.name.name or b"")
+                is_system = not path and (raw_name.startswith(b"$") or raw_name == b"lost+found")
+                if raw_name and raw_name not in DOT_NAMES and not is_system:
+                    yield raw_name, file
+        except OSError:
+            yield b"", None
+
+    def _is_deleted(self, file: Any) -> bool:  # noqa: ANN401
+        return bool(int(file.info.name.flags) & int(self._tsk.TSK_FS_NAME_FLAG_UNALLOC))
+
+    def _is_directory(self, file: Any) -> bool:  # noqa: ANN401
+        return int(file.info.name.type) == int(self._tsk.TSK_FS_NAME_TYPE_DIR)
+
+    def _describe(self, path: str, raw_name: bytes, file: Any) -> Iterator[Found]:  # noqa: ANN401
+        meta = file.info.meta
+        size = int(meta.size) if meta else 0
+        modified, created = (_stamp(meta.mtime), _stamp(meta.crtime)) if meta else (Stamp(), Stamp())
+        entry = Entry(
+            path.rpartition("/")[2], raw_name, size, size, 0, -1, created=created, modified=modified
+        )  # fmt: skip
+        if self._is_deleted(file):
+            detail = {"path": path, "raw_name": raw_name.hex(), "size": size, "modified": [modified.local, 0]}
+            yield Finding("deleted", {**detail, "name_quality": "exact", "state": "unknown", "extents": []})
+        elif not meta or int(file.info.name.type) != int(self._tsk.TSK_FS_NAME_TYPE_REG):
+            yield Unreadable(path, entry, "not-a-file")
+        elif size == 0:
+            yield Located(path, entry, 0)
+        else:
+            yield self._locate(path, entry, file)
+
+    def _locate(self, path: str, entry: Entry, file: Any) -> Located | Unreadable:  # noqa: ANN401
+        attribute = next((one for one in file if self._is_data(one)), None)
+        if attribute is None:
+            return Unreadable(path, entry, "no-content")
+        flags = int(attribute.info.flags)
+        if flags & int(self._tsk.TSK_FS_ATTR_RES):
+            return Unreadable(path, entry, "stored-inside-its-record")
+        if flags & (int(self._tsk.TSK_FS_ATTR_COMP) | int(self._tsk.TSK_FS_ATTR_ENC)):
+            return Unreadable(path, entry, "compressed-or-encrypted")
+        extents: list[Extent] = []
+        left = entry.size_bytes
+        for run in attribute:
+            if int(run.flags) & (
+                int(self._tsk.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(self._tsk.TSK_FS_ATTR_RUN_FLAG_FILLER)
+            ):
+                return Unreadable(path, entry, "has-holes")
+            offset = self._offset + int(run.addr) * self._block_bytes
+            length = min(int(run.len) * self._block_bytes, left, self._device_bytes - offset)
+            if length <= 0:
+                break
+            extents.append((offset, length))
+            left -= length
+        flags_found = ("chain-short",) if left else ()
+        readable = entry.size_bytes - left
+        return (
+            Located(path, entry, readable, tuple(extents), flags_found)
+            if readable
+            else Unreadable(path, entry, "no-clusters")
+        )
+
+    def _is_data(self, attribute: Any) -> bool:  # noqa: ANN401
+        kinds = (self._tsk.TSK_FS_ATTR_TYPE_NTFS_DATA, self._tsk.TSK_FS_ATTR_TYPE_DEFAULT)
+        return int(attribute.info.type) in {int(kind) for kind in kinds} and not attribute.info.name
+
+
+def _image(tsk: Any, source: Source) -> Any:  # noqa: ANN401
+    """Lets pytsk3 read through our source, so that its reads are bounded and fingerprinted too."""
+
+    class Image(tsk.Img_Info):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(url="", type=tsk.TSK_IMG_TYPE_EXTERNAL)
+
+        def close(self) -> None:
+            """Nothing to close: the parser owns the descriptor."""
+
+        def read(self, offset: int, length: int) -> bytes:
+            return source.read(offset, length)
+
+        def get_size(self) -> int:
+            return source.size_bytes
+
+    return Image()
+
+
+def _stamp(seconds: int) -> Stamp:
+    """NTFS and ext store UTC."""
+    if not 0 < seconds < 1 << 33:
+        return Stamp()
+    return stamp(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), 0)

@@ -1,0 +1,207 @@
+"""Lists a FAT or exFAT volume from the root down: live files with their extents, deleted entries as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from agent.drivers.clusters import Chain, ChainFlag, ClusterSet
+from agent.drivers.filesystem import (
+    SIZE_LIMIT_BYTES,
+    ClusterVolume,
+    Directory,
+    Entry,
+    Found,
+    Limits,
+    Located,
+    Unreadable,
+)
+from agent.drivers.names import join_path
+from agent.drivers.source import FilesystemError
+from agent.model import Extent, Finding
+
+DELETED_DIRECTORY_CLUSTERS: Final = 64
+
+
+class Walk:
+    """One listing of one volume.
+
+    Each directory is read once, whoever points to it. Clusters that two files claim are given to both and flagged at
+    the second; when files claim more than twice what the device holds, the rest is refused.
+    """
+
+    def __init__(
+        self, volume: ClusterVolume, device_bytes: int, prefix: str = "", limits: Limits | None = None
+    ) -> None:
+        self._volume = volume
+        self._clusters = volume.clusters
+        self._prefix = prefix
+        self._limits = limits or Limits()
+        self._claimed = ClusterSet.empty(self._clusters.geometry.cluster_count)
+        self._visited: set[int] = set()
+        self._directory_bytes = 0
+        self._entries = 0
+        self._deleted = 0
+        self._extents_left = self._limits.extents
+        self._readable_left = 2 * device_bytes
+
+    def __iter__(self) -> Iterator[Found]:
+        stack = [(self._prefix, self._volume.root, 0)]
+        while stack:
+            path, entry, depth = stack.pop()
+            below: list[tuple[str, Entry, int]] = []
+            for item in self._read(path, entry):
+                if isinstance(item, Entry):
+                    item_path = join_path(path, item.name)
+                    yield from self._judge(item_path, item)
+                    if item.is_dir:
+                        below.append((item_path, item, depth + 1))
+                else:
+                    yield item
+            if depth < self._limits.depth:
+                stack += reversed(below)
+            elif below:
+                yield Finding("too-deep", {"path": path, "folders": len(below)})
+        if self._deleted > self._limits.deleted:
+            yield Finding("deleted-not-listed", {"entries": self._deleted - self._limits.deleted})
+        yield from self._volume.findings()
+
+    # Directories.
+
+    def _read(self, path: str, entry: Entry) -> Iterator[Entry | Finding]:
+        """Entries of the directory that `entry` points to."""
+        if entry.start in self._visited:
+            if not entry.is_deleted:
+                yield Finding("directory-loop", {"path": path, "cluster": entry.start})
+            return
+        has_clusters = self._clusters.is_cluster(entry.start)
+        if entry.is_deleted and (not has_clusters or self._clusters.is_taken(entry.start)):
+            return  # gone, or its clusters are something else now
+        if not has_clusters and entry is not self._volume.root:
+            yield Finding("directory-damaged", {"path": path, "flags": [ChainFlag.BAD_START.value]})
+            return
+        self._visited.add(entry.start)
+        extents, flags = self._directory_extents(entry)
+        if flags:
+            yield Finding("directory-damaged", {"path": path, "flags": list(flags)})
+        data = self._clusters.read(extents)
+        self._directory_bytes += len(data)
+        if self._directory_bytes > self._limits.all_directories_bytes:
+            raise FilesystemError("limit", "The card's directories are larger than any recorder makes them.")
+        for item in self._volume.entries(Directory(path, data, extents, entry.is_deleted)):
+            self._entries += 1
+            if self._entries > self._limits.entries:
+                raise FilesystemError("limit", f"The card has more than {self._limits.entries} directory entries.")
+            yield item
+
+    def _directory_extents(self, entry: Entry) -> tuple[tuple[Extent, ...], tuple[str, ...]]:
+        if entry is self._volume.root and self._volume.fixed_root is not None:
+            return (self._volume.fixed_root,), ()
+        unit = self._clusters.geometry.cluster_bytes
+        if entry.is_deleted:
+            size = min(entry.size_bytes or unit, DELETED_DIRECTORY_CLUSTERS * unit)
+            chain = self._clusters.contiguous(entry.start, size)
+            return self._clusters.extents(chain.runs, size), ()
+        limit = self._limits.directory_bytes
+        if entry.is_contiguous and entry.size_bytes:
+            chain = self._clusters.contiguous(entry.start, min(entry.size_bytes, limit))
+        else:
+            chain = self._clusters.chain(entry.start, entry.size_bytes or None)
+        self._claim(chain)
+        extents = self._clusters.extents(chain.runs, limit)
+        flags = tuple(flag.value for flag in chain.flags if flag is not ChainFlag.LONGER)
+        return extents, flags
+
+    # Entries.
+
+    def _judge(self, path: str, entry: Entry) -> Iterator[Found]:
+        if entry.is_deleted:
+            self._deleted += 1
+            if self._deleted <= self._limits.deleted:
+                yield self._tombstone(path, entry)
+        elif not entry.is_dir:
+            yield self._locate(path, entry)
+
+    def _locate(self, path: str, entry: Entry) -> Located | Unreadable:
+        size = entry.size_bytes
+        if size > SIZE_LIMIT_BYTES:
+            return Unreadable(path, entry, "size-impossible")
+        if not size and not entry.start:
+            return Located(path, entry, 0, flags=entry.flags)
+        chain = self._chain_of(entry)
+        flags = [*entry.flags, *(flag.value for flag in chain.flags)]
+        if not size:
+            flags.append("size-zero-chain")
+        if self._claim(chain):
+            flags.append("cross-linked")
+        extents = self._clusters.extents(chain.runs, size or None)
+        readable = sum(length for _, length in extents)
+        if readable < min(size, chain.clusters * self._clusters.geometry.cluster_bytes):
+            flags.append("beyond-device")
+        reason = self._refusal(size, readable, len(extents), flags)
+        if reason:
+            return Unreadable(path, entry, reason, tuple(flags))
+        self._readable_left -= readable
+        self._extents_left -= len(extents)
+        if size and entry.valid_bytes < readable:
+            zero_from = entry.valid_bytes
+            extents = self._clusters.extents(chain.runs, zero_from) if zero_from else ()
+            return Located(path, entry, readable, extents, (*flags, "valid-shorter"), zero_from)
+        return Located(path, entry, readable, extents, tuple(flags))
+
+    def _chain_of(self, entry: Entry) -> Chain:
+        if not entry.is_contiguous:
+            return self._clusters.chain(entry.start, entry.size_bytes or None)
+        return self._clusters.contiguous(entry.start, entry.size_bytes or self._clusters.geometry.cluster_bytes)
+
+    def _refusal(self, size: int, readable: int, extents: int, flags: list[str]) -> str:
+        """Why a file can't be pulled at all, or nothing."""
+        if not readable:
+            return next(iter(flags), "no-clusters") if size else ChainFlag.BAD_START.value
+        if readable > self._readable_left:
+            return "cross-linked"
+        return ChainFlag.FRAGMENTED.value if extents > self._extents_left else ""
+
+    def _claim(self, chain: Chain) -> bool:
+        """Note the clusters of a chain as used; tell if some were used before."""
+        is_shared = any(self._claimed.count(first, count) for first, count in chain.runs)
+        for first, count in chain.runs:
+            self._claimed.add(first, count)
+        return is_shared
+
+    # Deleted entries.
+
+    def _tombstone(self, path: str, entry: Entry) -> Finding:
+        extents, state = ((), "directory") if entry.is_dir else self._deleted_state(entry)
+        return Finding(
+            "deleted",
+            {
+                "path": path,
+                "raw_name": entry.raw_name.hex(),
+                "short_name": entry.short_name.hex(),
+                "name_quality": entry.quality.value,
+                "is_directory": entry.is_dir,
+                "size": min(entry.size_bytes, SIZE_LIMIT_BYTES),
+                "created": [entry.created.local, entry.created.offset_min],
+                "modified": [entry.modified.local, entry.modified.offset_min],
+                "state": state,
+                "extents": [list(extent) for extent in extents],
+                "entry_offset": entry.entry_offset,
+                "flags": list(entry.flags),
+            },
+        )
+
+    def _deleted_state(self, entry: Entry) -> tuple[tuple[Extent, ...], str]:
+        """Where a deleted file lay if it lay in one piece, and whether live files have taken its place."""
+        if not entry.size_bytes:
+            return (), "empty"
+        if not self._clusters.is_cluster(entry.start):
+            return (), "start-lost"
+        chain = self._clusters.contiguous(entry.start, entry.size_bytes)
+        if chain.flags:
+            return (), "beyond-volume"
+        extents = self._clusters.extents(chain.runs, entry.size_bytes)
+        taken = self._clusters.taken(entry.start, entry.size_bytes)
+        if taken is None:
+            return extents, "unknown"
+        return extents, f"overwritten:{taken[0]}/{taken[1]}" if taken[0] else "intact"
