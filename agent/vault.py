@@ -97,13 +97,17 @@ class MediumReader:
         return at - offset
 
 
-def fingerprint(fd: int) -> tuple[int, Digests]:
-    """Size and fingerprints of a whole durable file, from the medium. Raises OSError."""
+def fingerprint(fd: int, each_block: Callable[[], None] = lambda: None) -> tuple[int, Digests]:
+    """Bytes read and fingerprints of a whole durable file, from the medium; raises OSError.
+
+    `each_block` is called before every block, and may raise to give up.
+    """
     size = os.fstat(fd).st_size
     whole, sha256 = blake3(), hashlib.sha256()
     reader = MediumReader()
     done = 0
     for at in range(0, size, BLOCK_BYTES):
+        each_block()
         done += reader.feed(fd, at, min(BLOCK_BYTES, size - at), whole, sha256)
     return done, Digests(whole.hexdigest(), sha256.hexdigest())
 
