@@ -1,0 +1,142 @@
+"""What the status page serves, made once per change: asks the journal off the event loop and keeps the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from agent.config import Config, Milestone
+from agent.deadline import ZONE, Rules, coverage
+from agent.journal import Reader
+from agent.journal.views import RecordingView
+from agent.model import AssetState, Clock, Device
+from agent.states import is_kept
+from agent.status.views import (
+    SHOWN_AT_RISK,
+    Json,
+    Live,
+    Rows,
+    event_view,
+    health_view,
+    recording_view,
+    slot_view,
+    status_view,
+    to_json,
+)
+
+_FRESH_S: Final = 0.5
+_STALE_S: Final = 5.0
+_DOCKINGS: Final = 20
+_FAR: Final = datetime(9999, 1, 1, tzinfo=ZONE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A body that was served, when it was made (loop time), and for which state."""
+
+    body: bytes
+    made_s: float
+    seq: int
+    version: int
+
+
+class Board:
+    """Answers of the status page.
+
+    `live` gives what only the service knows, `version` a number that changes with it; both are called on the event
+    loop. A status is served again while nothing changed, for 5 s at most (verdicts depend on the time), and for half
+    a second even if something did, so that no client can keep the disk busy.
+    """
+
+    def __init__(
+        self, config: Config, reader: Reader, clock: Clock, live: Callable[[], Live], version: Callable[[], int]
+    ) -> None:
+        self.version = version
+        self._config = config
+        self._rules = Rules(config.profile, config.calendars)
+        self._reader = reader
+        self._clock = clock
+        self._live = live
+        self._making = asyncio.Lock()
+        self._answer: _Answer | None = None
+        self._slots: tuple[int, bytes] | None = None
+        self._devices: dict[str, Device] = {}
+
+    async def status(self) -> bytes:
+        """The status as JSON; raises JournalError."""
+        async with self._making:
+            time_s = asyncio.get_running_loop().time()
+            answer = self._answer
+            if answer is None or not await self._is_good(answer, time_s):
+                version, live = self.version(), self._live()
+                body, seq = await asyncio.to_thread(self._make_status, live)
+                answer = self._answer = _Answer(body, time_s, seq, version)
+            return answer.body
+
+    async def recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
+        """One page of recordings as JSON, newest first or, of one state, most urgent first; raises JournalError."""
+        return await asyncio.to_thread(self._make_recordings, state, after, limit)
+
+    async def events(self, after: int, limit: int) -> list[Json]:
+        """The events behind `after`, oldest first; raises JournalError."""
+        found = await asyncio.to_thread(self._reader.events, after, limit)
+        return [event_view(event) for event in found]
+
+    async def last_seq(self) -> int:
+        """Sequence number of the newest event; raises JournalError."""
+        overview = await asyncio.to_thread(self._reader.overview, self._clock())
+        return overview.head_seq
+
+    def slots(self) -> bytes:
+        """The slots as JSON, made once per version."""
+        version = self.version()
+        if self._slots is None or self._slots[0] != version:
+            slots = [slot_view(slot, self._config.station.contact) for slot in self._live().slots]
+            self._slots = version, to_json({"slots": slots})
+        return self._slots[1]
+
+    def health(self) -> str:
+        """`ok` or `degraded`, and nothing that names anybody."""
+        now = self._clock().astimezone(ZONE)
+        return str(health_view(self._config, self._live(), coverage(self._config.calendars, now.date()))["name"])
+
+    async def _is_good(self, answer: _Answer, time_s: float) -> bool:
+        age_s = time_s - answer.made_s
+        if age_s < _FRESH_S:
+            return True
+        if age_s >= _STALE_S or answer.version != self.version():
+            return False
+        return not await asyncio.to_thread(self._reader.events, answer.seq, 1)
+
+    def _make_status(self, live: Live) -> tuple[bytes, int]:
+        now = self._clock()
+        overview = self._reader.overview(now)
+        at_risk = self._at_risk(now)
+        rows = Rows(overview, at_risk, self._reader.dockings(limit=_DOCKINGS), self._devices_of(at_risk))
+        known = coverage(self._config.calendars, now.astimezone(ZONE).date())
+        return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
+
+    def _make_recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
+        now = self._clock()
+        rows = self._reader.recordings(now, state=state, after=after, limit=limit)
+        satisfied_by, devices = self._config.deadline.satisfied_by, self._devices_of(rows)
+        page = [recording_view(row, self._rules, satisfied_by, devices, now) for row in rows]
+        return to_json({"recordings": page, "next_after": rows[-1].after if len(rows) == limit else None})
+
+    def _at_risk(self, now: datetime) -> tuple[RecordingView, ...]:
+        """What the time limit still runs for, most urgent first."""
+        if self._config.deadline.satisfied_by is Milestone.CENTRAL:
+            return self._reader.recordings(now, due_before=_FAR, limit=SHOWN_AT_RISK)
+        wanted = self._reader.recordings(now, state=AssetState.WANTED, limit=SHOWN_AT_RISK)
+        stuck = self._reader.recordings(now, state=AssetState.STUCK, limit=SHOWN_AT_RISK)
+        missing = (row for row in (*wanted, *stuck) if not is_kept(row.asset))
+        both = sorted(missing, key=lambda row: row.recording.deadline.alarm_at)
+        return tuple(both[:SHOWN_AT_RISK])
+
+    def _devices_of(self, rows: tuple[RecordingView, ...]) -> dict[str, Device]:
+        if any(row.recording.device_id not in self._devices for row in rows):
+            self._devices = self._reader.devices()
+        return self._devices

@@ -1,0 +1,318 @@
+"""What the status shows: pure functions from journal rows and live progress to JSON-able values with their words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from agent import __version__
+from agent.config import Config, Milestone
+from agent.deadline import ZONE, Coverage, Rules, Verdict, counted_days, verdict
+from agent.journal.views import Accounting, DockingView, EventView, Overview, RecordingView, Tally
+from agent.model import AssetState, Basis, ClockTrust, Deadline, Device, Outcome, Phase, SlotProgress
+from agent.status.words import Hold, named
+
+SHOWN_AT_RISK: Final = 100
+"""How many of the most urgent recordings the status lists."""
+
+_TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
+_WEEKDAYS: Final = "一二三四五六日"
+_ACCOUNTS: Final = ("seen", "pulled", "already_held", "refused", "unreadable", "left", "pending")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What only the running service knows; None and empty mean that it doesn't know either."""
+
+    slots: tuple[SlotProgress, ...] = ()
+    free_bytes: int | None = None
+    store_error: str = ""
+    clock_synced: bool | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the journal answered, all for the same moment; `devices` by device id."""
+
+    overview: Overview
+    at_risk: Sequence[RecordingView]
+    dockings: Sequence[DockingView]
+    devices: Mapping[str, Device]
+
+
+def to_json(value: object) -> bytes:
+    """JSON as UTF-8; stray surrogates of a name that is no valid Unicode become the escapes that JSON has for them."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+
+
+def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now: datetime) -> Json:
+    """The whole state of the station."""
+    rules = Rules(config.profile, config.calendars)
+    risks = [recording_view(row, rules, config.deadline.satisfied_by, rows.devices, now) for row in rows.at_risk]
+    return {
+        "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
+        "now": _at(now),
+        "seq": rows.overview.head_seq,
+        "head_hash": rows.overview.head_hash,
+        "health": health_view(config, live, coverage),
+        "facts": _facts(config, live, coverage),
+        "tiles": _tiles(rows.overview, risks, config.deadline.satisfied_by),
+        "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
+        "counters": {
+            "assets": {state.value: _tally(tally) for state, tally in rows.overview.assets.items()},
+            "clips": {outcome.value: _tally(tally) for outcome, tally in rows.overview.clips.items()},
+            "open_dockings": rows.overview.open_dockings,
+        },
+        "at_risk": risks,
+        "at_risk_limit": SHOWN_AT_RISK,
+        "dockings": [docking_view(docking) for docking in rows.dockings],
+        "store": {"kind": config.store.kind, "name": config.store.name, "error": live.store_error},
+        "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
+        "deadline": {
+            "profile": config.profile.name,
+            "citation": config.profile.citation,
+            "computation": list(config.profile.computation),
+            "satisfied_by": config.deadline.satisfied_by.value,
+        },
+        "calendar": calendar_view(coverage),
+        "clock": {"now": _at(now), "synced": live.clock_synced},
+    }
+
+
+def hold_of(slot: SlotProgress) -> Hold:
+    """What may be done with the recorder; TAKE only if everything on it is here and was read back."""
+    match slot.phase:
+        case Phase.IDENTIFYING | Phase.READING | Phase.VERIFYING:
+            return Hold.KEEP
+        case Phase.UNPLUGGED:
+            return Hold.GONE
+        case Phase.FINISHED if slot.may_remove and _missing(slot) == 0:
+            return Hold.TAKE
+        case _:
+            return Hold.ASK
+
+
+def slot_view(slot: SlotProgress, contact: str) -> Json:
+    """One slot with its live progress; `hold` says whether the recorder may be taken away."""
+    return {
+        "slot": slot.slot,
+        "docking_id": slot.docking_id,
+        "device": slot.device_label,
+        "phase": named(slot.phase),
+        "hold": _hold_words(slot, contact),
+        "may_remove": hold_of(slot) is Hold.TAKE,
+        "files": {"done": slot.files_done, "total": slot.files_total},
+        "bytes": {"done": slot.bytes_done, "total": slot.bytes_total},
+        "rate_bytes_s": round(slot.rate_bytes_s),
+        "eta_s": None if slot.eta_s is None else round(slot.eta_s),
+        "message": slot.message,
+        "outcomes": {outcome.value: slot.outcomes.get(outcome, 0) for outcome in Outcome},
+    }
+
+
+def recording_view(
+    row: RecordingView, rules: Rules, satisfied_by: Milestone, devices: Mapping[str, Device], now: datetime
+) -> Json:
+    """One recording with state and deadline; `verdict` is null where the journal's row can't tell when it was safe."""
+    asset, recording = row.asset, row.recording
+    deadline = recording.deadline
+    found = _verdict(row, satisfied_by, now)
+    return {
+        "recording_id": recording.recording_id,
+        "asset_id": asset.asset_id,
+        "docking_id": row.docking_id,
+        "name": row.clip.path if row.clip else "",
+        "device": device_name(devices.get(recording.device_id)),
+        "medium": named(recording.medium),
+        "state": named(asset.state),
+        "reason": asset.reason,
+        "size_bytes": asset.size_bytes if asset.size_bytes is not None else asset.expected_bytes,
+        "sha256": asset.digests.sha256 if asset.digests else None,
+        "blake3": asset.digests.blake3 if asset.digests else None,
+        "same_as": asset.same_as,
+        "captured": {
+            "earliest": _at(recording.captured_earliest),
+            "latest": _at(recording.captured_latest),
+            "clock": named(recording.clock_trust),
+        },
+        "stored_at": _at(asset.receipt.confirmed_at) if asset.receipt else None,
+        "verdict": named(found) if found else None,
+        **_deadline_view(deadline, recording.clock_trust, rules),
+    }
+
+
+def docking_view(docking: DockingView) -> Json:
+    """One docking and where each of its clips went."""
+    return {
+        "docking_id": docking.docking_id,
+        "slot": docking.slot,
+        "device": device_name(docking.device),
+        "opened_at": _at(docking.opened_at),
+        "listed_at": _at(docking.listed_at),
+        "closed_at": _at(docking.closed_at),
+        "reason": docking.reason,
+        "accounting": accounting_view(docking.accounting),
+    }
+
+
+def accounting_view(accounting: Accounting) -> dict[str, int]:
+    """`seen` is the sum of all the others."""
+    return {name: getattr(accounting, name) for name in _ACCOUNTS}
+
+
+def event_view(event: EventView) -> Json:
+    """An event for those who follow; its hash lets them notice a changed past."""
+    return {"seq": event.seq, "at": _at(event.at), "kind": event.kind, "subject": event.subject, "hash": event.hash}
+
+
+def calendar_view(coverage: Coverage) -> Json:
+    """Which holiday notices are known and until which day verdicts are final."""
+    return {
+        "years": [
+            {"year": notice.year, "complete": notice.complete, "source": notice.source} for notice in coverage.years
+        ],
+        "official_until": coverage.official_until.isoformat() if coverage.official_until else None,
+        "missing": coverage.missing,
+        "digest": coverage.digest,
+    }
+
+
+def health_view(config: Config, live: Live, coverage: Coverage) -> Json:
+    """Whether a person should look at the station, and why."""
+    problems = [_words(problem, problem) for problem in live.problems]
+    if live.free_bytes is not None and live.free_bytes <= config.storage.reserve_bytes:
+        problems.append(_words("存储空间不足，已停止采集", "storage is full, pulling has stopped"))
+    if live.store_error:
+        zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
+        problems.append(_words(zh, f"{config.store.name} fails; what was pulled is safe here"))
+    if live.clock_synced is False:
+        problems.append(_words("时钟未校准", "the clock of this station is not synchronised"))
+    if coverage.missing is not None:
+        zh = f"缺少 {coverage.missing} 年放假安排，期限暂按最早可能提醒"
+        problems.append(_words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
+    words = _words("降级", "degraded") if problems else _words("正常", "in order")
+    return {"name": "degraded" if problems else "ok", **words, "problems": problems}
+
+
+def device_name(device: Device | None) -> str:
+    """What a person knows a recorder by."""
+    if device is None:
+        return ""
+    parts = [part for part in (device.vendor, device.product, device.serial) if part]
+    return " ".join(parts) or device.label or device.driver
+
+
+def _missing(slot: SlotProgress) -> int:
+    """Clips on the recorder that are not safely here."""
+    return max(slot.files_total, sum(slot.outcomes.values())) - sum(slot.outcomes.get(out, 0) for out in _TAKEN_OVER)
+
+
+def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
+    hold = hold_of(slot)
+    words = named(hold)
+    missing = _missing(slot)
+    if hold is Hold.GONE and missing:
+        words |= _words(f"已拔出，剩余 {missing} 个未采集", f"unplugged, {missing} not pulled")
+    elif hold is Hold.GONE and slot.files_total == 0:
+        words |= _words("已拔出，尚未采集", "unplugged before anything was pulled")
+    elif hold is Hold.ASK:
+        safe = slot.files_total - missing
+        words |= _words(
+            f"已采集的 {max(0, safe)} 个文件安全。请勿反复插拔，联系管理员 {contact}".rstrip(),
+            f"{max(0, safe)} files are safe here. Do not replug it; call the administrator",
+        )
+    return words
+
+
+def _verdict(row: RecordingView, satisfied_by: Milestone, now: datetime) -> Verdict | None:
+    asset, deadline = row.asset, row.recording.deadline
+    if asset.state is AssetState.MATCHED:
+        return None  # its limit went over to the recording whose bytes it shares
+    if asset.receipt is not None:
+        return verdict(deadline, now, asset.receipt.confirmed_at)
+    if satisfied_by is Milestone.LOCAL and asset.state is AssetState.HELD:
+        return None  # ended when it was held; the row doesn't tell when that was
+    return verdict(deadline, now)
+
+
+def _deadline_view(deadline: Deadline, trust: ClockTrust, rules: Rules) -> Json:
+    counted: Sequence[object] = ()
+    if deadline.profile == rules.profile.name:
+        counted = counted_days(rules.profile, deadline.start.astimezone(ZONE).date(), rules.calendars)
+    return {
+        "due_at": _at(deadline.due_at),
+        "alarm_at": _at(deadline.alarm_at),
+        "basis": named(deadline.basis),
+        "rule": deadline.rule,
+        "citation": deadline.citation,
+        "counted_days": [str(day) for day in counted],
+        "due_text": _due_text(deadline, trust),
+    }
+
+
+def _due_text(deadline: Deadline, trust: ClockTrust) -> dict[str, str]:
+    alarm = deadline.alarm_at.astimezone(ZONE)
+    if (alarm.hour, alarm.minute, alarm.second) != (0, 0, 0):
+        return _words("时间待核，请尽快入库", "time to be checked, store as soon as possible")
+    day = alarm - timedelta(days=1)
+    zh = f"{day.month}月{day.day}日（周{_WEEKDAYS[day.weekday()]}）24:00 前入库"
+    en = f"store before 24:00 on {day:%a} {day.day} {day:%b}"
+    if deadline.basis is Basis.PROVISIONAL:
+        return _words(f"暂定：暂按最早可能期限提醒，{zh}", f"provisional, earliest possible: {en}")
+    if trust is ClockTrust.UNTRUSTED:
+        return _words(f"时间待核：{zh}", f"time to be checked: {en}")
+    return _words(f"应于 {zh}", en)
+
+
+def _tiles(overview: Overview, risks: Sequence[Json], satisfied_by: Milestone) -> list[Json]:
+    assets = overview.assets
+    verdicts = Counter(risk["verdict"]["name"] for risk in risks if risk["verdict"])
+    more = len(risks) >= SHOWN_AT_RISK
+    late = overview.late if satisfied_by is Milestone.CENTRAL else verdicts[Verdict.OVERDUE]
+    tiles = (
+        ("待采集", "to be pulled", assets[AssetState.WANTED].files, False),
+        ("待上传", "to be uploaded", assets[AssetState.HELD].files, False),
+        ("已入库", "stored", assets[AssetState.STORED].files + assets[AssetState.RELEASED].files, False),
+        ("需要处理", "need a person", assets[AssetState.STUCK].files, False),
+        ("即将到期", "due soon (24 h)", verdicts[Verdict.DUE_SOON], more),
+        ("无法判定", "undecided", verdicts[Verdict.UNDECIDED], more),
+        ("逾期", "overdue", late, more and satisfied_by is Milestone.LOCAL),
+    )
+    return [{**_words(zh, en), "count": count, "or_more": or_more} for zh, en, count, or_more in tiles]
+
+
+def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str]]:
+    years = "、".join(f"{notice.year} 已导入（{notice.source}）" for notice in coverage.years if notice.complete)
+    missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
+    clock = {True: ("已校准", "synchronised"), False: ("未校准", "not synchronised"), None: ("未知", "unknown")}
+    store = _words("未连接（数据已在本机安全保存）", "fails") if live.store_error else _words("已连接", "connected")
+    facts = [
+        _words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
+        _words(f"{config.store.name} {store['zh']}", f"store {store['en']}"),
+        _words(f"期限 {config.profile.citation}", "time limit"),
+        _words(f"日历 {years or '无'}{missing}", "calendar"),
+    ]
+    if live.free_bytes is not None:
+        facts.insert(2, _words(f"本机剩余空间 {live.free_bytes / 1e9:.1f} GB", "free space"))
+    if config.station.contact:
+        facts.append(_words(f"管理员 {config.station.contact}", "administrator"))
+    return facts
+
+
+def _tally(tally: Tally) -> dict[str, int]:
+    return {"files": tally.files, "bytes": tally.bytes}
+
+
+def _words(zh: str, en: str) -> dict[str, str]:
+    return {"zh": zh, "en": en}
+
+
+def _at(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(ZONE).isoformat(timespec="milliseconds")

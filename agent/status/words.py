@@ -1,0 +1,83 @@
+"""The words of the screens: Chinese from the field's glossary, English beside it, for every machine name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from agent.deadline import Verdict
+from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase
+
+
+class Hold(StrEnum):
+    """What an officer may do with the recorder in a slot."""
+
+    KEEP = "keep"
+    TAKE = "take"
+    ASK = "ask"
+    GONE = "gone"
+
+
+WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
+    Phase: {
+        Phase.IDENTIFYING: ("识别中", "identifying"),
+        Phase.READING: ("读取中", "reading"),
+        Phase.VERIFYING: ("校验中", "verifying"),
+        Phase.FINISHED: ("已采集", "pulled"),
+        Phase.FAILED: ("读取失败", "reading failed"),
+        Phase.UNPLUGGED: ("已拔出", "unplugged"),
+        Phase.UNSUPPORTED: ("设备不支持", "not supported"),
+        Phase.NO_SPACE: ("存储空间不足", "storage is full"),
+    },
+    Hold: {
+        Hold.KEEP: ("请勿拔出", "do not unplug"),
+        Hold.TAKE: ("可以取走", "may be taken away"),
+        Hold.ASK: ("请联系管理员", "call the administrator"),
+        Hold.GONE: ("已拔出", "unplugged"),
+    },
+    AssetState: {
+        AssetState.WANTED: ("待采集", "to be pulled"),
+        AssetState.HELD: ("已采集，待上传", "held here, to be uploaded"),
+        AssetState.STORED: ("已入库", "stored and verified"),
+        AssetState.RELEASED: ("已入库", "stored and verified"),
+        AssetState.STUCK: ("需要处理", "needs a person"),
+        AssetState.MATCHED: ("已采集（内容相同）", "held already, same content"),
+    },
+    Outcome: {
+        Outcome.PENDING: ("待采集", "to be pulled"),
+        Outcome.PULLED: ("已采集", "pulled"),
+        Outcome.ALREADY_HELD: ("此前已采集", "already held"),
+        Outcome.REFUSED: ("无法采集", "refused"),
+        Outcome.UNREADABLE: ("读取失败", "unreadable"),
+        Outcome.LEFT: ("未采集", "left on the recorder"),
+    },
+    Verdict: {
+        Verdict.OPEN: ("期限内", "within the time limit"),
+        Verdict.DUE_SOON: ("即将到期", "due soon"),
+        Verdict.UNDECIDED: ("无法判定", "undecided"),
+        Verdict.OVERDUE: ("逾期", "overdue"),
+        Verdict.IN_TIME: ("按期入库", "stored in time"),
+        Verdict.LATE: ("逾期入库", "stored late"),
+    },
+    Basis: {
+        Basis.OFFICIAL: ("正式", "official calendar"),
+        Basis.PROVISIONAL: ("暂定", "provisional"),
+    },
+    ClockTrust: {
+        ClockTrust.UNMEASURED: ("时钟偏差未测", "clock offset not measured"),
+        ClockTrust.UNTRUSTED: ("时间待核", "time to be checked"),
+    },
+    Medium: {
+        Medium.VIDEO: ("录像", "video"),
+        Medium.AUDIO: ("录音", "audio"),
+        Medium.PHOTO: ("照片", "photo"),
+        Medium.OTHER: ("其他", "other"),
+    },
+}
+
+
+def named(value: StrEnum) -> dict[str, str]:
+    """A machine name with its words, as every answer gives it."""
+    chinese, english = WORDS[type(value)][value]
+    return {"name": value.value, "zh": chinese, "en": english}
