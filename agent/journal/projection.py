@@ -1,0 +1,284 @@
+"""What each event means for the tables: the one place where evidence tables are written, live and in every replay."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final, assert_never
+
+from agent.errors import JournalError
+from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, clip_likeness, sortable, storable
+from agent.model import (
+    Acquired,
+    Adopted,
+    Asset,
+    AssetChanged,
+    AssetEvent,
+    AssetState,
+    Basis,
+    Blocked,
+    Clip,
+    ClipAccounted,
+    ClipRefused,
+    ClipSeen,
+    Deadline,
+    DockingClosed,
+    DockingListed,
+    DockingOpened,
+    Incident,
+    JournalEntry,
+    Matched,
+    Mode,
+    Observed,
+    Outcome,
+    Recording,
+)
+from agent.states import is_kept, transition
+
+_UNCHANGED: Final = "Nothing was changed."
+
+
+class Projection:
+    """Applies entries to the evidence tables of one connection, inside the caller's transaction.
+
+    It never reads `event`, clocks or notes, so that a replay gives the same rows. Raises JournalError or
+    EvidenceError if an entry contradicts the tables; the caller rolls back.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def apply(self, seq: int, at: str, entry: JournalEntry) -> None:
+        """Change the tables as event `seq`, recorded `at` (UTC text), says."""
+        match entry:
+            case DockingOpened():
+                self._docking_opened(seq, at, entry)
+            case ClipSeen():
+                self._clip_seen(seq, entry)
+            case ClipRefused():
+                self._clip_refused(seq, entry)
+            case ClipAccounted():
+                self._clip_accounted(entry)
+            case DockingListed():
+                self._docking_listed(at, entry)
+            case DockingClosed():
+                self._docking_closed(at, entry)
+            case AssetChanged():
+                self._asset_changed(entry)
+            case Adopted():
+                self._adopted(seq, entry)
+            case Observed():
+                self._open_docking(entry.docking_id)
+            case Incident():
+                pass  # the event itself is all there is to keep
+            case _:
+                assert_never(entry)
+
+    def _docking_opened(self, seq: int, at: str, entry: DockingOpened) -> None:
+        self._db.execute(
+            "INSERT INTO device VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq",
+            (entry.device_id, seq, seq),
+        )
+        self._db.execute(
+            "INSERT INTO docking (seq, docking_id, device_id, opened_at) VALUES (?, ?, ?, ?)",
+            (seq, entry.docking_id, entry.device_id, at),
+        )
+
+    def _open_docking(self, docking_id: str) -> tuple[str, bool]:
+        """Return (device_id, whether the listing is complete) of a docking that must be open."""
+        query = "SELECT device_id, listed_at, closed_at FROM docking WHERE docking_id = ?"
+        row = self._db.execute(query, (docking_id,)).fetchone()
+        if row is None or row[2] is not None:
+            raise JournalError(f"Docking {docking_id} is {'closed' if row else 'unknown'}.", safe=_UNCHANGED)
+        return row[0], row[1] is not None
+
+    def _clip_seen(self, seq: int, entry: ClipSeen) -> None:
+        device_id, listed = self._open_docking(entry.docking_id)
+        if entry.recording is not None and entry.asset is not None:
+            self._check_new(entry.recording, entry.asset, entry.asset_id)
+            self._insert_asset(seq, entry.recording, entry.asset)
+            alarm_at = sortable(entry.recording.deadline.alarm_at)
+        elif entry.recording is None and entry.asset is None:
+            alarm_at = self._alarm_at(entry.asset_id)
+        else:
+            raise JournalError("New footage needs both its recording and its asset.", safe=_UNCHANGED)
+        if not listed and self._insert_clip(seq, device_id, entry, alarm_at):
+            return
+        # The clip was thought to be known, and its bytes say that it is other footage under the same name.
+        place = (entry.docking_id, entry.clip.number, clip_likeness(device_id, entry.clip))
+        self._one(
+            self._db.execute(
+                "UPDATE clip SET seq = ?, asset_id = ?, mode = ?, alarm_at = ?"
+                " WHERE docking_id = ? AND number = ? AND likeness = ? AND outcome = 'pending'",
+                (seq, entry.asset_id, entry.mode, alarm_at, *place),
+            ),
+            f"Clip {entry.clip.number} of docking {entry.docking_id} can't be listed now.",
+        )
+
+    def _insert_clip(self, seq: int, device_id: str, entry: ClipSeen, alarm_at: str) -> bool:
+        row = (entry.asset_id, clip_likeness(device_id, entry.clip), entry.clip.readable_bytes)
+        cursor = self._db.execute(
+            "INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT DO NOTHING",
+            (entry.docking_id, entry.clip.number, seq, *row, entry.mode, Outcome.PENDING, alarm_at),
+        )
+        return cursor.rowcount == 1
+
+    def _clip_refused(self, seq: int, entry: ClipRefused) -> None:
+        device_id, listed = self._open_docking(entry.docking_id)
+        if listed:
+            raise JournalError(f"Docking {entry.docking_id} is listed; no entry can be added.", safe=_UNCHANGED)
+        clip: Clip = entry.clip
+        row = (clip_likeness(device_id, clip), clip.readable_bytes, Mode.PULL, Outcome.REFUSED, storable(entry.reason))
+        self._db.execute(
+            "INSERT INTO clip VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, '')", (entry.docking_id, clip.number, seq, *row)
+        )
+
+    def _clip_accounted(self, entry: ClipAccounted) -> None:
+        if entry.outcome is Outcome.PULLED:
+            raise JournalError("A clip counts as pulled only with the proof that it is held.", safe=_UNCHANGED)
+        if entry.outcome is Outcome.ALREADY_HELD:
+            self._check_already_held(entry.docking_id, entry.number)
+        self._one(
+            self._db.execute(
+                "UPDATE clip SET outcome = ?, mode = ?, reason = ? WHERE docking_id = ? AND number = ? AND outcome = ?",
+                (entry.outcome, entry.mode, storable(entry.reason), entry.docking_id, entry.number, Outcome.PENDING),
+            ),
+            f"Clip {entry.number} of docking {entry.docking_id} isn't pending.",
+        )
+
+    def _check_already_held(self, docking_id: str, number: int) -> None:
+        query = "SELECT asset_id FROM clip WHERE docking_id = ? AND number = ?"
+        row = self._db.execute(query, (docking_id, number)).fetchone()
+        asset = self._asset(row[0]) if row and row[0] else None
+        if asset is not None and asset.state is AssetState.MATCHED:
+            asset = self._asset(asset.same_as)
+        if asset is None or not is_kept(asset):
+            raise JournalError(f"Clip {number} of docking {docking_id} isn't held.", safe=_UNCHANGED)
+
+    def _docking_listed(self, at: str, entry: DockingListed) -> None:
+        query = "SELECT coalesce(sum(files), 0) FROM counter WHERE scope = ?"
+        (seen,) = self._db.execute(query, (entry.docking_id,)).fetchone()
+        if seen != entry.seen:
+            what = f"Docking {entry.docking_id} lists {entry.seen} clips, {seen} of them are recorded."
+            raise JournalError(what, safe=_UNCHANGED)
+        self._one(
+            self._db.execute(
+                "UPDATE docking SET listed_at = ?, metadata_blake3 = ?"
+                " WHERE docking_id = ? AND listed_at IS NULL AND closed_at IS NULL",
+                (at, entry.metadata_blake3, entry.docking_id),
+            ),
+            f"Docking {entry.docking_id} is unknown, listed already or closed.",
+        )
+
+    def _docking_closed(self, at: str, entry: DockingClosed) -> None:
+        self._open_docking(entry.docking_id)
+        self._db.execute(
+            "UPDATE clip SET outcome = ? WHERE docking_id = ? AND outcome = 'pending'",
+            (Outcome.LEFT, entry.docking_id),
+        )
+        self._db.execute(
+            "UPDATE docking SET closed_at = ?, reason = ? WHERE docking_id = ?",
+            (at, storable(entry.reason), entry.docking_id),
+        )
+
+    def _asset_changed(self, entry: AssetChanged) -> None:
+        self._change(entry.asset_id, entry.event)
+        if not entry.docking_id:
+            return
+        self._check_outcome(entry)
+        self._one(
+            self._db.execute(
+                "UPDATE clip SET outcome = ? WHERE docking_id = ? AND number = ? AND asset_id = ? AND outcome = ?",
+                (entry.outcome, entry.docking_id, entry.number, entry.asset_id, Outcome.PENDING),
+            ),
+            f"Clip {entry.number} of docking {entry.docking_id} isn't a pending one of asset {entry.asset_id}.",
+        )
+
+    def _check_outcome(self, entry: AssetChanged) -> None:
+        event = entry.event
+        whole = isinstance(event, Acquired) and not event.holes
+        possible = {
+            Outcome.PULLED: whole,
+            Outcome.UNREADABLE: not whole and isinstance(event, Acquired | Blocked),
+            Outcome.ALREADY_HELD: isinstance(event, Matched),
+        }
+        if entry.outcome is None or not possible.get(entry.outcome, True):
+            what = f"{type(event).__name__} can't settle a clip as {entry.outcome}."
+            raise JournalError(what, safe=_UNCHANGED)
+
+    def _adopted(self, seq: int, entry: Adopted) -> None:
+        self._check_new(entry.recording, entry.asset, entry.held.asset_id)
+        self._insert_asset(seq, entry.recording, entry.asset)
+        self._change(entry.asset.asset_id, Acquired(entry.held))
+
+    def _check_new(self, recording: Recording, asset: Asset, asset_id: str) -> None:
+        fresh = Asset(asset_id, recording.recording_id, asset.role, AssetState.WANTED, asset.expected_bytes)
+        if asset != fresh:
+            raise JournalError(f"Asset {asset.asset_id} can't be new: {asset}.", safe=_UNCHANGED)
+
+    def _insert_asset(self, seq: int, recording: Recording, asset: Asset) -> None:
+        self._db.execute("INSERT INTO recording VALUES (?, ?, ?)", (recording.recording_id, recording.device_id, seq))
+        key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
+        changing = asset_changes(asset)[1:]
+        self._db.execute(
+            "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*key, *changing, *_urgency(recording.deadline)),
+        )
+
+    def _change(self, asset_id: str, event: AssetEvent) -> None:
+        before = self._asset(asset_id)
+        if before is None:
+            raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
+        after = transition(before, event)
+        if isinstance(event, Acquired):
+            self._check_single(after)
+        elif isinstance(event, Matched):
+            self._check_match(after)
+        self._one(
+            self._db.execute(
+                "UPDATE asset SET state = ?, size_bytes = ?, blake3 = ?, sha256 = ?, receipt = ?, reason = ?,"
+                " resume_to = ?, same_as = ? WHERE asset_id = ? AND state = ?",
+                (*asset_changes(after), asset_id, before.state),
+            ),
+            f"Asset {asset_id} is no longer {before.state}.",
+        )
+
+    def _check_single(self, asset: Asset) -> None:
+        """Equal content exists once: who finds it again records Matched."""
+        assert asset.digests is not None, "an acquired asset has digests"
+        query = SELECT_ASSET + " WHERE blake3 = ? AND asset_id <> ?"
+        for row in self._db.execute(query, (asset.digests.blake3, asset.asset_id)):
+            other = asset_of(row)
+            if is_kept(other):
+                what = f"The content of asset {asset.asset_id} is already held as asset {other.asset_id}."
+                raise JournalError(what, safe=_UNCHANGED, do="Record it as Matched.")
+
+    def _check_match(self, asset: Asset) -> None:
+        other = self._asset(asset.same_as)
+        if other is None or not is_kept(other) or other.digests != asset.digests:
+            raise JournalError(f"Asset {asset.same_as} doesn't hold the content of {asset.asset_id}.", safe=_UNCHANGED)
+        # The bytes that are there must now be stored in time for both recordings.
+        self._db.execute(
+            "UPDATE asset SET alarm_at = min(asset.alarm_at, twin.alarm_at),"
+            " late_at = min(coalesce(asset.late_at, twin.late_at), coalesce(twin.late_at, asset.late_at))"
+            " FROM asset AS twin WHERE asset.asset_id = ? AND twin.asset_id = ?",
+            (other.asset_id, asset.asset_id),
+        )
+
+    def _asset(self, asset_id: str) -> Asset | None:
+        row = self._db.execute(SELECT_ASSET + " WHERE asset_id = ?", (asset_id,)).fetchone()
+        return None if row is None else asset_of(row)
+
+    def _alarm_at(self, asset_id: str) -> str:
+        row = self._db.execute("SELECT alarm_at FROM asset WHERE asset_id = ?", (asset_id,)).fetchone()
+        if row is None:
+            raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
+        return str(row[0])
+
+    def _one(self, cursor: sqlite3.Cursor, otherwise: str) -> None:
+        if cursor.rowcount != 1:
+            raise JournalError(otherwise, safe=_UNCHANGED)
+
+
+def _urgency(deadline: Deadline) -> tuple[Any, ...]:
+    late_at = sortable(deadline.due_at) if deadline.basis is Basis.OFFICIAL else None
+    return sortable(deadline.alarm_at), late_at

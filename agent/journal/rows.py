@@ -1,0 +1,85 @@
+"""How rows of the tables become values and back; shared by the projection and the reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agent.journal.codec import from_text, to_text
+from agent.model import Asset, AssetState, Clip, Digests, Extent, Receipt, Role, Stamp
+
+ASSET_COLUMNS: Final = (
+    "asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes, asset.size_bytes,"
+    " asset.blake3, asset.sha256, asset.receipt, asset.reason, asset.resume_to, asset.same_as"
+)
+"""What `asset_of` takes, in order."""
+
+SELECT_ASSET: Final = f"SELECT {ASSET_COLUMNS} FROM asset"  # noqa: S608
+"""A query to which a WHERE is added."""
+
+
+def asset_of(row: tuple[Any, ...]) -> Asset:
+    """Return the asset of a row that begins with `ASSET_COLUMNS`."""
+    asset_id, recording_id, role, state, expected, size, blake3, sha256, receipt, reason, resume_to, same_as = row[:12]
+    return Asset(
+        asset_id,
+        recording_id,
+        Role(role),
+        AssetState(state),
+        expected,
+        size,
+        Digests(blake3, sha256) if blake3 is not None else None,
+        from_text(Receipt, receipt) if receipt is not None else None,
+        reason,
+        AssetState(resume_to) if resume_to is not None else None,
+        same_as,
+    )
+
+
+def asset_changes(asset: Asset) -> tuple[object, ...]:
+    """Return what an event may change: state, size, BLAKE3, SHA-256, receipt, reason, resume_to, same_as."""
+    digests = asset.digests
+    return (
+        asset.state,
+        asset.size_bytes,
+        digests.blake3 if digests else None,
+        digests.sha256 if digests else None,
+        to_text(asset.receipt) if asset.receipt else None,
+        storable(asset.reason),
+        asset.resume_to,
+        asset.same_as,
+    )
+
+
+def sortable(time: datetime) -> str:
+    """Return an aware time as UTC text of fixed width, so that text order is time order."""
+    assert time.tzinfo is not None, "only aware times are journaled"
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def storable(text: str) -> str:
+    """Return a text that SQLite can keep; what a card or a helper said may hold lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def likeness(device_id: str, path: str, raw_name: bytes, size_bytes: int, modified: Stamp) -> bytes:
+    """Return 16 bytes that are equal for clips which may be the same one again; never a proof, only a hint."""
+    key = [device_id, path, raw_name.hex(), size_bytes, modified.local, modified.offset_min]
+    return hashlib.sha256(json.dumps(key, separators=(",", ":")).encode("ascii")).digest()[:16]
+
+
+def clip_likeness(device_id: str, clip: Clip) -> bytes:
+    """Return the likeness of a listed clip."""
+    return likeness(device_id, clip.path, clip.raw_name, clip.size_bytes, clip.modified)
+
+
+def holes_text(holes: tuple[Extent, ...]) -> str:
+    """Return holes as JSON for a column."""
+    return json.dumps(holes, separators=(",", ":"))
+
+
+def holes_of(text: str) -> tuple[Extent, ...]:
+    """Return the holes of a column."""
+    return tuple((offset, length) for offset, length in json.loads(text))

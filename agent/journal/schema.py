@@ -1,0 +1,271 @@
+"""The tables of the journal, their migrations, and how a connection to them is opened.
+
+`event` is the evidence; device, docking, clip, recording, asset and counter follow from it (see `projection`) and name
+by `seq` the event that holds their facts. attempt, block and settled are notes of work under way: losing them costs
+time, never evidence.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from agent.errors import JournalError
+
+APPLICATION_ID: Final = 0x63617061  # "capa"
+EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter")
+"""The tables that follow from the events, parents first."""
+
+_VERSION_1: Final = (
+    """
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY,
+        at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail TEXT NOT NULL,
+        hash BLOB NOT NULL CHECK (length(hash) = 32)
+    ) STRICT
+    """,
+    "CREATE INDEX event_by_subject ON event (subject, seq) WHERE subject <> ''",
+    "CREATE INDEX event_incident ON event (seq) WHERE kind = 'incident'",
+    """
+    CREATE TRIGGER event_is_never_changed BEFORE UPDATE ON event
+    BEGIN SELECT RAISE(ABORT, 'events are never changed'); END
+    """,
+    """
+    CREATE TRIGGER event_is_never_deleted BEFORE DELETE ON event
+    BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END
+    """,
+    # Also stops INSERT OR REPLACE, which fires no delete trigger.
+    """
+    CREATE TRIGGER event_comes_next BEFORE INSERT ON event
+    WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM event)
+    BEGIN SELECT RAISE(ABORT, 'events follow each other without gap'); END
+    """,
+    """
+    CREATE TABLE device (
+        device_id TEXT PRIMARY KEY,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE docking (
+        seq INTEGER PRIMARY KEY,
+        docking_id TEXT NOT NULL UNIQUE,
+        device_id TEXT NOT NULL REFERENCES device,
+        opened_at TEXT NOT NULL,
+        listed_at TEXT,
+        metadata_blake3 TEXT NOT NULL DEFAULT '',
+        closed_at TEXT,
+        reason TEXT NOT NULL DEFAULT ''
+    ) STRICT
+    """,
+    "CREATE INDEX docking_open ON docking (seq) WHERE closed_at IS NULL",
+    "CREATE INDEX docking_by_device ON docking (device_id, seq)",
+    """
+    CREATE TABLE recording (
+        recording_id TEXT PRIMARY KEY,
+        device_id TEXT NOT NULL,
+        seq INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    # alarm_at and late_at (null on a provisional calendar) are the earliest of all recordings with this content.
+    """
+    CREATE TABLE asset (
+        asset_id TEXT PRIMARY KEY,
+        recording_id TEXT NOT NULL REFERENCES recording,
+        role TEXT NOT NULL,
+        state TEXT NOT NULL,
+        expected_bytes INTEGER NOT NULL,
+        size_bytes INTEGER,
+        blake3 TEXT,
+        sha256 TEXT,
+        receipt TEXT,
+        reason TEXT NOT NULL,
+        resume_to TEXT,
+        same_as TEXT NOT NULL,
+        alarm_at TEXT NOT NULL,
+        late_at TEXT
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX asset_by_recording ON asset (recording_id)",
+    "CREATE INDEX asset_by_state ON asset (state, alarm_at)",
+    "CREATE INDEX asset_by_blake3 ON asset (blake3) WHERE blake3 IS NOT NULL",
+    "CREATE INDEX asset_unsafe ON asset (alarm_at) WHERE receipt IS NULL AND state <> 'matched'",
+    """
+    CREATE INDEX asset_late ON asset (late_at)
+    WHERE receipt IS NULL AND state <> 'matched' AND late_at IS NOT NULL
+    """,
+    """
+    CREATE TABLE clip (
+        docking_id TEXT NOT NULL REFERENCES docking (docking_id),
+        number INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        asset_id TEXT REFERENCES asset,
+        likeness BLOB NOT NULL,
+        bytes INTEGER NOT NULL,
+        mode TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        alarm_at TEXT NOT NULL,
+        PRIMARY KEY (docking_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX clip_pending ON clip (docking_id, mode, alarm_at, number) WHERE outcome = 'pending'",
+    "CREATE INDEX clip_by_likeness ON clip (likeness, seq) WHERE asset_id IS NOT NULL",
+    "CREATE INDEX clip_by_asset ON clip (asset_id) WHERE asset_id IS NOT NULL",
+    """
+    CREATE TABLE counter (
+        scope TEXT NOT NULL,
+        name TEXT NOT NULL,
+        files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (scope, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TRIGGER clip_is_counted AFTER INSERT ON clip BEGIN
+        INSERT INTO counter VALUES (NEW.docking_id, NEW.outcome, 1, NEW.bytes), ('clip', NEW.outcome, 1, NEW.bytes)
+        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END
+    """,
+    """
+    CREATE TRIGGER clip_is_recounted AFTER UPDATE OF outcome ON clip WHEN NEW.outcome <> OLD.outcome BEGIN
+        UPDATE counter SET files = files - 1, bytes = bytes - OLD.bytes
+        WHERE scope IN (OLD.docking_id, 'clip') AND name = OLD.outcome;
+        INSERT INTO counter VALUES (NEW.docking_id, NEW.outcome, 1, NEW.bytes), ('clip', NEW.outcome, 1, NEW.bytes)
+        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END
+    """,
+    """
+    CREATE TRIGGER asset_is_counted AFTER INSERT ON asset BEGIN
+        INSERT INTO counter VALUES ('asset', NEW.state, 1, NEW.expected_bytes)
+        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END
+    """,
+    """
+    CREATE TRIGGER asset_is_recounted AFTER UPDATE OF state ON asset WHEN NEW.state <> OLD.state BEGIN
+        UPDATE counter SET files = files - 1, bytes = bytes - OLD.expected_bytes
+        WHERE scope = 'asset' AND name = OLD.state;
+        INSERT INTO counter VALUES ('asset', NEW.state, 1, NEW.expected_bytes)
+        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
+    END
+    """,
+    """
+    CREATE TABLE attempt (
+        asset_id TEXT PRIMARY KEY,
+        begun INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        next_at TEXT NOT NULL,
+        last_error TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE block (
+        asset_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        blake3 TEXT NOT NULL,
+        holes TEXT NOT NULL,
+        PRIMARY KEY (asset_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE settled (
+        asset_id TEXT PRIMARY KEY,
+        size_bytes INTEGER NOT NULL,
+        blake3 TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        holes TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX settled_by_blake3 ON settled (blake3)",
+)
+
+MIGRATIONS: Final = (_VERSION_1,)
+"""Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
+
+
+def connect(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open the database in autocommit mode; the caller migrates or checks it. Raises JournalError.
+
+    Every commit is durable when it returns (WAL with synchronous=FULL; sqlite.org/pragma.html#pragma_synchronous).
+    """
+    mode = "rwc" if write else "ro"
+    try:
+        db = sqlite3.connect(
+            f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=10
+        )
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        version_of(db, path)  # before anything is set: a foreign database must stay as it is
+        for pragma in _WRITER if write else _READER:
+            db.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error as error:
+        db.close()
+        raise _unusable(path, error) from error
+    except JournalError:
+        db.close()
+        raise
+    return db
+
+
+_READER: Final = ("query_only = ON", "trusted_schema = OFF", "cache_size = -8192")
+_WRITER: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "trusted_schema = OFF",
+    "cache_size = -16384",
+    "wal_autocheckpoint = 2000",
+    "journal_size_limit = 67108864",
+)
+
+
+def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+    """Bring the tables to the newest version, all or nothing; raises JournalError if that isn't possible."""
+    try:
+        version = version_of(db, path, newest=len(steps))
+        if version == len(steps):
+            return
+        db.execute("BEGIN IMMEDIATE")
+        for step in steps[version:]:
+            for statement in step:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {len(steps)}")
+        db.execute("COMMIT")
+    except sqlite3.Error as error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise _unusable(path, error) from error
+
+
+def version_of(db: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)) -> int:
+    """Return the version of the tables (0: empty file); raises JournalError if it isn't ours or is newer than us."""
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and application_id != APPLICATION_ID:
+        raise JournalError(f"{path} is no journal of this agent.", safe="It was not touched.", do="Check the path.")
+    if version > newest:
+        raise JournalError(
+            f"{path} was written by a newer agent (version {version}, this one knows {newest}).",
+            safe="It was not touched.",
+            do="Install the newer agent again.",
+        )
+    return int(version)
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> JournalError:
+    return JournalError(
+        f"The journal {path} can't be used: {error}.",
+        safe="Originals in the vault are not affected.",
+        do="Check the disk and the rights of the folder; `capture-agent verify` tells what is damaged.",
+    )

@@ -1,0 +1,158 @@
+"""What the reader answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from agent.model import Asset, AssetState, Clip, Device, Extent, Finding, Mode, Outcome, Recording
+from agent.vault import Settled
+
+
+@dataclass(frozen=True, slots=True)
+class PendingClip:
+    """A clip that this docking still has to settle."""
+
+    clip: Clip
+    mode: Mode
+    asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DurableBlock:
+    """A block of a part that is durable and came back from the medium; `holes` are ranges of the file inside it."""
+
+    index: int
+    size_bytes: int
+    blake3: str
+    holes: tuple[Extent, ...] = ()
+
+
+class SettledNote(NamedTuple):
+    """A part that was read back; its rename may or may not have happened."""
+
+    settled: Settled
+    holes: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Attempts since the asset last changed its state; `next_at` only after a failure."""
+
+    begun: int
+    failed: int
+    next_at: datetime | None
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many, and how many bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where the clips of one docking went, in files; `bytes` tells the same in bytes."""
+
+    docking_id: str
+    pending: int
+    pulled: int
+    already_held: int
+    refused: int
+    unreadable: int
+    left: int
+    bytes: Mapping[Outcome, int]
+
+    @property
+    def seen(self) -> int:
+        """All clips: the sum of everything they became."""
+        return self.pending + self.pulled + self.already_held + self.refused + self.unreadable + self.left
+
+
+@dataclass(frozen=True, slots=True)
+class DockingView:
+    """One docking; `listed_at` and `closed_at` are None until it happened."""
+
+    seq: int
+    docking_id: str
+    device_id: str
+    device: Device
+    slot: str
+    opened_at: datetime
+    listed_at: datetime | None
+    closed_at: datetime | None
+    reason: str
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class ClipView:
+    """One clip of one docking and what became of it; `asset_id` is empty if it was refused."""
+
+    docking_id: str
+    clip: Clip
+    mode: Mode
+    outcome: Outcome
+    reason: str
+    asset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingView:
+    """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages."""
+
+    recording: Recording
+    asset: Asset
+    clip: Clip | None
+    docking_id: str
+    late: bool
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One event of the log; `detail` is canonical JSON, `hash` hexadecimal."""
+
+    seq: int
+    at: datetime
+    kind: str
+    subject: str
+    detail: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingHistory:
+    """Everything about one recording: its original, where it was seen, and its newest events, oldest first."""
+
+    view: RecordingView
+    sightings: tuple[ClipView, ...]
+    events: tuple[EventView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The station in numbers. `late` counts up to `LATE_LIMIT`; `next_alarm_at` is the earliest of what is not safe."""
+
+    assets: Mapping[AssetState, Tally]
+    clips: Mapping[Outcome, Tally]
+    late: int
+    next_alarm_at: datetime | None
+    open_dockings: int
+    head_seq: int
+    head_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class FindingView:
+    """A finding of a docking, and when it was recorded."""
+
+    seq: int
+    at: datetime
+    docking_id: str
+    finding: Finding

@@ -1,0 +1,175 @@
+"""The state machine of an asset: one pure function from (asset, event) to asset, and what can be derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import assert_never
+
+from agent.errors import EvidenceError, JournalError
+from agent.model import (
+    Acquired,
+    Asset,
+    AssetEvent,
+    AssetState,
+    Basis,
+    Blocked,
+    Confirmed,
+    Damaged,
+    Deadline,
+    Digests,
+    Extent,
+    Matched,
+    Released,
+    Resumed,
+)
+
+_UNCHANGED = "Nothing was changed."
+
+
+def transition(asset: Asset, event: AssetEvent) -> Asset:
+    """Return the asset as it is after the event.
+
+    Size, digests and receipt are never forgotten once known: an asset that was damaged and is wanted again accepts
+    only the same bytes, and one that the store has proved stays `is_safe` while its local copy is pulled again.
+
+    Raises:
+        JournalError: the state does not allow this event.
+        EvidenceError: the proof that comes with the event is about other bytes than the asset's.
+    """
+    match event:
+        case Acquired():
+            return _acquired(asset, event)
+        case Matched():
+            return _matched(asset, event)
+        case Confirmed():
+            return _confirmed(asset, event)
+        case Released():
+            return _released(asset, event)
+        case Blocked():
+            _allow(asset, event, AssetState.WANTED, AssetState.HELD)
+            return replace(asset, state=AssetState.STUCK, reason=event.reason, resume_to=asset.state)
+        case Resumed():
+            return _resumed(asset, event)
+        case Damaged():
+            return _damaged(asset, event)
+        case _:
+            assert_never(event)
+
+
+def is_kept(asset: Asset) -> bool:
+    """Tell whether the bytes are durable with us, or proved to be in the store after the local copy was freed."""
+    match asset.state:
+        case AssetState.HELD | AssetState.STORED | AssetState.RELEASED:
+            return True
+        case AssetState.STUCK:
+            return asset.resume_to is AssetState.HELD
+        case AssetState.WANTED | AssetState.MATCHED:
+            return False
+        case _:
+            assert_never(asset.state)
+
+
+def is_safe(asset: Asset) -> bool:
+    """Tell whether the store has proved that it keeps these bytes; a later damage of the local copy changes nothing.
+
+    A MATCHED asset has no bytes of its own: ask the asset named by `same_as`.
+    """
+    return asset.receipt is not None
+
+
+def is_late(asset: Asset, deadline: Deadline, now: datetime) -> bool:
+    """Tell whether the recording is 逾期; never on a provisional calendar, and never for a MATCHED asset itself."""
+    if asset.state is AssetState.MATCHED or is_safe(asset):
+        return False
+    return deadline.basis is Basis.OFFICIAL and now >= deadline.due_at
+
+
+def _acquired(asset: Asset, event: Acquired) -> Asset:
+    _allow(asset, event, AssetState.WANTED)
+    held = event.held
+    if held.asset_id != asset.asset_id:
+        raise EvidenceError(
+            f"The proof of asset {held.asset_id} was offered for asset {asset.asset_id}.", safe=_UNCHANGED
+        )
+    if held.size_bytes != asset.expected_bytes:
+        what = f"Asset {asset.asset_id} has {held.size_bytes} bytes where {asset.expected_bytes} were listed."
+        raise EvidenceError(what, safe=_UNCHANGED)
+    _check_same(asset, held.digests)
+    _check_holes(asset, event.holes)
+    return replace(asset, state=AssetState.HELD, size_bytes=held.size_bytes, digests=held.digests)
+
+
+def _matched(asset: Asset, event: Matched) -> Asset:
+    _allow(asset, event, AssetState.WANTED)
+    if event.same_as == asset.asset_id:
+        raise JournalError(f"Asset {asset.asset_id} was matched with itself.", safe=_UNCHANGED)
+    _check_same(asset, event.digests)
+    return replace(
+        asset,
+        state=AssetState.MATCHED,
+        size_bytes=asset.expected_bytes,
+        digests=event.digests,
+        same_as=event.same_as,
+    )
+
+
+def _confirmed(asset: Asset, event: Confirmed) -> Asset:
+    _allow(asset, event, AssetState.HELD)
+    receipt = event.receipt
+    if (receipt.size_bytes, receipt.digests) != (asset.size_bytes, asset.digests):
+        raise EvidenceError(
+            f"The receipt of store {receipt.store} is about other bytes than asset {asset.asset_id} has.",
+            safe="The original is still held; it is not counted as stored.",
+            do="Check what the store keeps under " + receipt.object + ".",
+        )
+    return replace(asset, state=AssetState.STORED, receipt=receipt)
+
+
+def _released(asset: Asset, event: Released) -> Asset:
+    _allow(asset, event, AssetState.STORED)
+    if event.receipt != asset.receipt:
+        raise EvidenceError(
+            f"Asset {asset.asset_id} was to be released on a receipt that isn't its own.", safe=_UNCHANGED
+        )
+    return replace(asset, state=AssetState.RELEASED)
+
+
+def _resumed(asset: Asset, event: Resumed) -> Asset:
+    _allow(asset, event, AssetState.STUCK)
+    assert asset.resume_to is not None, "a stuck asset knows where it resumes"
+    return replace(asset, state=asset.resume_to, reason="", resume_to=None)
+
+
+def _damaged(asset: Asset, event: Damaged) -> Asset:
+    _allow(asset, event, AssetState.HELD, AssetState.STORED)
+    if event.source_docked:
+        return replace(asset, state=AssetState.WANTED)
+    return replace(asset, state=AssetState.STUCK, reason=event.found, resume_to=AssetState.WANTED)
+
+
+def _allow(asset: Asset, event: AssetEvent, *states: AssetState) -> None:
+    if asset.state not in states:
+        raise JournalError(
+            f"Asset {asset.asset_id} is {asset.state.value}: {type(event).__name__} is not possible"
+            f" (only for {' or '.join(states)}).",
+            safe=_UNCHANGED,
+        )
+
+
+def _check_same(asset: Asset, digests: Digests) -> None:
+    if asset.digests is not None and asset.digests != digests:
+        raise EvidenceError(
+            f"Asset {asset.asset_id} was known with BLAKE3 {asset.digests.blake3} and now came with {digests.blake3}.",
+            safe="What was known stays recorded; the new bytes are not taken for it.",
+            do="Record the new bytes as a recording of their own.",
+        )
+
+
+def _check_holes(asset: Asset, holes: Sequence[Extent]) -> None:
+    end = 0
+    for offset, length in holes:
+        if length <= 0 or offset < end or offset + length > asset.expected_bytes:
+            raise JournalError(f"Asset {asset.asset_id}: the hole ({offset}, {length}) is impossible.", safe=_UNCHANGED)
+        end = offset + length

@@ -1,0 +1,130 @@
+"""Journal entries for tests: one small vocabulary of dockings, clips, recordings and proofs."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from blake3 import blake3
+
+from agent.journal import Journal, verify
+from agent.model import (
+    Acquired,
+    Asset,
+    AssetChanged,
+    AssetState,
+    Basis,
+    Clip,
+    ClipSeen,
+    ClockTrust,
+    Confirmed,
+    Deadline,
+    Device,
+    Digests,
+    DockingListed,
+    DockingOpened,
+    Extent,
+    Held,
+    JournalEntry,
+    Medium,
+    Mode,
+    Outcome,
+    Receipt,
+    Recording,
+    Role,
+    Stamp,
+)
+
+NOW = datetime(2026, 7, 6, 9, 0, tzinfo=UTC)
+DEVICE = Device("mass_storage", "EXAMPLE", "DSJ-V8", "058F63666485", "1-2", ("1A2B-3C4D",), "执法仪", 32_000_000_000)
+
+
+def digests_of(content: str) -> Digests:
+    """The digests of some bytes."""
+    data = content.encode()
+    return Digests(blake3(data).hexdigest(), hashlib.sha256(data).hexdigest())
+
+
+def deadline(hours: float = 48, basis: Basis = Basis.OFFICIAL) -> Deadline:
+    """A deadline some hours after NOW, with an alarm one hour before."""
+    due = NOW + timedelta(hours=hours)
+    return Deadline("shandong", "working_days", "§ 15", NOW, due, due - timedelta(hours=1), basis)
+
+
+def recording(name: str, *, hours: float = 48, basis: Basis = Basis.OFFICIAL) -> Recording:
+    """A recording with the id `rec-<name>`."""
+    limits = deadline(hours, basis)
+    return Recording(f"rec-{name}", "device", Medium.VIDEO, None, NOW, ClockTrust.UNMEASURED, limits)
+
+
+def wanted(name: str, size: int = 1000) -> Asset:
+    """The new original of `recording(name)`, with the id `name`."""
+    return Asset(name, f"rec-{name}", Role.ORIGINAL, AssetState.WANTED, size)
+
+
+def clip(number: int, size: int = 1000, *, path: str = "") -> Clip:
+    """A clip; `path` makes it look like another one."""
+    path = path or f"DCIM/100/视频{number:05}.MP4"
+    stamp = Stamp("2026-07-06T08:00:00", None)
+    return Clip(number, path, path.encode("utf-16-le"), size, size, stamp, stamp, ("archive",), 4096 + 32 * number)
+
+
+def opened(docking: str = "d1", device_id: str = "device") -> DockingOpened:
+    """A docking begins."""
+    return DockingOpened(docking, device_id, DEVICE, "slot-1")
+
+
+def seen(name: str, number: int = 1, docking: str = "d1", *, size: int = 1000, hours: float = 48) -> ClipSeen:
+    """New footage."""
+    return ClipSeen(
+        docking, clip(number, size), Mode.PULL, name, recording(name, hours=hours), wanted(name, size)
+    )
+
+
+def seen_again(name: str, number: int = 1, docking: str = "d2", mode: Mode = Mode.CONFIRM) -> ClipSeen:
+    """Footage that looks like that of asset `name`."""
+    return ClipSeen(docking, clip(number), mode, name)
+
+
+def held(name: str, size: int = 1000, content: str = "") -> Held:
+    """What the vault would prove about asset `name`."""
+    digests = digests_of(content or name)
+    return Held(name, Path("/vault") / digests.blake3[:2] / digests.blake3, size, digests, sealed=True)
+
+
+def acquired(
+    name: str, number: int = 1, docking: str = "d1", *, size: int = 1000, content: str = "", holes: tuple[Extent, ...] = ()
+) -> AssetChanged:
+    """The clip was pulled and is held."""
+    outcome = Outcome.UNREADABLE if holes else Outcome.PULLED
+    return AssetChanged(name, Acquired(held(name, size, content), holes), docking, number, outcome)
+
+
+def receipt(name: str, size: int = 1000, content: str = "") -> Receipt:
+    """What a store would prove about asset `name`."""
+    return Receipt("central", f"originals/{name}", size, digests_of(content or name), NOW, NOW + timedelta(days=180))
+
+
+def confirmed(name: str, size: int = 1000) -> AssetChanged:
+    """The store has it."""
+    return AssetChanged(name, Confirmed(receipt(name, size)))
+
+
+def listed(count: int, docking: str = "d1") -> DockingListed:
+    """The listing is complete."""
+    return DockingListed(docking, count, "ab" * 32)
+
+
+async def write(path: Path, *entries: JournalEntry) -> None:
+    """Record entries one by one in the journal at `path`."""
+    async with Journal.open(path, lambda: NOW) as journal:
+        for entry in entries:
+            await journal.record(entry)
+
+
+def assert_consistent(path: Path) -> None:
+    """The tables are exactly what the log says."""
+    report = verify(path)
+    assert report.differences == ()
+    assert report.consistent
