@@ -20,11 +20,11 @@ MARK: Final = ("CAPTURE_AGENT", "dock")
 _SECTOR_BYTES: Final = 512  # the unit of sysfs `size`, whatever the disk's own sector size is
 _DRAIN_EVENTS: Final = 256
 _SETTLE_S: Final = 0.1
-_WORLD: Final = (OSError, LookupError, ValueError)  # what pyudev and sysfs raise when the world refuses
+_WORLD: Final = (OSError, ValueError, pyudev.DeviceNotFoundError)  # what sysfs and pyudev raise when the world refuses
 
 
 class Monitor(Protocol):
-    """A source of hints that something changed; any OSError, LookupError or ValueError means: make a new one."""
+    """A source of hints that something changed; an OSError, ValueError or DeviceNotFoundError means: make a new one."""
 
     def fileno(self) -> int:
         """Descriptor that becomes readable with a hint."""
@@ -127,14 +127,19 @@ class UsbDock:
 def recorders() -> list[Seen]:
     """All disks that our udev rule marked, with a medium in them; raises OSError if the system can't be asked."""
     busy = busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
-    disks = pyudev.Context().list_devices(subsystem="block", DEVTYPE="disk").match_property(*MARK)
+    disks = [disk for disk in pyudev.Context().list_devices(subsystem="block") if _is_recorder(disk)]
     return [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
+
+
+def _is_recorder(disk: pyudev.Device) -> bool:
+    """Checked here and not by libudev's matches: of several properties, any one would do for those."""
+    return disk.device_type == "disk" and disk.properties.get(MARK[0]) == MARK[1] and disk.device_node is not None
 
 
 def _look_at(disk: pyudev.Device, busy: AbstractSet[str]) -> Iterator[Seen]:
     try:
         yield Seen(docked_disk(disk), refusal(Path(disk.sys_path), busy))
-    except OSError:
+    except _WORLD:
         return  # unplugged while we looked: it is not there, and the others must not suffer
 
 
