@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -57,12 +57,16 @@ class FailReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockWritten:
-    """Block `index` was written to the part, not yet durable; `blake3` was computed on the bytes as read."""
+    """Block `index` was written to the part, not yet durable; `blake3` was computed on the bytes as read.
+
+    `holes` are ranges of the file inside this block that the medium would not give; they are zeros in the part.
+    """
 
     number: int
     index: int
     size_bytes: int
     blake3: str
+    holes: tuple[Extent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,14 @@ class Docked(Protocol):
     def device(self) -> Device:
         """Identity; filesystem ids are filled in once `clips()` has yielded the volumes."""
 
-    def clips(self) -> AsyncIterator[Listing]:
+    def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder."""
 
-    def fetch(self, requests: Sequence[FetchRequest]) -> AsyncIterator[FetchReport]:
+    def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
         """Read clips of the last listing."""
+
+    async def unplugged(self) -> None:
+        """Detection saw the recorder go: what is under way ends with GONE, nothing is read any more."""
 
     async def close(self) -> None:
         """End all helpers; idempotent."""

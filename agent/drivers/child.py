@@ -1,0 +1,105 @@
+"""A supervised helper process that speaks JSON lines: bounded lines, stall limit, drained stderr, certain end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+LINE_LIMIT_BYTES: Final = 64 * 1024
+_STDERR_TAIL_BYTES: Final = 4096
+_REAP_LIMIT_S: Final = 5.0
+
+
+class ChildError(Exception):
+    """The helper ended, stalled or sent something that is no JSON line; the text says which."""
+
+
+class Child:
+    """One helper process. A read that hangs in the kernel can't be cancelled in a thread; a process can be killed."""
+
+    def __init__(self, process: asyncio.subprocess.Process, stall_limit_s: float) -> None:
+        self._process = process
+        self._stall_limit_s = stall_limit_s
+        self._stderr = bytearray()
+        self._drain = asyncio.create_task(self._drain_stderr())
+
+    @classmethod
+    async def start(
+        cls, module: str, arguments: Sequence[str], *, stall_limit_s: float, pass_fds: Sequence[int] = ()
+    ) -> Child:
+        """Start `python -I -m module` in its own session with nothing of our environment but TZ=UTC."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-m", module, *arguments,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, env={"TZ": "UTC"}, cwd="/",
+        )  # fmt: skip
+        return cls(process, stall_limit_s)
+
+    @property
+    def pid(self) -> int:
+        """Process id, for accounting of memory and for tests."""
+        return self._process.pid
+
+    async def _drain_stderr(self) -> None:
+        # A full stderr pipe would stop the helper, so it is always read; only the tail is kept.
+        assert self._process.stderr is not None
+        while piece := await self._process.stderr.read(_STDERR_TAIL_BYTES):
+            self._stderr += piece
+            del self._stderr[:-_STDERR_TAIL_BYTES]
+
+    async def line(self) -> object | None:
+        """Next JSON value, or None when the helper closed its output and exited with 0. Raises ChildError."""
+        assert self._process.stdout is not None
+        try:
+            async with asyncio.timeout(self._stall_limit_s):
+                raw = await self._process.stdout.readline()
+                if not raw:
+                    return await self._ended()
+        except TimeoutError:
+            raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
+        except ValueError:
+            raise ChildError(f"a line is longer than {LINE_LIMIT_BYTES} bytes") from None
+        try:
+            value: object = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise ChildError("a line is not JSON") from None
+        return value
+
+    async def _ended(self) -> None:
+        code = await self._process.wait()
+        if code:
+            await asyncio.wait([self._drain], timeout=1.0)
+            tail = self._stderr.decode("ascii", "replace").strip().rpartition("\n")[2]
+            raise ChildError(f"ended with {code}{': ' + tail if tail else ''}")
+
+    async def send(self, *values: object) -> None:
+        """Write JSON lines to the helper; raises ChildError if it is gone."""
+        assert self._process.stdin is not None
+        text = "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
+        try:
+            self._process.stdin.write(text.encode("ascii"))
+            async with asyncio.timeout(self._stall_limit_s):
+                await self._process.stdin.drain()
+        except (ConnectionError, RuntimeError):
+            raise ChildError("closed its input") from None
+        except TimeoutError:
+            raise ChildError(f"takes no input for {self._stall_limit_s:g} s") from None
+
+    async def stop(self) -> None:
+        """Kill the helper and reap it; one that the kernel holds in an uninterruptible read is left behind."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, 9)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_LIMIT_S):
+                await self._process.wait()
+                with contextlib.suppress(ConnectionError):
+                    await self._process.stdin.wait_closed()
+        self._drain.cancel()
+        await asyncio.wait([self._drain])

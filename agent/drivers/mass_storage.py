@@ -1,0 +1,210 @@
+"""Mass-storage recorders and card images: read without mounting, by a parser child and a puller child."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from agent.drivers.base import BlockWritten, Failed, FailReason, Fetched, FetchReport, FetchRequest, Listing, Progress
+from agent.drivers.child import Child, ChildError
+from agent.drivers.listing import CheckedListing, Layout, Source
+from agent.errors import DeviceError
+from agent.model import BLOCK_BYTES, Device, Extent, Volume
+
+_EXTENTS_PER_LINE: Final = 1000
+_ACK_BLOCKS: Final = 32
+_REASONS: Final = frozenset(reason.value for reason in FailReason)
+
+
+class MassStorage:
+    """A docked block device or image file. The daemon never opens it: only the two children do, read-only."""
+
+    def __init__(self, path: Path, device: Device, staging_dir: Path, *, stall_limit_s: float = 30.0) -> None:
+        self._path = path
+        self._device = device
+        self._staging_dir = staging_dir
+        self._stall_limit_s = stall_limit_s
+        self._layouts: dict[int, Layout] = {}
+        self._source: Source | None = None
+        self._puller: Child | None = None
+        self._parser: Child | None = None
+        self._gone = False
+
+    @property
+    def device(self) -> Device:
+        """Identity; the filesystem ids and the size are known after the listing began."""
+        return self._device
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of the running helpers."""
+        return [child.pid for child in (self._parser, self._puller) if child is not None]
+
+    async def clips(self) -> AsyncGenerator[Listing, None]:
+        """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
+        self._parser = await Child.start(
+            "agent.drivers.parser", [str(self._path)], stall_limit_s=max(self._stall_limit_s, 120.0)
+        )
+        listing = CheckedListing()
+        volumes: list[str] = []
+        ended = False
+        try:
+            while (line := await self._parser.line()) is not None:
+                if ended:
+                    raise DeviceError("The reader of this recorder went on after its end.")
+                ended = isinstance(line, dict) and "end" in line
+                for item in await asyncio.to_thread(listing.feed, line) if ended else listing.feed(line):
+                    if isinstance(item, Volume):
+                        volumes.append(f"{item.kind}:{item.filesystem_id}")
+                    yield item
+                if listing.source is not None and self._device.filesystem_ids != tuple(volumes):
+                    self._device = replace(
+                        self._device, filesystem_ids=tuple(volumes), size_bytes=listing.source.size_bytes
+                    )
+            if not ended:
+                raise ChildError("ended before the listing was complete")
+        except ChildError as error:
+            raise DeviceError(
+                f"The reader of this recorder failed: it {error}.",
+                safe="Nothing was changed on the recorder; what was pulled before is safe.",
+                do="Dock it again; if it happens again, keep it and call the administrator.",
+            ) from error
+        finally:
+            parser, self._parser = self._parser, None
+            if parser is not None:
+                await parser.stop()
+        if self._source is not None and listing.source != self._source:
+            self._gone = True
+        self._source, self._layouts = listing.source, listing.layouts
+
+    async def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
+        """Read clips of the last listing, in order; a helper that dies or lies costs only the clip it was at."""
+        waiting = deque(requests)
+        while waiting and not self._gone:
+            head = waiting[0].clip.number
+            try:
+                async for report in self._fetch_with_one_puller(waiting):
+                    yield report
+                    if isinstance(report, Failed) and report.reason is FailReason.GONE:
+                        self._gone = True
+                        break
+            except ChildError as error:
+                await self._stop_puller()
+                if self._gone:
+                    break
+                head = waiting.popleft().clip.number
+                yield Failed(head, FailReason.BROKEN, f"the reading helper {error}")
+        for request in waiting:
+            yield Failed(request.clip.number, FailReason.GONE, "the recorder was unplugged")
+
+    async def _fetch_with_one_puller(self, waiting: deque[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
+        puller = await self._started_puller()
+        sending = asyncio.create_task(puller.send(*self._lines(tuple(waiting))))
+        taken = 0
+        try:
+            while waiting:
+                line = await puller.line()
+                report = self._report(line, waiting[0])
+                if isinstance(report, (Fetched, Failed)):
+                    waiting.popleft()
+                yield report
+                if isinstance(report, Failed) and report.reason is FailReason.GONE:
+                    return
+                if isinstance(report, BlockWritten):
+                    taken += 1
+                    # One acknowledgement a block for big files; small files share one.
+                    if report.size_bytes == BLOCK_BYTES or taken == _ACK_BLOCKS:
+                        await sending
+                        await puller.send({"ack": taken})
+                        taken = 0
+            await sending
+            await puller.send({"ack": taken})
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+
+    async def _started_puller(self) -> Child:
+        if self._puller is None:
+            assert self._source is not None, "fetch() before clips()"
+            source = self._source
+            staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq, staging_fd)
+                self._puller = await Child.start(
+                    "agent.drivers.puller", [str(self._path), *map(str, identity)],
+                    stall_limit_s=self._stall_limit_s, pass_fds=(staging_fd,),
+                )  # fmt: skip
+            finally:
+                os.close(staging_fd)
+        return self._puller
+
+    def _lines(self, requests: Sequence[FetchRequest]) -> Iterator[object]:
+        for request in requests:
+            number = request.clip.number
+            layout = self._layouts[number]
+            pairs = layout.pairs()
+            yield {
+                "number": number, "part": request.part, "size": layout.readable_bytes, "zero_from": layout.zero_from,
+                "extents": list(itertools.islice(pairs, _EXTENTS_PER_LINE)),
+            }  # fmt: skip
+            while more := list(itertools.islice(pairs, _EXTENTS_PER_LINE)):
+                yield {"more": more}
+            go = {
+                "number": number, "first_block": request.first_block, "rescue": request.rescue, "check": request.check
+            }  # fmt: skip
+            yield {"go": go}
+
+    def _report(self, line: object, request: FetchRequest) -> FetchReport:
+        """One line of the puller as a report; raises ChildError for anything that can't be about the clip at hand."""
+        number = request.clip.number
+        size = request.clip.readable_bytes
+        match line:
+            case {"block": [int(n), int(index), int(length), str(digest), list(holes)]} if n == number:
+                if length != min(BLOCK_BYTES, size - index * BLOCK_BYTES) or len(digest) != 64:
+                    raise ChildError("reported an impossible block")
+                return BlockWritten(n, index, length, digest, _holes(holes, index * BLOCK_BYTES + length))
+            case {"progress": [int(n), int(done)]} if n == number and 0 <= done <= size:
+                return Progress(n, done)
+            case {"fetched": [int(n), int(length), list(holes), str(digest)]} if n == number and length == size:
+                return Fetched(n, length, _holes(holes, size), digest)
+            case {"failed": [int(n), str(reason), str(message)]} if n == number and reason in _REASONS:
+                return Failed(n, FailReason(reason), message[:500])
+            case {"gone": _}:
+                return Failed(number, FailReason.GONE, "the recorder was unplugged or is another one now")
+            case _:
+                raise ChildError("reported something that was not asked")
+
+    async def unplugged(self) -> None:
+        """Called when detection says that the device is gone: every fetch under way ends with GONE."""
+        self._gone = True
+        await self._stop_puller()
+        if self._parser is not None:
+            await self._parser.stop()
+
+    async def _stop_puller(self) -> None:
+        puller, self._puller = self._puller, None
+        if puller is not None:
+            await puller.stop()
+
+    async def close(self) -> None:
+        """End all helpers."""
+        await self._stop_puller()
+        if self._parser is not None:
+            await self._parser.stop()
+
+
+def _holes(raw: list[object], end: int) -> tuple[Extent, ...]:
+    holes: list[Extent] = []
+    for pair in raw:
+        match pair:
+            case [int(offset), int(length)] if 0 <= offset and 0 < length <= end - offset:
+                holes.append((offset, length))
+            case _:
+                raise ChildError("reported an impossible hole")
+    return tuple(holes)
