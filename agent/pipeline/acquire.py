@@ -1,0 +1,376 @@
+"""One docking from first look to last byte: list, pull by deadline, rescue, confirm, account for everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from enum import StrEnum
+from typing import Final
+
+from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd
+from agent.drivers.base import Progress as ReadProgress
+from agent.errors import AgentError, EvidenceError, JournalError
+from agent.journal import device_id, new_id
+from agent.journal.views import PendingClip
+from agent.model import (
+    BLOCK_BYTES,
+    AssetChanged,
+    Blocked,
+    Clip,
+    ClipAccounted,
+    DockingClosed,
+    DockingOpened,
+    Finding,
+    Incident,
+    Mode,
+    Observed,
+    Outcome,
+    Phase,
+    Volume,
+)
+from agent.pipeline.admit import Admission
+from agent.pipeline.hold import hold
+from agent.pipeline.progress import Meter
+from agent.pipeline.pull import BigPull, SmallBatch
+from agent.pipeline.station import Station
+
+_ADMIT_CLIPS: Final = 500
+_BATCH_FILES: Final = 256
+_SPACE_CHECK_S: Final = 5.0
+
+
+class End(StrEnum):
+    """How a docking ended."""
+
+    COMPLETE = "complete"
+    YANKED = "yanked"
+    FAILED = "failed"
+
+
+class Docking:
+    """Drives one docked recorder. Cancelling it at any point loses nothing: all that counts is committed."""
+
+    def __init__(self, station: Station, docked: Docked, slot: str, meter: Meter) -> None:
+        self._station = station
+        self._docked = docked
+        self._slot = slot
+        self._meter = meter
+        self._id = new_id(station.clock)
+        self._admission: Admission | None = None
+        self._metadata_blake3 = ""
+        self._in_flight: set[int] = set()
+        self._tried: dict[int, set[str]] = {}
+        self._holding: asyncio.Task[None] | None = None
+        self._unplugged = asyncio.Event()
+
+    def unplugged(self) -> None:
+        """Detection says that the recorder is gone."""
+        self._unplugged.set()
+
+    async def run(self) -> End:
+        """Do everything; an unreadable recorder or a full or failing disk ends as FAILED, to be tried again."""
+        try:
+            return await self._run()
+        except AgentError as error:
+            self._meter.phase(Phase.FAILED, str(error))
+            return await self._failed_as_a_whole(error)
+        finally:
+            await self._stop_holding()
+            await self._docked.close()
+            if self._admission is not None:
+                self._station.claims.difference_update(self._admission.claimed)
+
+    async def _run(self) -> End:
+        await self._list()
+        self._meter.phase(Phase.READING, docking_id=self._id)
+        end = await self._pull_all()
+        await self._held()
+        if end is End.COMPLETE:
+            self._meter.phase(Phase.VERIFYING)
+            await self._compare_metadata()
+        await self._close(end)
+        return end
+
+    async def _failed_as_a_whole(self, error: AgentError) -> End:
+        end = End.YANKED if self._unplugged.is_set() else End.FAILED
+        if self._admission is not None:
+            self._station.unclosed.add(self._id)
+        try:
+            await self._station.journal.record(Incident("docking-failed", {"slot": self._slot, "what": error.what}))
+            await self._close_left_open()
+        except JournalError:
+            return end  # the journal's disk is full or failing: the next docking closes this one
+        return end
+
+    # Listing
+
+    async def _list(self) -> None:
+        volumes: list[Listing] = []
+        batch: list[Listing] = []
+        seen = 0
+        async with aclosing(self._docked.clips()) as items:
+            async for item in items:
+                if self._admission is None and isinstance(item, Volume):
+                    volumes.append(item)  # the identity of the recorder needs its filesystems
+                    continue
+                if self._admission is None:
+                    self._admission = await self._open()
+                    batch += volumes
+                batch.append(item)
+                seen += not isinstance(item, (Finding, Volume, ListingEnd))
+                if isinstance(item, ListingEnd):
+                    self._metadata_blake3 = item.metadata_blake3
+                    await self._admit(batch)
+                    await self._station.journal.record(self._admission.listed(seen, item))
+                elif len(batch) >= _ADMIT_CLIPS:
+                    await self._admit(batch)
+                    batch = []
+
+    async def _open(self) -> Admission:
+        device = self._docked.device
+        identity = device_id(device)
+        reader = self._station.journal.reader
+        now = self._station.clock()
+        last_out = await self._station.on_disk(reader.last_dock_out, identity)
+        await self._close_left_open()
+        await self._station.journal.record(DockingOpened(self._id, identity, device, self._slot))
+        self._meter.label(device.label or device.product or device.serial)
+        return Admission(self._id, identity, now, last_out, self._station)
+
+    async def _admit(self, batch: Sequence[Listing]) -> None:
+        assert self._admission is not None
+        async with self._station.commit:
+            entries = await self._station.on_disk(self._admission.entries, batch)
+            await self._station.journal.record(*entries)
+        clips = [item for item in batch if isinstance(item, Clip)]
+        self._meter.listed(len(clips), sum(clip.readable_bytes for clip in clips))
+
+    # Pulling
+
+    async def _pull_all(self) -> End:
+        while batch := await self._next_batch():
+            if not await self._room_for(batch):
+                return End.YANKED
+            if batch[0].mode is Mode.CONFIRM:
+                gone = await self._confirm(batch[0])
+            elif batch[0].clip.readable_bytes > BLOCK_BYTES:
+                gone = await self._pull_big(batch[0])
+            else:
+                gone = await self._pull_small(batch)
+            if gone:
+                return End.YANKED
+        return End.COMPLETE
+
+    async def _next_batch(self) -> list[PendingClip]:
+        """The most urgent clip, with its small neighbours: at most one block of bytes in all."""
+        while True:
+            limit = _BATCH_FILES + len(self._in_flight)
+            pending = await self._station.on_disk(self._station.journal.reader.next_clips, self._id, limit)
+            pending = [clip for clip in pending if clip.clip.number not in self._in_flight]
+            if pending or self._holding is None:
+                break
+            await self._held()  # what is being held may come back as pending
+        batch: list[PendingClip] = []
+        total = 0
+        for item in pending:
+            total += item.clip.readable_bytes
+            alone = item.mode is Mode.CONFIRM or item.clip.readable_bytes > BLOCK_BYTES
+            if batch and (alone or total > BLOCK_BYTES or item.mode is not batch[0].mode or len(batch) == _BATCH_FILES):
+                break
+            batch.append(item)
+            if alone:
+                break
+        return batch
+
+    async def _room_for(self, batch: Sequence[PendingClip]) -> bool:
+        """Wait until staging has room; the footage stays on the card meanwhile. False when it was unplugged."""
+        need = sum(item.clip.readable_bytes for item in batch if item.mode is not Mode.CONFIRM)
+        while need and self._station.vault.free_bytes() < need + self._station.reserve_bytes:
+            if self._meter.state.phase is not Phase.NO_SPACE:
+                await self._held()
+                self._meter.phase(Phase.NO_SPACE, "storage is full; the footage stays on the recorder")
+                await self._station.journal.record(Incident("storage-full", {"docking": self._id}))
+            try:
+                async with asyncio.timeout(_SPACE_CHECK_S):
+                    await self._unplugged.wait()
+                return False
+            except TimeoutError:
+                continue
+        if self._meter.state.phase is Phase.NO_SPACE:
+            self._meter.phase(Phase.READING)
+        return True
+
+    async def _pull_small(self, batch: Sequence[PendingClip]) -> bool:
+        small = SmallBatch(self._station, self._id, batch)
+        await self._station.journal.begun([item.asset_id for item in batch])
+        gone = await self._fetch([small.request(item) for item in batch], batch, small)
+        await self._held()
+        self._in_flight = {ready.clip.number for ready in small.ready}
+        if small.ready:
+            self._holding = asyncio.create_task(self._hold_small(small))
+        return gone
+
+    async def _hold_small(self, small: SmallBatch) -> None:
+        for outcome in await hold(self._station, await small.read_back()):
+            self._meter.settled(outcome)
+        for item, error in small.differing:
+            await self._differs(item, error)
+
+    async def _pull_big(self, item: PendingClip) -> bool:
+        await self._held()
+        big = await BigPull.prepare(self._station, self._id, item)
+        self._meter.read(big.durable_bytes)
+        await self._station.journal.begun([item.asset_id])
+        try:
+            gone = await self._fetch([big.request()], [item], big)
+            if big.complete is not None:
+                for outcome in await hold(self._station, [big.complete]):
+                    self._meter.settled(outcome)
+        except EvidenceError as error:
+            await self._differs(item, error)
+            return False
+        finally:
+            await big.close()
+        return gone
+
+    async def _fetch(
+        self, requests: Sequence[FetchRequest], batch: Sequence[PendingClip], sink: SmallBatch | BigPull
+    ) -> bool:
+        """Feed the reports of these clips to `sink`, handle the failed ones; True when the recorder is gone."""
+        by_number = {item.clip.number: item for item in batch}
+        gone = False
+        async with aclosing(self._docked.fetch(requests)) as reports:
+            async for report in reports:
+                item = by_number[report.number]
+                if isinstance(report, Failed):
+                    gone = gone or report.reason is FailReason.GONE
+                    await self._failed(item, report)
+                else:
+                    self._meter.read(await sink.take(item, report))
+        return gone
+
+    async def _confirm(self, item: PendingClip) -> bool:
+        """Read a clip that looks known and compare its fingerprint with what we hold; only content decides."""
+        await self._held()
+        request = FetchRequest(item.clip, "", rescue=True)
+        done = 0
+        async with aclosing(self._docked.fetch([request])) as reports:
+            async for report in reports:
+                match report:
+                    case ReadProgress():
+                        self._meter.read(report.done_bytes - done)
+                        done = report.done_bytes
+                    case Fetched():
+                        self._meter.read(report.size_bytes - done)
+                        await self._confirmed(item, report)
+                    case Failed():
+                        await self._failed(item, report)
+                        return report.reason is FailReason.GONE
+                    case _:
+                        pass
+        return False
+
+    async def _confirmed(self, item: PendingClip, report: Fetched) -> None:
+        asset = await self._station.on_disk(self._station.journal.reader.asset, item.asset_id)
+        if asset.digests is not None and asset.digests.blake3 == report.blake3:
+            await self._account(item, Outcome.ALREADY_HELD)
+        else:
+            await self._another(item)
+
+    # Failures
+
+    async def _failed(self, item: PendingClip, report: Failed) -> None:
+        reason = report.reason
+        if reason is FailReason.GONE or reason is FailReason.NO_SPACE:
+            return  # stays pending: left on the recorder, or tried again when there is room
+        if item.mode is Mode.CONFIRM:
+            await self._account(item, Outcome.UNREADABLE, report.message or reason.value)
+        elif reason is FailReason.DIFFERENT:
+            await self._another(item)
+        elif reason is FailReason.UNREADABLE and item.mode is Mode.PULL:
+            await self._defer(item, report)
+        else:
+            failures = await self._station.failed(item.asset_id, f"{reason.value}: {report.message}")
+            if reason is FailReason.CHANGED or failures >= self._station.limits.attempts:
+                await self._give_up(item, report)
+            else:
+                await self._defer(item, report)
+
+    async def _differs(self, item: PendingClip, error: EvidenceError) -> None:
+        """Our own disk gave back other bytes than were written: start this clip over, a few times."""
+        await self._station.journal.unsettled(item.asset_id)
+        await self._station.journal.record(Incident("read-back-differs", {"asset": item.asset_id, "what": error.what}))
+        await self._failed(item, Failed(item.clip.number, FailReason.BROKEN, error.what))
+
+    async def _another(self, item: PendingClip) -> None:
+        """The clip is not the recording it looked like: try the next candidate, else it is new footage."""
+        assert self._admission is not None
+        tried = self._tried.setdefault(item.clip.number, set())
+        tried.add(item.asset_id)
+        async with self._station.commit:
+            entries = await self._station.on_disk(self._admission.candidate, item.clip, tried)
+            await self._station.journal.record(*entries)
+
+    async def _defer(self, item: PendingClip, report: Failed) -> None:
+        """To the end of the docking: first everything that reads well, then the patient pass."""
+        await self._station.journal.record(
+            ClipAccounted(self._id, item.clip.number, Outcome.PENDING, Mode.RESCUE, report.message)
+        )
+
+    async def _give_up(self, item: PendingClip, report: Failed) -> None:
+        blocked = Blocked(f"{report.reason.value}: {report.message}")
+        await self._station.journal.record(
+            AssetChanged(item.asset_id, blocked, self._id, item.clip.number, Outcome.UNREADABLE)
+        )
+        self._meter.settled(Outcome.UNREADABLE)
+
+    async def _account(self, item: PendingClip, outcome: Outcome, reason: str = "") -> None:
+        await self._station.journal.record(ClipAccounted(self._id, item.clip.number, outcome, item.mode, reason))
+        self._meter.settled(outcome)
+
+    async def _held(self) -> None:
+        """Wait for the batch that is being read back and committed."""
+        if self._holding is not None:
+            await self._holding
+            self._holding = None
+            self._in_flight = set()
+
+    async def _stop_holding(self) -> None:
+        if self._holding is not None:
+            self._holding.cancel()
+            await asyncio.wait([self._holding])
+
+    # The end
+
+    async def _compare_metadata(self) -> None:
+        """List again, from the medium: shows whether anything wrote to the card while it was docked."""
+        async with aclosing(self._docked.clips()) as items:
+            async for item in items:
+                if isinstance(item, ListingEnd) and item.metadata_blake3 != self._metadata_blake3:
+                    await self._station.journal.record(
+                        Observed(self._id, Finding("medium-changed", {"before": self._metadata_blake3}))
+                    )
+
+    async def _close_left_open(self) -> None:
+        for docking_id in sorted(self._station.unclosed):
+            await self._station.journal.record(DockingClosed(docking_id, End.FAILED.value))
+            self._station.unclosed.discard(docking_id)
+
+    async def _close(self, end: End) -> None:
+        assert self._admission is not None, "the listing opened the docking"
+        await self._station.journal.record(DockingClosed(self._id, end.value))
+        accounts = await self._station.on_disk(self._station.journal.reader.accounting, self._id)
+        self._meter.final(
+            {
+                Outcome.PULLED: accounts.pulled, Outcome.ALREADY_HELD: accounts.already_held,
+                Outcome.REFUSED: accounts.refused, Outcome.UNREADABLE: accounts.unreadable, Outcome.LEFT: accounts.left,
+            }
+        )  # fmt: skip
+        troubled = accounts.refused + accounts.unreadable
+        if end is End.YANKED:
+            self._meter.phase(Phase.UNPLUGGED)
+        elif troubled:
+            self._meter.phase(Phase.FAILED, f"{troubled} of {accounts.seen} files can't be read completely")
+        else:
+            self._meter.phase(Phase.FINISHED)

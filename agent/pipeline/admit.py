@@ -1,0 +1,118 @@
+"""Turns the listing of a docked recorder into journal entries: what is new, what to go on with, what to confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Final, assert_never
+
+from agent.deadline import capture_interval, deadline_for
+from agent.drivers.base import Listing, ListingEnd, RefusedEntry
+from agent.journal import new_id
+from agent.model import (
+    Asset,
+    AssetChanged,
+    AssetState,
+    Clip,
+    ClipRefused,
+    ClipSeen,
+    DockingListed,
+    Finding,
+    JournalEntry,
+    Medium,
+    Mode,
+    Observed,
+    Recording,
+    Resumed,
+    Role,
+    Volume,
+)
+from agent.pipeline.station import Station
+
+_MEDIA: Final = {
+    Medium.VIDEO: "mp4 mov m4v avi mkv mts m2ts ts 3gp wmv asf mpg mpeg vob flv dav h264 h265 264 265",
+    Medium.AUDIO: "wav mp3 m4a aac amr wma ogg opus flac pcm",
+    Medium.PHOTO: "jpg jpeg png bmp heic heif tif tiff dng raw arw cr2 nef",
+}
+_MEDIUM_OF: Final = {f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()}
+
+
+def medium_of(path: str) -> Medium:
+    """What the name suggests; the content has the last word once it is probed."""
+    return _MEDIUM_OF.get(PurePosixPath(path).suffix.lower(), Medium.OTHER)
+
+
+class Admission:
+    """Knows one docking: who is docked since when, and which assets this docking has claimed for itself."""
+
+    def __init__(
+        self, docking_id: str, device_id: str, docked_at: datetime, last_dock_out: datetime | None, station: Station
+    ) -> None:
+        self._docking_id = docking_id
+        self._device_id = device_id
+        self._docked_at = docked_at
+        self._last_dock_out = last_dock_out
+        self._station = station
+        self.claimed: set[str] = set()
+
+    def entries(self, items: Iterable[Listing]) -> list[JournalEntry]:
+        """Journal entries for one batch of the listing; claims the assets that it is going to pull."""
+        found: list[JournalEntry] = []
+        for item in items:
+            match item:
+                case Clip():
+                    found += self.candidate(item, tried=())
+                case RefusedEntry():
+                    found.append(ClipRefused(self._docking_id, item.clip, item.reason))
+                case Finding():
+                    found.append(Observed(self._docking_id, item))
+                case Volume():
+                    found.append(Observed(self._docking_id, Finding("volume", asdict(item))))
+                case ListingEnd():
+                    pass
+                case _:
+                    assert_never(item)
+        return found
+
+    def listed(self, seen: int, end: ListingEnd) -> DockingListed:
+        """The entry that closes the listing."""
+        return DockingListed(self._docking_id, seen, end.metadata_blake3)
+
+    def candidate(self, clip: Clip, tried: Iterable[str]) -> list[JournalEntry]:
+        """The asset this clip may be, or a new recording. A candidate only: content decides.
+
+        Assets that another docking works on are left out: two recorders with cloned identities must not share a part.
+        """
+        for asset in self._station.journal.reader.known_clips(self._device_id, clip):
+            if asset.asset_id in tried:
+                continue
+            if asset.state not in (AssetState.WANTED, AssetState.STUCK):
+                same = asset.same_as or asset.asset_id
+                if same not in tried:
+                    return [ClipSeen(self._docking_id, clip, Mode.CONFIRM, same)]
+            elif asset.asset_id not in self._station.claims:
+                return self._continued(clip, asset)
+        return [self._new_clip(clip)]
+
+    def _continued(self, clip: Clip, asset: Asset) -> list[JournalEntry]:
+        self._claim(asset.asset_id)
+        seen = ClipSeen(self._docking_id, clip, Mode.PULL, asset.asset_id)
+        if asset.state is AssetState.STUCK:
+            return [AssetChanged(asset.asset_id, Resumed("docking", "the recorder was docked again")), seen]
+        return [seen]
+
+    def _new_clip(self, clip: Clip) -> ClipSeen:
+        earliest, latest, trust = capture_interval(clip, docked_at=self._docked_at, last_dock_out=self._last_dock_out)
+        deadline = deadline_for(self._station.rules, earliest, latest)
+        new = partial(new_id, self._station.clock)
+        recording = Recording(new(), self._device_id, medium_of(clip.path), earliest, latest, trust, deadline)
+        asset = Asset(new(), recording.recording_id, Role.ORIGINAL, AssetState.WANTED, clip.readable_bytes)
+        self._claim(asset.asset_id)
+        return ClipSeen(self._docking_id, clip, Mode.PULL, asset.asset_id, recording, asset)
+
+    def _claim(self, asset_id: str) -> None:
+        self.claimed.add(asset_id)
+        self._station.claims.add(asset_id)

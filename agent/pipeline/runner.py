@@ -1,0 +1,170 @@
+"""Runs the lanes: a device lane per docking slot, store workers, recovery first; catches the bugs of single steps."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+
+from agent.drivers.base import Docked
+from agent.model import Asset, AssetChanged, Blocked, Incident, Phase, SlotProgress
+from agent.pipeline.acquire import Docking, End
+from agent.pipeline.progress import Meter
+from agent.pipeline.recover import census, recover
+from agent.pipeline.station import Station
+from agent.pipeline.storing import StoreLane
+
+OnBug = Callable[[str], Awaitable[None]]
+Opener = Callable[[], Docked]
+
+
+class Slot:
+    """What is docked at one place, from plug to unplug."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self.task = task
+        self.docking: Docking | None = None
+        self.docked: Docked | None = None
+        self.gone = asyncio.Event()
+
+
+class Runner:
+    """One per daemon. `slots()` is what the screens show."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._slots: dict[str, Slot] = {}
+        self._progress: dict[str, SlotProgress] = {}
+        self._group = asyncio.TaskGroup()
+        self._store = StoreLane(station)
+        self._version = 0
+        self._ticks = 0
+
+    # For the screens
+
+    def slots(self) -> tuple[SlotProgress, ...]:
+        """Progress of every slot, in the order of their names."""
+        return tuple(self._progress[name] for name in sorted(self._progress))
+
+    def version(self) -> int:
+        """Grows with every change of `slots()`."""
+        return self._version
+
+    def ticks(self) -> tuple[int, ...]:
+        """Counters that grow while the lanes are alive; the watchdog is fed only if all of them do."""
+        return (self._ticks, self._store.ticks)
+
+    # Lanes
+
+    async def run(self, workers: int, ready: Callable[[], None]) -> None:
+        """Recover, then serve until cancelled."""
+        await recover(self._station)
+        async with self._group:
+            ready()
+            self._group.create_task(self._beat())
+            self._group.create_task(self._census())
+            for _ in range(workers):
+                self._group.create_task(self._store_worker())
+
+    async def _beat(self) -> None:
+        while True:
+            self._ticks += 1
+            await asyncio.sleep(1.0)
+
+    async def _census(self) -> None:
+        async def bug(trace: str) -> None:
+            await self._station.journal.record(Incident("bug", {"step": "census", "trace": trace}))
+
+        await self._guarded(census(self._station), bug)
+
+    async def _store_worker(self) -> None:
+        while True:
+            asset = await self._store.next_asset()
+            with self._store.taking(asset):
+                await self._guarded(self._store.store(asset), partial(self._stuck, asset))
+
+    async def _stuck(self, asset: Asset, trace: str) -> None:
+        await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(trace)))
+
+    # Slots
+
+    def dock(self, key: str, slot: str, opener: Opener) -> None:
+        """A recorder appeared; a key that is docked already is ignored."""
+        if key not in self._slots:
+            task = self._group.create_task(self._serve(key, slot, opener))
+            self._slots[key] = Slot(task)
+
+    def undock(self, key: str) -> None:
+        """The recorder is gone: what is under way ends as yanked, and the slot becomes free."""
+        if slot := self._slots.get(key):
+            slot.gone.set()
+
+    async def _serve(self, key: str, name: str, opener: Opener) -> None:
+        """Dock again and again with growing pauses until it is complete or the recorder is gone."""
+        slot = self._slots[key]
+        pause_s = self._station.limits.backoff_base_s
+        try:
+            while not slot.gone.is_set():
+                end = await self._one_docking(slot, name, opener)
+                if end is End.COMPLETE:
+                    await slot.gone.wait()
+                else:
+                    await _wait(slot.gone, pause_s)
+                    pause_s = min(2 * pause_s, self._station.limits.backoff_max_s)
+        finally:
+            del self._slots[key]
+        self._unplugged(name)
+
+    async def _one_docking(self, slot: Slot, name: str, opener: Opener) -> End:
+        docked = opener()
+        docking = Docking(self._station, docked, name, Meter(name, docked.device.label, self._publish))
+        watcher = asyncio.create_task(self._watch(slot, docking, docked))
+        ends: list[End] = []
+
+        async def work() -> None:
+            ends.append(await docking.run())
+
+        async def bug(trace: str) -> None:
+            self._publish(replace(self._progress[name], phase=Phase.FAILED, message="internal error", may_remove=False))
+            await self._station.journal.record(Incident("bug", {"step": "docking", "slot": name, "trace": trace}))
+
+        try:
+            await self._guarded(work(), bug)
+        finally:
+            watcher.cancel()
+            await asyncio.wait([watcher])
+        return ends[0] if ends else End.FAILED
+
+    async def _watch(self, slot: Slot, docking: Docking, docked: Docked) -> None:
+        await slot.gone.wait()
+        docking.unplugged()
+        await docked.unplugged()
+
+    def _unplugged(self, name: str) -> None:
+        shown = self._progress.get(name)
+        if shown is not None and shown.phase is Phase.FINISHED:
+            del self._progress[name]
+        elif shown is not None:
+            self._publish(replace(shown, phase=Phase.UNPLUGGED, may_remove=False))
+        self._version += 1
+
+    def _publish(self, progress: SlotProgress) -> None:
+        self._progress[progress.slot] = progress
+        self._version += 1
+
+    async def _guarded(self, step: Awaitable[None], on_bug: OnBug) -> None:
+        """The only place that catches everything: a bug in one step must not stop the other recorders."""
+        try:
+            await step
+        except Exception:  # noqa: BLE001
+            await on_bug(traceback.format_exc(limit=20))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,51 @@
+"""What all steps share: the journal, the vault, the store, the rules, the clock, and who works on which asset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import ParamSpec, TypeVar
+
+from agent.config import Runner
+from agent.deadline import Rules
+from agent.journal import Journal
+from agent.model import Clock
+from agent.uploader.base import Store
+from agent.vault import Vault
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Station:
+    """One dock station at work. `claims` are the assets a docking is pulling; `commit` orders duplicate checks."""
+
+    journal: Journal
+    vault: Vault
+    store: Store
+    rules: Rules
+    clock: Clock
+    limits: Runner
+    reserve_bytes: int
+    disk: Executor
+    claims: set[str] = field(default_factory=set)
+    unclosed: set[str] = field(default_factory=set)
+    commit: asyncio.Lock = field(default_factory=asyncio.Lock)
+    held_news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def on_disk(self, work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+        """Run blocking vault work in the small disk pool; the GIL is released while it reads and hashes."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.disk, lambda: work(*arguments, **options))
+
+    async def failed(self, asset_id: str, why: str) -> int:
+        """Note a failed attempt and when the next may begin; returns how often it has failed now."""
+        before = await self.on_disk(self.journal.reader.attempt, asset_id)
+        failures = before.failed + 1 if before is not None else 1
+        pause_s = min(self.limits.backoff_max_s, self.limits.backoff_base_s * 2.0 ** min(failures - 1, 30))
+        await self.journal.failed(asset_id, why, self.clock() + timedelta(seconds=pause_s))
+        return failures

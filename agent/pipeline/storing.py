@@ -1,0 +1,83 @@
+"""The store lane: takes the most urgent held original, stores it, and believes only a checked receipt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from agent.errors import EvidenceError, StoreError
+from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged
+from agent.pipeline.station import Station
+
+_LOOK_AGAIN_S: Final = 5.0
+_INTERRUPTED: Final = 50
+
+
+class StoreLane:
+    """Workers share one lane; each asks the journal for the next asset, so there is nothing to recover."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._taken: set[str] = set()
+        self.ticks = 0
+
+    async def next_asset(self) -> Asset:
+        """Wait for the most urgent original that is due for an attempt."""
+        while True:
+            self.ticks += 1
+            self._station.held_news.clear()
+            asset = await self._station.on_disk(
+                self._station.journal.reader.next_asset_to_store, self._station.clock(), frozenset(self._taken)
+            )
+            if asset is not None:
+                return asset
+            try:
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await self._station.held_news.wait()
+            except TimeoutError:
+                continue
+
+    @contextmanager
+    def taking(self, asset: Asset) -> Iterator[None]:
+        """Keep other workers of this lane away from the asset."""
+        self._taken.add(asset.asset_id)
+        try:
+            yield
+        finally:
+            self._taken.discard(asset.asset_id)
+
+    async def store(self, asset: Asset) -> None:
+        """One attempt, counted before the work; every failure leaves the asset in a true state."""
+        station = self._station
+        assert asset.digests is not None
+        assert asset.size_bytes is not None
+        before = await station.on_disk(station.journal.reader.attempt, asset.asset_id)
+        if before is not None and before.begun - before.failed >= _INTERRUPTED:
+            why = f"the agent was interrupted {_INTERRUPTED} times while storing this"
+            await station.journal.record(AssetChanged(asset.asset_id, Blocked(why)))
+            return
+        await station.journal.begun([asset.asset_id])
+        try:
+            held = await station.on_disk(station.vault.claim, asset.asset_id, asset.size_bytes, asset.digests)
+            receipt = await station.store.put(held)
+        except StoreError as error:
+            await self._not_stored(asset, error)
+        except EvidenceError as error:
+            await self._damaged(asset, error)
+        else:
+            await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
+
+    async def _not_stored(self, asset: Asset, error: StoreError) -> None:
+        # A store that is away is tried for ever, with a bounded pause; only a refusal needs a person.
+        if error.retry:
+            await self._station.failed(asset.asset_id, str(error))
+        else:
+            await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(str(error))))
+
+    async def _damaged(self, asset: Asset, error: EvidenceError) -> None:
+        """The vault's own bytes changed: keep them aside, and say so; a new docking can bring the original again."""
+        assert asset.digests is not None
+        await self._station.on_disk(self._station.vault.quarantine, asset.asset_id, asset.digests)
+        await self._station.journal.record(AssetChanged(asset.asset_id, Damaged(str(error), source_docked=False)))

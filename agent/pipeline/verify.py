@@ -1,0 +1,100 @@
+"""Verifies everything by reading it: the journal's chain and tables, every held original, every stored one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from agent import journal as log
+from agent.errors import EvidenceError, StoreError
+from agent.journal import Reader
+from agent.model import Asset, AssetState
+from agent.uploader.base import Store
+from agent.vault import Vault
+
+_KEPT: Final = (AssetState.HELD, AssetState.STORED)
+
+Tell = Callable[[str, int, int], None]
+"""Called with what is being read, how many are done, and how many there are."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked, and every difference that was found, as sentences."""
+
+    events: int = 0
+    originals: int = 0
+    stored: int = 0
+    checked_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing differs."""
+        return not self.problems
+
+
+async def verify(
+    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *, read_originals: bool = True
+) -> Report:
+    """Check the journal and, unless told otherwise, read every original in the vault and in the store again."""
+    report = Report()
+    tell("journal", 0, 1)
+    chain = log.verify(journal)
+    report.events = chain.events
+    report.problems += [f"{difference.where}: {difference.what}" for difference in chain.differences]
+    if not read_originals:
+        return report
+    with contextlib.closing(Reader(journal)) as reader:
+        total = sum(reader.overview(now).assets[state].files for state in _KEPT)
+        for done, asset in enumerate(_kept(reader, now)):
+            tell("originals", done, total)
+            _check_held(vault, asset, report)
+            if asset.receipt is not None:
+                await _check_stored(store, asset, report)
+        _check_strays(vault, reader, report)
+    return report
+
+
+def _kept(reader: Reader, now: datetime) -> Iterator[Asset]:
+    for state in _KEPT:
+        after = ""
+        while page := reader.recordings(now, state=state, after=after):
+            yield from (view.asset for view in page)
+            after = page[-1].after
+
+
+def _check_held(vault: Vault, asset: Asset, report: Report) -> None:
+    assert asset.digests is not None
+    try:
+        held = vault.examine(asset.asset_id, asset.digests.blake3)
+    except EvidenceError as error:
+        report.problems.append(f"{asset.asset_id}: {error.what}")
+        return
+    report.originals += 1
+    report.checked_bytes += held.size_bytes
+    if (held.size_bytes, held.digests) != (asset.size_bytes, asset.digests):
+        report.problems.append(
+            f"{asset.asset_id}: the vault has SHA-256 {held.digests.sha256}, {held.size_bytes} bytes"
+        )
+
+
+async def _check_stored(store: Store, asset: Asset, report: Report) -> None:
+    assert asset.receipt is not None
+    try:
+        await store.check(asset.receipt)
+    except (EvidenceError, StoreError) as error:
+        report.problems.append(f"{asset.asset_id}: {error.what}")
+    else:
+        report.stored += 1
+
+
+def _check_strays(vault: Vault, reader: Reader, report: Report) -> None:
+    """Originals without a row: they are kept, and the service adopts them at its next start."""
+    for digest, _, _ in vault.originals():
+        if reader.asset_by_blake3(digest, tuple(AssetState)) is None:
+            report.problems.append(f"{digest}: in the vault without a row; the service adopts it at its next start")
