@@ -61,6 +61,7 @@ class Original:
 
     path: str
     size_bytes: int
+    stored_bytes: int
     blake3: str
     sha256: str
     fate: Fate
@@ -81,6 +82,16 @@ class Recorder:
     def size_bytes(self) -> int:
         """Bytes of all live files."""
         return sum(original.size_bytes for original in self.originals)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all live files that are really on the card; the rest reads as zeros."""
+        return sum(original.stored_bytes for original in self.originals)
+
+    @property
+    def twins(self) -> int:
+        """How many live files have the bytes of another one."""
+        return len(self.originals) - len({original.blake3 for original in self.originals})
 
 
 def body_camera(image: Path, footage: Path, now: datetime, scale: float = 1.0) -> Recorder:
@@ -203,7 +214,9 @@ def _original(path: str, content: Content, valid_bytes: int | None, fate: Fate) 
     for chunk in _as_read(content, valid_bytes):
         fast.update(chunk)
         slow.update(chunk)
-    return Original(path, size_of(content), fast.hexdigest(), slow.hexdigest(), fate)
+    size = size_of(content)
+    stored = size if valid_bytes is None else valid_bytes
+    return Original(path, size, stored, fast.hexdigest(), slow.hexdigest(), fate)
 
 
 def _as_read(content: Content, valid_bytes: int | None) -> Iterator[bytes]:

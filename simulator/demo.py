@@ -1,0 +1,292 @@
+"""The whole job on made footage: two recorders docked, one of them yanked, everything stored, every claim checked."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.journal import Reader
+from agent.model import BLOCK_BYTES
+from agent.status.client import StatusUnavailable
+from simulator import proof
+from simulator.handling import LOOK_S, Handling, ReadMeter, Slot
+from simulator.recorders import Fate, Recorder, body_camera, site_camera
+from simulator.show import Show, megabytes, share_of
+from simulator.stage import CHECKOUT, DemoError, Service, Stage, prepare, serving, wipe
+
+FOOTAGE: Final = CHECKOUT / ".cache" / "demo"
+FAST_SCALE: Final = 0.3
+YANK_FROM: Final = 0.2
+YANK_TO: Final = 0.7
+YANK_TRIES: Final = 3
+MORE: Final = 3
+"""How much larger the next card is when the hand was too slow."""
+VERIFY_LINES: Final = 6
+START_BYTES: Final = 8 << 20
+"""What a puller reads before any footage: Python itself, and its orders."""
+STORE_LIMIT_S: Final = 120.0
+NEEDED: Final = ("ffmpeg", "mkfs.vfat", "mkfs.exfat", "sha256sum", "b3sum")
+OUTCOMES: Final[Mapping[str, str]] = {
+    "pulled": "采集 pulled", "already_held": "此前已采集 already held", "refused": "无法采集 refused",
+    "unreadable": "读取失败 unreadable", "left": "未采集 left",
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; 0 if every claim was checked and true, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
+    parser.add_argument(
+        "--dir", type=Path, default=CHECKOUT / "demo-data", help="folder to work in (default: demo-data)"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep that folder afterwards")
+    parser.add_argument("--stay", action="store_true", help="let the service run until Ctrl-C; implies --keep")
+    parser.add_argument("--fast", action="store_true", help="less footage")
+    options = parser.parse_args(arguments)
+    show = Show()
+    try:
+        missing = [tool for tool in NEEDED if not shutil.which(tool)]
+        if missing:
+            raise DemoError(f"{', '.join(missing)} can't be found: ./run demo installs what is missing")
+        stage = prepare(options.dir)
+        Demo(stage, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
+    except (DemoError, StatusUnavailable) as error:
+        show.failed(str(error))
+        return 1
+    except KeyboardInterrupt:
+        show.failed("interrupted")
+        return 130
+    if not options.keep and not options.stay:
+        wipe(stage.root)
+    return 0
+
+
+class Demo:
+    """The story, from filming to the last check."""
+
+    def __init__(self, stage: Stage, show: Show, scale: float) -> None:
+        self._stage = stage
+        self._show = show
+        self._scale = scale
+        self._recorders: list[Recorder] = []
+
+    def run(self, *, stay: bool) -> None:
+        """Tell it; raises DemoError at the first claim that is not true."""
+        show = self._show
+        show.step("记录仪", "Two recorders after a day's work; footage is made once and kept in .cache/demo")
+        now = datetime.now(UTC)
+        body = self._ready(body_camera(self._stage.recorders / "body-camera.img", FOOTAGE, now, self._scale))
+        site = self._ready(site_camera(self._stage.recorders / "site-camera.img", FOOTAGE, now, self._scale))
+        with serving(self._stage) as service:
+            show.step("采集站", f"capture-agent runs; status page: {self._stage.address}")
+            handling = Handling(service, show)
+            self._dock_in_peace(handling, body)
+            self._dock_and_yank(handling, service, site)
+            self._wait_until_stored(service)
+            self._tell_deadlines()
+            self._verify()
+            self._prove()
+            if stay:
+                self._stay(service)
+            show.step("停止", "SIGTERM")
+            show.claim("the service ended by itself, exit code 0", service.stop(), 0)
+        show.step("完成", f"all {show.claims} claims were checked and are true, {show.seconds():.0f} s")
+
+    # Recorders.
+
+    def _ready(self, recorder: Recorder) -> Recorder:
+        fates = Counter(original.fate for original in recorder.originals)
+        facts = [f"{len(recorder.originals)} files, {megabytes(recorder.size_bytes)}"]
+        if recorder.deleted:
+            facts.append(f"{len(recorder.deleted)} deleted")
+        if recorder.missing_numbers:
+            facts.append(f"number {', '.join(map(str, recorder.missing_numbers))} missing")
+        if recorder.twins:
+            facts.append(f"{recorder.twins} 重点 copy")
+        facts.append(f"{fates[Fate.CUT] + fates[Fate.RESERVED]} clip whose recorder lost power")
+        self._show.say(f"{recorder.image.name} ({recorder.filesystem}): {', '.join(facts)}")
+        self._show.say(f"  sha256sum {proof.note_checksum(recorder.image)}")
+        self._recorders.append(recorder)
+        return recorder
+
+    # Dockings.
+
+    def _dock_in_peace(self, handling: Handling, recorder: Recorder) -> None:
+        self._show.step("插入", f"{recorder.image.name} is docked")
+        handling.dock(recorder)
+        slot = handling.ended(recorder)
+        self._account(handling, recorder, slot, already_held=recorder.twins, left=0)
+        self._show.claim("可以取走 may be taken away", slot["may_remove"], True)
+        self._tell_findings(recorder, slot)
+        handling.yank(recorder)
+
+    def _dock_and_yank(self, handling: Handling, service: Service, recorder: Recorder) -> None:
+        for attempt in range(1, YANK_TRIES + 1):
+            self._show.step("拔出", f"{recorder.image.name} is docked, and yanked in the middle")
+            handling.dock(recorder)
+            share = share_of(handling.follow(recorder, lambda slot: share_of(slot) >= YANK_FROM))
+            handling.yank(recorder)
+            slot = handling.ended(recorder)
+            left = handling.docking(slot)["accounting"]["left"]
+            if left:
+                self._show.warn(f"{slot['hold']['zh']}  {slot['hold']['en']}")
+            self._account(handling, recorder, slot, already_held=0, left=left)
+            if left:
+                self._redock(handling, service, recorder, slot)
+            if left and share <= YANK_TO:
+                return
+            self._show.warn(f"too quick: {share:.0%} had been read when it was yanked; again with more footage")
+            image = self._stage.recorders / f"site-camera-{attempt + 1}.img"
+            scale = self._scale * MORE**attempt
+            recorder = self._ready(site_camera(image, FOOTAGE, datetime.now(UTC), scale, seed=200 + 100 * attempt))
+        raise DemoError("this machine is too quick for the demo's hand: nothing could be yanked in the middle")
+
+    def _redock(self, handling: Handling, service: Service, recorder: Recorder, before: Slot) -> None:
+        self._show.step("再插入", f"{recorder.image.name} is docked again and goes on where it stopped")
+        held = handling.docking(before)["accounting"]["pulled"]
+        parts = self._parts()
+        meter = ReadMeter(service.process.pid)
+        with meter.watching():
+            handling.dock(recorder)
+            slot = handling.ended(recorder)
+        self._account(handling, recorder, slot, already_held=held, left=0)
+        self._went_on(recorder, parts, meter.read_bytes)
+        handling.yank(recorder)
+
+    def _account(self, handling: Handling, recorder: Recorder, slot: Slot, *, already_held: int, left: int) -> None:
+        """Check that every file of the card went where it must have gone."""
+        found = handling.docking(slot)["accounting"]
+        seen = len(recorder.originals)
+        expected = {
+            "pulled": seen - already_held - left, "already_held": already_held, "refused": 0, "unreadable": 0,
+            "left": left,
+        }  # fmt: skip
+        sums = " + ".join(f"{found[name]} {words}" for name, words in OUTCOMES.items())
+        self._show.claim(
+            f"发现 seen {found['seen']} = {sums}",
+            {name: found[name] for name in ("seen", *OUTCOMES)},
+            {"seen": seen, **expected},
+        )
+
+    def _parts(self) -> dict[int, int]:
+        """Inode and durable bytes of each part that waits for the rest of its clip."""
+        with closing(Reader(self._stage.station / "journal.db")) as journal:
+            return {
+                part.stat().st_ino: sum(block.size_bytes for block in journal.blocks(part.stem))
+                for part in (self._stage.station / "staging").glob("*.part")
+            }
+
+    def _went_on(self, recorder: Recorder, parts: Mapping[int, int], read_bytes: int | None) -> None:
+        """Check that a clip that was pulled half was not begun anew."""
+        durable = {inode: size for inode, size in parts.items() if size}
+        if not durable:
+            self._show.say("the yank fell between two clips: none was pulled half")
+            return
+        kept, whole = sum(durable.values()), recorder.stored_bytes
+        vault = {path.stat().st_ino for path in (self._stage.station / "vault").glob("*/*")}
+        self._show.claim(
+            f"the clip pulled half went on behind its first {megabytes(kept)}", durable.keys() - vault, set()
+        )
+        if read_bytes is None:
+            self._show.say("how much was read from the card can't be measured here (root can)")
+            return
+        again = read_bytes - (whole - kept)
+        self._show.claim(
+            f"{megabytes(read_bytes)} of {megabytes(whole)} read from the card: the rest, 16 MiB to check the clip"
+            " pulled half, and what is held already, to confirm it",
+            0 <= again <= len(durable) * BLOCK_BYTES + START_BYTES,
+            True,
+        )
+
+    def _tell_findings(self, recorder: Recorder, slot: Slot) -> None:
+        with closing(Reader(self._stage.station / "journal.db")) as journal:
+            findings = [view.finding for view in journal.findings(slot["docking_id"])]
+        deleted = {str(finding.detail["path"]) for finding in findings if finding.kind == "deleted"}
+        self._show.claim(f"已删除 deleted entries found: {len(deleted)}", deleted, set(recorder.deleted))
+        gaps = {number for finding in findings if finding.kind == "gap" for number in _numbers(finding.detail)}
+        lost = {int(path.rpartition("_")[2].partition(".")[0]) for path in recorder.deleted}
+        numbers = ", ".join(map(str, sorted(gaps)))
+        self._show.claim(f"编号缺失 missing numbers found: {numbers}", gaps, lost | set(recorder.missing_numbers))
+
+    # What became of it.
+
+    def _distinct(self) -> int:
+        return len({original.blake3 for recorder in self._recorders for original in recorder.originals})
+
+    def _wait_until_stored(self, service: Service) -> None:
+        self._show.step("入库", "every original goes to the store")
+        end = time.monotonic() + STORE_LIMIT_S
+        while True:
+            service.alive()
+            assets = self._stage.ask("/api/v1/status")["counters"]["assets"]
+            if not sum(assets[state]["files"] for state in ("wanted", "held", "stuck")):
+                break
+            if time.monotonic() > end:
+                raise DemoError(f"after {STORE_LIMIT_S:g} s not everything is stored: {assets}")
+            time.sleep(LOOK_S)
+        stored = assets["stored"]
+        self._show.claim(
+            f"已入库 stored and verified: {stored['files']} originals, {megabytes(stored['bytes'])}",
+            stored["files"],
+            self._distinct(),
+        )
+
+    def _tell_deadlines(self) -> None:
+        rows = [row for row in self._recordings() if row["state"]["name"] == "stored"]
+        told = Counter((row["due_text"]["zh"], row["due_text"]["en"], row["citation"]) for row in rows)
+        for (chinese, english, citation), count in sorted(told.items()):
+            self._show.say(f"{count} × {chinese}  {english}  ({citation})")
+        verdicts = {row["verdict"]["name"] for row in rows}
+        self._show.claim("按期入库 all stored in time", verdicts, {"in_time"})
+
+    def _recordings(self) -> Iterator[Mapping[str, Any]]:
+        after: str | None = ""
+        while after is not None:
+            page = self._stage.ask(f"/api/v1/recordings?limit=200&after={after}")
+            yield from page["recordings"]
+            after = page["next_after"]
+
+    def _verify(self) -> None:
+        self._show.step("校验", "capture-agent verify")
+        code, said = proof.run(self._stage.command("verify"))
+        for line in said.splitlines()[-VERIFY_LINES:]:
+            self._show.say(line)
+        self._show.claim("verify found no difference, exit code 0", code, 0)
+
+    def _prove(self) -> None:
+        self._show.step("证明", "sha256sum and b3sum, without the agent")
+        originals = [original for recorder in self._recorders for original in recorder.originals]
+        for recorder in self._recorders:
+            self._show.claim(f"{recorder.image.name} is unchanged", proof.differs_from_note(recorder.image), "")
+        places = {"store": self._stage.store, "vault": self._stage.station / "vault"}
+        wrong = proof.differs_in_store(self._stage, originals)
+        self._show.claim("every original in the store is what was on the card (sha256sum --check)", wrong, "")
+        wrong = proof.differs_in_vault(self._stage, originals)
+        self._show.claim("every original in the vault is what was on the card (b3sum --check)", wrong, "")
+        kept = {name: proof.kept_files(folder) for name, folder in places.items()}
+        self._show.claim("nothing else is kept there", kept, dict.fromkeys(places, self._distinct()))
+
+    def _stay(self, service: Service) -> None:
+        self._show.step("状态页", f"{self._stage.address}  Ctrl-C ends it; dock folder: {self._stage.dock}")
+        try:
+            while True:
+                service.alive()
+                time.sleep(1)
+        except KeyboardInterrupt:
+            return
+
+
+def _numbers(detail: Mapping[str, Any]) -> Iterator[int]:
+    for first, last in detail["ranges"]:
+        yield from range(first, last + 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
