@@ -22,9 +22,9 @@ QUARTERS: Final = 4
 class Show:
     """Prints the story and keeps count of its claims; one that is false ends the demo."""
 
-    def __init__(self, out: TextIO = sys.stdout) -> None:
-        self._out = out
-        self._live = out.isatty()
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = sys.stdout if out is None else out
+        self._live = self._out.isatty()
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._began = time.monotonic()
         self._line = False
