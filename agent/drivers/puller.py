@@ -22,6 +22,7 @@ from typing import Final
 from agent.drivers.base import FailReason
 from agent.drivers.pulling import Order, Puller
 from agent.drivers.reading import FetchError, Layout, Recorder, Rescue
+from agent.drivers.sandbox import lock_puller
 from agent.drivers.source import FilesystemError, open_read_only
 from agent.model import BLOCK_BYTES, Extent
 
@@ -213,6 +214,7 @@ def main(arguments: Sequence[str]) -> int:
     if [found.rdev, found.ino, found.size, found.diskseq] != [int(number) for number in identity]:
         return outbox.gone("another device has taken its place")
     recorder = Recorder(path, fd, found)
+    lock_puller(staging_fd, fd)
     try:
         _work(inbox, outbox, Puller(recorder, staging_fd, outbox, Rescue(recorder, rescue_limit_s, outbox.alive)))
     except ParentGoneError:

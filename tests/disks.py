@@ -1,0 +1,110 @@
+"""Real little filesystems and block devices for tests: loop devices, tmpfs, and an image behind a faulty reader."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SECTOR_BYTES = 512
+MIB = 1024 * 1024
+
+
+def run(*command: str | Path) -> str:
+    """Output of a tool that must succeed."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDevice:
+    """A block device over an image file."""
+
+    path: Path
+    image: Path
+
+    def counters(self) -> tuple[int, int]:
+        """Bytes that were really (read from, written to) the device since it exists."""
+        fields = Path(f"/sys/block/{self.path.name}/stat").read_text().split()
+        return int(fields[2]) * SECTOR_BYTES, int(fields[6]) * SECTOR_BYTES
+
+
+@contextlib.contextmanager
+def loop(image: Path, *, read_only: bool = False) -> Iterator[LoopDevice]:
+    """Attach an image; direct I/O would hide the page cache that the tests are about."""
+    options = ["--read-only"] if read_only else []
+    path = Path(run("losetup", "--find", "--show", *options, image))
+    try:
+        yield LoopDevice(path, image)
+    finally:
+        run("losetup", "--detach", path)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str | Path) -> Iterator[Path]:
+    folder.mkdir(exist_ok=True)
+    run("mount", *options, folder)
+    try:
+        yield folder
+    finally:
+        run("umount", folder)
+
+
+@contextlib.contextmanager
+def tmpfs(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """A filesystem that is full after so many bytes."""
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs"):
+        yield folder
+
+
+@contextlib.contextmanager
+def ext4(folder: Path, image: Path, size_bytes: int) -> Iterator[LoopDevice]:
+    """An ext4 filesystem on a loop device, mounted at `folder`, without a reserve for root."""
+    with image.open("wb") as file:
+        file.truncate(size_bytes)
+    run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+    with loop(image) as device, mounted(folder, device.path):
+        yield device
+
+
+@dataclass(slots=True)
+class FaultyImage:
+    """An image file served through FUSE that fails where the test says so; counts the bytes it gave out."""
+
+    path: Path
+    _control: Path
+    _state: dict[str, object] = field(default_factory=dict)
+
+    def fail(self, **faults: object) -> None:
+        """`bad`: [[offset, length], ...] give EIO; `code`: every read gives this errno; `missing`: no such file."""
+        self._state.update(faults)
+        scratch = self._control.with_suffix(".new")
+        scratch.write_text(json.dumps(self._state))
+        os.replace(scratch, self._control)
+
+
+@contextlib.contextmanager
+def faulty_image(image: Path, folder: Path) -> Iterator[FaultyImage]:
+    """Serve `image` as `folder/card.img`."""
+    folder.mkdir()
+    control = folder.with_suffix(".json")
+    served = FaultyImage(folder / "card.img", control)
+    served.fail(bad=[])
+    server = subprocess.Popen([sys.executable, Path(__file__).with_name("faulty_disk.py"), image, folder, control])
+    try:
+        end = time.monotonic() + 20
+        while not served.path.exists():
+            assert time.monotonic() < end, "the FUSE server did not start"
+            assert server.poll() is None, "the FUSE server ended"
+            time.sleep(0.01)
+        yield served
+    finally:
+        run("fusermount3", "-u", "-z", folder)
+        server.wait(timeout=10)

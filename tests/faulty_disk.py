@@ -1,0 +1,55 @@
+"""A FUSE filesystem with one read-only image that gives errors for ranges named in a control file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+
+import mfusepy
+
+NAME = "/card.img"
+
+
+class FaultyDisk(mfusepy.Operations):  # type: ignore[misc]  # published without types
+    use_ns = True
+
+    def __init__(self, image: str, control: str) -> None:
+        self._fd = os.open(image, os.O_RDONLY)
+        self._control = Path(control)
+
+    def _faults(self) -> dict[str, object]:
+        faults: dict[str, object] = json.loads(self._control.read_text())
+        return faults
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        if path == "/":
+            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
+        if path != NAME or self._faults().get("missing"):
+            raise mfusepy.FuseOSError(errno.ENOENT)
+        return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": os.fstat(self._fd).st_size, "st_ino": 7}
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        return [".", "..", NAME[1:]]
+
+    def open(self, path: str, flags: int) -> int:
+        return 0
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        faults = self._faults()
+        if faults.get("code"):
+            raise mfusepy.FuseOSError(faults["code"])
+        for begin, length in faults["bad"]:  # type: ignore[attr-defined]  # parsed JSON
+            if offset < begin + length and begin < offset + size:
+                raise mfusepy.FuseOSError(errno.EIO)
+        return os.pread(self._fd, size, offset)
+
+
+if __name__ == "__main__":
+    mfusepy.FUSE(
+        FaultyDisk(sys.argv[1], sys.argv[3]), sys.argv[2], foreground=True, nothreads=True, ro=True,
+        attr_timeout=0, entry_timeout=0,
+    )  # fmt: skip

@@ -1,0 +1,207 @@
+"""The effects on disk: each does what its name says, and nothing that could lose an original."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import multiprocessing
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent import durable
+from tests.disks import MIB, tmpfs
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield fd
+    os.close(fd)
+
+
+def test_rename_moves_the_name_and_keeps_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"original")
+    durable.rename_no_replace(tmp_path / "a", tmp_path / "b")
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "b").read_bytes() == b"original"
+
+
+def test_rename_never_replaces(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"new")
+    (tmp_path / "b").write_bytes(b"original")
+    with pytest.raises(FileExistsError):
+        durable.rename_no_replace(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert (tmp_path / "b").read_bytes() == b"original"
+
+
+def test_rename_of_nothing_is_an_error_that_names_both(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        durable.rename_no_replace(tmp_path / "a", tmp_path / "b")
+    assert (caught.value.filename, caught.value.filename2) == (str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
+def test_rename_falls_back_to_a_link_where_noreplace_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> int:
+        ctypes.set_errno(code)
+        return -1
+
+    monkeypatch.setattr(durable, "_libc", SimpleNamespace(renameat2=refuse))
+    (tmp_path / "a").write_bytes(b"original")
+    durable.rename_no_replace(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"original"
+    assert not (tmp_path / "a").exists()
+    (tmp_path / "a").write_bytes(b"new")
+    with pytest.raises(FileExistsError):
+        durable.rename_no_replace(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"original"
+
+
+@pytest.mark.parametrize("name", ["x.part", ".incoming-1f"])
+def test_unfinished_copies_can_be_removed_also_twice(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    durable.remove_part(tmp_path / name)
+    durable.remove_part(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "MOVI0001.MP4", "x.part.mp4", "journal.db", "incoming-1"])
+def test_nothing_else_can_be_removed(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(AssertionError):
+        durable.remove_part(tmp_path / name)
+    assert (tmp_path / name).exists()
+
+
+def test_a_new_file_is_never_an_old_one(tmp_path: Path) -> None:
+    durable.write_new_file(tmp_path / "key", b"first")
+    with pytest.raises(FileExistsError):
+        durable.write_new_file(tmp_path / "key", b"second")
+    assert (tmp_path / "key").read_bytes() == b"first"
+
+
+def test_a_folder_is_made_once(tmp_path: Path) -> None:
+    assert durable.make_dir(tmp_path / "ab")
+    assert not durable.make_dir(tmp_path / "ab")
+    (tmp_path / "cd").touch()
+    with pytest.raises(FileExistsError):
+        durable.make_dir(tmp_path / "cd")
+    with pytest.raises(FileNotFoundError):
+        durable.make_dir(tmp_path / "none" / "ab")
+
+
+def test_dropping_the_cache_needs_a_flush_and_is_provable(file: int) -> None:
+    """F2: DONTNEED without a flush drops nothing, so reading would only have asked the memory."""
+    os.write(file, os.urandom(MIB))
+    durable.drop_cache(file, 0, MIB)
+    assert durable.cached_bytes(file, 0, MIB) == MIB
+    durable.fdatasync(file)
+    assert durable.cached_bytes(file, 0, MIB) == MIB
+    durable.drop_cache(file, 0, MIB)
+    assert durable.cached_bytes(file, 0, MIB) == 0
+    os.pread(file, 1, MIB - 1)
+    assert durable.cached_bytes(file, 0, MIB) > 0
+
+
+def test_an_empty_range_is_not_cached_and_drops_nothing(file: int) -> None:
+    os.write(file, b"x" * 8192)
+    durable.fsync_file(file)
+    durable.drop_cache(file, 0, 0)
+    assert durable.cached_bytes(file, 0, 8192) == 8192
+    assert durable.cached_bytes(file, 0, 0) == 0
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 40_000), st.integers(0, 40_000), st.integers(0, 40_000))
+def test_dropping_and_early_writing_never_change_bytes(file: int, size: int, offset: int, length: int) -> None:
+    content = os.urandom(size)
+    durable.cut_part(file, 0)
+    os.pwrite(file, content, 0)
+    durable.start_writeback(file, offset, length)
+    durable.drop_cache(file, offset, length)
+    assert os.pread(file, 50_000, 0) == content
+
+
+def test_a_bad_descriptor_is_an_error_not_a_silence() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable.start_writeback(99_999, 0, 1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        durable.cached_bytes(99_999, 0, 1)
+
+
+def test_read_only_means_for_everybody(tmp_path: Path) -> None:
+    (tmp_path / "original").touch()
+    durable.make_read_only(tmp_path / "original")
+    assert (tmp_path / "original").stat().st_mode & 0o777 == 0o440
+
+
+@pytest.mark.root
+def test_an_immutable_file_withstands_root(tmp_path: Path) -> None:
+    path = tmp_path / "original"
+    path.write_bytes(b"evidence")
+    before = _flags(path)
+    assert durable.make_immutable(path)
+    assert durable.make_immutable(path)
+    assert durable.is_immutable(path)
+    for attempt in (path.unlink, lambda: path.write_bytes(b""), lambda: path.rename(tmp_path / "other")):
+        with pytest.raises(PermissionError):
+            attempt()
+    assert _flags(path) & ~0x10 == before, "the other flags must stay"
+    assert durable.make_mutable(path)
+    assert not durable.is_immutable(path)
+    path.unlink()
+
+
+@pytest.mark.root
+def test_without_the_right_to_seal_it_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "original"
+    path.touch()
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o755)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_seal_as_nobody, (path,)) is False
+        pool.close()
+        pool.join()
+    assert not durable.is_immutable(path)
+
+
+def _seal_as_nobody(path: Path) -> bool:
+    os.chown(path, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+    return durable.make_immutable(path)
+
+
+def test_only_regular_files_are_sealed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("fifo", "link"):
+        with pytest.raises(OSError, match=r"regular|symbolic"):
+            durable.make_immutable(tmp_path / name)
+
+
+@pytest.mark.root
+def test_a_full_disk_is_an_error_in_every_effect_that_needs_room(tmp_path: Path) -> None:
+    """F21: disk full must never read as success."""
+    with tmpfs(tmp_path / "small", MIB) as small:
+        with pytest.raises(OSError, match="No space"):
+            (small / "fill").write_bytes(bytes(2 * MIB))
+        with pytest.raises(OSError, match="No space"):
+            durable.write_new_file(small / "key", bytes(8192))
+        assert (small / "fill").stat().st_size > 0
+
+
+def _flags(path: Path) -> int:
+    with path.open("rb") as file:
+        (flags,) = struct.unpack("l", fcntl.ioctl(file, 0x80086601, bytes(8)))
+    return int(flags)
