@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from agent.drivers.detect import UdevMonitor, UsbDock, busy_numbers, docked_disk
 from agent.drivers.dock import DockedPath, Presence, Seen
 from agent.model import Device
 from tests.dock_listener import Ear, running
+from tests.udev_world import play
 
 MOUNTINFO = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -256,7 +255,4 @@ async def test_detection_of_the_real_system_starts_and_stops() -> None:
 @pytest.mark.parametrize("scene", ["hotplug", "coldplug", "replug", "burst", "mounted"])
 def test_real_disks_and_a_real_udev_socket(scene: str) -> None:
     """Each scene's promise is told in udev_world; in namespaces of its own, away from this system's udev."""
-    command = ["unshare", "--mount", "--net", sys.executable, "-W", "error", "-m", "tests.udev_world", scene]
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    play(scene)
