@@ -67,7 +67,7 @@ def clip(number: int, size: int = 1000, *, path: str = "") -> Clip:
     """A clip; `path` makes it look like another one."""
     path = path or f"DCIM/100/视频{number:05}.MP4"
     stamp = Stamp("2026-07-06T08:00:00", None)
-    return Clip(number, path, path.encode("utf-16-le"), size, size, stamp, stamp, ("archive",), 4096 + 32 * number)
+    return Clip(number, path, path.encode("utf-16-le", "surrogatepass"), size, size, stamp, stamp, ("archive",), 4096 + 32 * number)
 
 
 def opened(docking: str = "d1", device_id: str = "device") -> DockingOpened:
@@ -77,9 +77,7 @@ def opened(docking: str = "d1", device_id: str = "device") -> DockingOpened:
 
 def seen(name: str, number: int = 1, docking: str = "d1", *, size: int = 1000, hours: float = 48) -> ClipSeen:
     """New footage."""
-    return ClipSeen(
-        docking, clip(number, size), Mode.PULL, name, recording(name, hours=hours), wanted(name, size)
-    )
+    return ClipSeen(docking, clip(number, size), Mode.PULL, name, recording(name, hours=hours), wanted(name, size))
 
 
 def seen_again(name: str, number: int = 1, docking: str = "d2", mode: Mode = Mode.CONFIRM) -> ClipSeen:
@@ -94,7 +92,13 @@ def held(name: str, size: int = 1000, content: str = "") -> Held:
 
 
 def acquired(
-    name: str, number: int = 1, docking: str = "d1", *, size: int = 1000, content: str = "", holes: tuple[Extent, ...] = ()
+    name: str,
+    number: int = 1,
+    docking: str = "d1",
+    *,
+    size: int = 1000,
+    content: str = "",
+    holes: tuple[Extent, ...] = (),
 ) -> AssetChanged:
     """The clip was pulled and is held."""
     outcome = Outcome.UNREADABLE if holes else Outcome.PULLED

@@ -51,8 +51,8 @@ class Journal:
 
     async def close(self) -> None:
         """Commit what is queued and close; idempotent."""
+        self.reader.close()  # first: only the last connection, if it may write, folds the -wal file into the database
         await asyncio.to_thread(self._writer.close)
-        self.reader.close()
         self._lock.release()
 
     async def record(self, *entries: JournalEntry) -> int:

@@ -1,0 +1,225 @@
+"""The form of the log: it never changes unnoticed, says everything, and anybody can recompute the chain."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import JournalError
+from agent.journal.codec import FIRST_LINK, Encoded, decode, encode, from_text, link, to_text
+from agent.journal.ids import device_id, new_id
+from agent.model import (
+    Adopted,
+    AssetChanged,
+    AssetEvent,
+    Blocked,
+    ClipAccounted,
+    ClipRefused,
+    Damaged,
+    DockingClosed,
+    Finding,
+    Incident,
+    JournalEntry,
+    Matched,
+    Mode,
+    Observed,
+    Outcome,
+    Receipt,
+    Released,
+    Resumed,
+)
+from tests.journal_entries import (
+    DEVICE,
+    NOW,
+    acquired,
+    clip,
+    confirmed,
+    digests_of,
+    held,
+    listed,
+    opened,
+    receipt,
+    recording,
+    seen,
+    seen_again,
+    wanted,
+)
+
+GOLDEN = Path(__file__).parent / "data" / "journal_format.jsonl"
+ENTRIES: list[JournalEntry] = [
+    opened(),
+    seen("a"),
+    seen_again("a"),
+    ClipRefused("d1", clip(2), "a loop in the cluster chain"),
+    ClipAccounted("d1", 1, Outcome.LEFT, Mode.PULL, "yanked"),
+    Observed("d1", Finding("gap", {"after": 7, "before": 9})),
+    listed(2),
+    DockingClosed("d1", "complete"),
+    acquired("a", holes=((512, 488),)),
+    AssetChanged("a", Matched("b", digests_of("a")), "d1", 1, Outcome.ALREADY_HELD),
+    confirmed("a"),
+    AssetChanged("a", Released(receipt("a"))),
+    AssetChanged("a", Blocked("the disk is full")),
+    AssetChanged("a", Resumed("officer", "cleaned up")),
+    AssetChanged("a", Damaged("a bit flipped", source_docked=True)),
+    Adopted(recording("b"), wanted("b"), held("b")),
+    Incident("not-sealed", {"asset": "a"}),
+]
+
+
+def test_the_written_form_of_every_entry_is_the_released_one() -> None:
+    """A changed default or a renamed field would change what old events mean; a new kind is appended to the file."""
+    lines = [json.loads(line) for line in GOLDEN.read_text(encoding="ascii").splitlines()]
+    for entry, (kind, subject, detail) in zip(ENTRIES, lines, strict=True):
+        text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
+        assert encode(entry) == Encoded(kind, subject, text, entry)
+        assert decode(kind, text) == entry
+
+
+def test_the_golden_file_has_every_kind() -> None:
+    assert {type(entry) for entry in ENTRIES} == set(get_args(JournalEntry))
+    assert {type(entry.event) for entry in ENTRIES if isinstance(entry, AssetChanged)} == set(get_args(AssetEvent))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+FIRST, LAST = datetime(1980, 1, 1), datetime(2120, 1, 1)  # noqa: DTZ001  hypothesis adds the zone
+PLAIN: dict[object, st.SearchStrategy[Any]] = {
+    datetime: st.datetimes(FIRST, LAST, timezones=ZONES),
+    Path: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map(Path),
+    str: st.text(st.characters(exclude_categories=[])),  # with lone surrogates, as broken names have
+    Mapping[str, object]: st.dictionaries(st.text(), JSON, max_size=3),
+    type(None): st.none(),
+}
+
+
+def values(hint: object) -> st.SearchStrategy[Any]:
+    """Any value that a field with this annotation may have."""
+    if hint in PLAIN:
+        return PLAIN[hint]
+    if get_origin(hint) is UnionType:
+        return st.one_of([values(option) for option in get_args(hint)])
+    if get_origin(hint) is tuple:
+        first, last = get_args(hint)
+        return st.lists(values(first), max_size=3).map(tuple) if last is ... else st.tuples(values(first), values(last))
+    assert isinstance(hint, type)
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return st.builds(hint, **{field.name: values(hints[field.name]) for field in fields(hint)})
+    return st.from_type(hint)
+
+
+ANY_ENTRY = values(JournalEntry)
+
+
+@given(ANY_ENTRY)
+def test_every_entry_comes_back_as_it_was_recorded(entry: JournalEntry) -> None:
+    encoded = encode(entry)
+    assert encoded.detail.isascii()
+    assert "\n" not in encoded.detail
+    assert decode(encoded.kind, encoded.detail) == entry
+    assert encode(decode(encoded.kind, encoded.detail)).detail == encoded.detail
+
+
+@given(ANY_ENTRY)
+def test_the_written_form_is_canonical(entry: JournalEntry) -> None:
+    detail = encode(entry).detail
+    assert json.dumps(json.loads(detail), sort_keys=True, separators=(",", ":")) == detail
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail"),
+    [
+        ("nonsense", "{}"),
+        ("incident", "{}"),
+        ("incident", '{"kind":"x","more":1}'),
+        ("incident", '{"kind":1}'),
+        ("incident", '["kind"]'),
+        ("incident", "not json"),
+        ("incident", "[" * 100_000),
+        ("clip_accounted", '{"docking_id":"d","mode":"pull","number":1,"outcome":"lost"}'),
+        ("clip_accounted", '{"docking_id":"d","mode":"pull","number":true,"outcome":"left"}'),
+        ("blocked", '{"asset_id":"a","event":{"resumed":{"who":"o","why":"w"}}}'),
+        ("blocked", '{"asset_id":"a","event":{"erased":{}}}'),
+        ("blocked", '{"asset_id":"a","event":{}}'),
+        ("confirmed", encode(confirmed("a")).detail.replace("+00:00", "")),
+        ("acquired", encode(acquired("a", holes=((1, 2),))).detail.replace("[[1,2]]", "[[1,2,3]]")),
+        ("clip_seen", encode(seen("a")).detail.replace('"raw_name":"', '"raw_name":"zz')),
+    ],
+)
+def test_what_is_no_entry_is_refused_with_a_journal_error(kind: str, detail: str) -> None:
+    with pytest.raises(JournalError):
+        decode(kind, detail)
+
+
+def test_a_naive_time_or_an_unwritable_detail_is_our_bug_and_found_at_once() -> None:
+    with pytest.raises(AssertionError):
+        to_text(Receipt("s", "o", 1, digests_of("a"), datetime(2026, 1, 1)))  # noqa: DTZ001
+    with pytest.raises(TypeError):
+        encode(Incident("x", {"when": NOW}))
+    with pytest.raises(ValueError, match="JSON"):
+        encode(Incident("x", {"share": float("nan")}))
+
+
+def test_a_receipt_survives_its_column() -> None:
+    assert from_text(Receipt, to_text(receipt("a"))) == receipt("a")
+
+
+def test_the_chain_is_sha256_over_the_previous_hash_and_canonical_json() -> None:
+    """Recomputed here with nothing but hashlib and json, as anybody can."""
+    detail = encode(opened()).detail
+    at, subject = "2026-07-06T09:00:00.000000+00:00", 'a "quoted" \u6267'
+    body = [7, at, "docking_opened", subject, json.loads(detail)]
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    expected = hashlib.sha256(FIRST_LINK + text.encode("ascii")).digest()
+    assert link(FIRST_LINK, 7, at, "docking_opened", subject, detail) == expected
+
+
+def test_every_type_that_is_journaled_is_frozen() -> None:
+    for entry_type in (*get_args(JournalEntry), *get_args(AssetEvent)):
+        assert vars(entry_type)["__dataclass_params__"].frozen
+
+
+@given(PLAIN[datetime])
+def test_ids_are_uuid7_that_carry_their_time(now: datetime) -> None:
+    made = UUID(new_id(lambda: now))
+    assert (made.version, made.variant) == (7, "specified in RFC 4122")
+    assert made.int >> 80 == (now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def test_ids_sort_by_time_to_the_microsecond_and_differ_within_it() -> None:
+    made = [new_id(lambda at=NOW + timedelta(microseconds=n): at) for n in range(3000)]  # type: ignore[misc]
+    assert made == sorted(made)
+    assert len({new_id(lambda: NOW) for _ in range(1000)}) == 1000
+
+
+def test_a_clock_before_1970_still_gives_ids() -> None:
+    assert UUID(new_id(lambda: datetime(1969, 1, 1, tzinfo=UTC))).int >> 80 == 0
+
+
+def test_a_device_is_the_same_in_every_port_and_another_with_another_card() -> None:
+    def variant(**changes: object) -> str:
+        return device_id(replace(DEVICE, **changes))  # type: ignore[arg-type]
+
+    same = device_id(DEVICE)
+    assert len(same) == 16
+    assert same == variant(port="9-9") == variant(label="other") == variant(size_bytes=1)
+    assert same != variant(serial="0")
+    assert same != variant(vendor="EXAMPLED", product="SJ-V8")
+    assert same != variant(filesystem_ids=("AAAA-BBBB",))
+    assert variant(filesystem_ids=("A", "B")) == variant(filesystem_ids=("B", "A"))
