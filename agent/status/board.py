@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Rules, coverage
@@ -26,6 +27,9 @@ from agent.status.views import (
     status_view,
     to_json,
 )
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _FRESH_S: Final = 0.5
 _STALE_S: Final = 5.0
@@ -49,6 +53,7 @@ class Board:
     `live` gives what only the service knows, `version` a number that changes with it; both are called on the event
     loop. A status is served again while nothing changed, for 5 s at most (verdicts depend on the time), and for half
     a second even if something did, so that no client can keep the disk busy.
+    It has a thread of its own: the status must not wait for work on evidence, nor that for the status.
     """
 
     def __init__(
@@ -64,6 +69,11 @@ class Board:
         self._answer: _Answer | None = None
         self._slots: tuple[int, bytes] | None = None
         self._devices: dict[str, Device] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="status")
+
+    def close(self) -> None:
+        """End the thread; idempotent."""
+        self._thread.shutdown()
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""
@@ -72,22 +82,22 @@ class Board:
             answer = self._answer
             if answer is None or not await self._is_good(answer, time_s):
                 version, live = self.version(), self._live()
-                body, seq = await asyncio.to_thread(self._make_status, live)
+                body, seq = await self._ask(self._make_status, live)
                 answer = self._answer = _Answer(body, time_s, seq, version)
             return answer.body
 
     async def recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
         """One page of recordings as JSON, newest first or, of one state, most urgent first; raises JournalError."""
-        return await asyncio.to_thread(self._make_recordings, state, after, limit)
+        return await self._ask(self._make_recordings, state, after, limit)
 
     async def events(self, after: int, limit: int) -> list[Json]:
         """The events behind `after`, oldest first; raises JournalError."""
-        found = await asyncio.to_thread(self._reader.events, after, limit)
+        found = await self._ask(self._reader.events, after, limit)
         return [event_view(event) for event in found]
 
     async def last_seq(self) -> int:
         """Sequence number of the newest event; raises JournalError."""
-        overview = await asyncio.to_thread(self._reader.overview, self._clock())
+        overview = await self._ask(self._reader.overview, self._clock())
         return overview.head_seq
 
     def slots(self) -> bytes:
@@ -103,13 +113,17 @@ class Board:
         now = self._clock().astimezone(ZONE)
         return str(health_view(self._config, self._live(), coverage(self._config.calendars, now.date()))["name"])
 
+    async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: question(*arguments, **options))
+
     async def _is_good(self, answer: _Answer, time_s: float) -> bool:
         age_s = time_s - answer.made_s
         if age_s < _FRESH_S:
             return True
         if age_s >= _STALE_S or answer.version != self.version():
             return False
-        return not await asyncio.to_thread(self._reader.events, answer.seq, 1)
+        return not await self._ask(self._reader.events, answer.seq, 1)
 
     def _make_status(self, live: Live) -> tuple[bytes, int]:
         now = self._clock()

@@ -126,15 +126,16 @@ class _Pages:
             raise web.HTTPServiceUnavailable(text=f"more than {_FOLLOWERS} clients follow the events")
         self._followers += 1
         try:
-            return await self._follow(request, Stream(self._board, after, self._closing))
+            return await self._follow(request, await Stream.open(self._board, after, self._closing))
         finally:
             self._followers -= 1
 
     async def _follow(self, request: web.Request, stream: Stream) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
-        # A client that doesn't read is let go; it comes back with Last-Event-ID and has missed nothing.
-        with contextlib.suppress(ConnectionResetError, TimeoutError):
+        # A client that doesn't read is let go, and everybody if the journal fails. Who comes back with Last-Event-ID
+        # has missed nothing, or is told at once what is wrong.
+        with contextlib.suppress(ConnectionResetError, TimeoutError, AgentError):
             async for frame in stream.frames():
                 if request.transport is None or request.transport.is_closing():
                     break

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, Self
 
 from agent.status.board import Board
 
@@ -25,20 +25,25 @@ class Stream:
     number as id; `slots` and `reset` have none, so that they don't move the place a client resumes from.
     """
 
-    def __init__(self, board: Board, after: int | None, closing: asyncio.Event) -> None:
+    def __init__(self, board: Board, after: int, closing: asyncio.Event, first: bytes) -> None:
         self._board = board
         self._after = after
         self._closing = closing
+        self._first = first
         self._shown = -1
 
+    @classmethod
+    async def open(cls, board: Board, after: int | None, closing: asyncio.Event) -> Self:
+        """Begin behind `after`, or with what happens from now on; raises JournalError."""
+        newest = await board.last_seq()
+        first = b"retry: 2000\n\n"
+        if after is not None and after > newest:
+            first += _frame("reset", {"seq": newest})
+        return cls(board, newest if after is None else min(after, newest), closing, first)
+
     async def frames(self) -> AsyncIterator[bytes]:
-        """Yield frames until the service closes; each is bounded by the batch."""
-        yield b"retry: 2000\n\n"
-        newest = await self._board.last_seq()
-        if self._after is None or self._after > newest:
-            if self._after is not None:
-                yield _frame("reset", {"seq": newest})
-            self._after = newest
+        """Yield frames until the service closes, each bounded by the batch; raises JournalError."""
+        yield self._first
         quiet_s = 0.0
         while not self._closing.is_set():
             events = await self._board.events(self._after, _BATCH)

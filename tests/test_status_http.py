@@ -1,0 +1,460 @@
+"""Promise: the status tells the truth to anybody who asks in order, and stays small and quick for everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator, Generator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import aiohttp
+import pytest
+
+from agent.deadline import ZONE
+from agent.errors import AgentError
+from agent.model import DockingClosed, DockingListed, Incident, JournalEntry, Phase
+from agent.status.client import StatusUnavailable, fetch_status
+from agent.status.http import serving
+from tests.journal_entries import acquired, confirmed, opened
+from tests.status_station import HOSTILE, NOW, Served, footage, serve, slot
+
+FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serve(tmp_path) as station:
+        yield station
+
+
+async def get(served: Served, path: str) -> dict[str, Any]:
+    return await asyncio.to_thread(served.get, path)
+
+
+async def docked(served: Served) -> None:
+    """A docking of four clips: stored, held, wanted and late, wanted with an unknown time."""
+    config = served.config
+    await served.journal.record(
+        opened(),
+        footage(config, "a", 1, FRIDAY),
+        footage(config, "b", 2, FRIDAY),
+        footage(config, "c", 3, FRIDAY - timedelta(days=4), path=HOSTILE),
+        footage(config, "d", 4, NOW, exact=False),
+        DockingListed("d1", 4, "ab" * 32),
+    )
+    await served.journal.record(acquired("a", 1), acquired("b", 2))
+    await served.journal.record(confirmed("a"), DockingClosed("d1", "unplugged"))
+
+
+# Status.
+
+
+async def test_the_status_of_an_empty_station(served: Served) -> None:
+    status = await get(served, "/api/v1/status")
+    assert status["station"]["name"] == "测试站"
+    assert status["slots"] == status["at_risk"] == status["dockings"] == []
+    assert status["calendar"]["missing"] == 2027
+    assert status["calendar"]["official_until"] == "2026-12-23"
+    assert status["health"]["name"] == "degraded", "the notice of 2027 is missing in November"
+    assert status["storage"] == {"free_bytes": 100_000_000_000, "reserve_bytes": 2 << 30}
+
+
+async def test_recordings_at_risk_come_by_their_deadline_with_state_and_verdict(served: Served) -> None:
+    await docked(served)
+    status = await get(served, "/api/v1/status")
+    risks = [(row["asset_id"], row["state"]["name"], row["verdict"]["name"]) for row in status["at_risk"]]
+    assert risks == [("c", "wanted", "overdue"), ("d", "wanted", "undecided"), ("b", "held", "open")]
+    assert {tile["en"]: tile["count"] for tile in status["tiles"]} == {
+        "to be pulled": 2, "to be uploaded": 1, "stored": 1, "need a person": 0,
+        "due soon (24 h)": 0, "undecided": 1, "overdue": 1,
+    }  # fmt: skip
+
+
+async def test_a_docking_accounts_for_every_clip(served: Served) -> None:
+    await docked(served)
+    (docking,) = (await get(served, "/api/v1/status"))["dockings"]
+    accounting = docking["accounting"]
+    assert accounting == {
+        "seen": 4, "pulled": 2, "already_held": 0, "refused": 0, "unreadable": 0, "left": 2, "pending": 0,
+    }  # fmt: skip
+    assert docking["closed_at"] is not None
+
+
+async def test_where_the_station_itself_is_the_store_only_what_it_lacks_is_at_risk(tmp_path: Path) -> None:
+    async with serve(tmp_path, "[deadline]\nsatisfied_by = 'local'\n") as served:
+        await docked(served)
+        status = await get(served, "/api/v1/status")
+        assert [row["asset_id"] for row in status["at_risk"]] == ["c", "d"]
+        assert {"zh": "逾期", "en": "overdue", "count": 1, "or_more": False} in status["tiles"]
+
+
+async def test_slots_are_shown_with_live_progress(served: Served) -> None:
+    served.world.show(slot(Phase.READING, total=37, pulled=12))
+    (shown,) = (await get(served, "/api/v1/status"))["slots"]
+    assert shown["files"] == {"done": 12, "total": 37}
+    assert shown["bytes"] == {"done": 3_100_000_000, "total": 8_400_000_000}
+    assert (shown["hold"]["zh"], shown["eta_s"]) == ("请勿拔出", 177)
+
+
+async def test_a_status_is_made_once_for_everybody_while_nothing_changes(served: Served) -> None:
+    answers = await asyncio.gather(*(get(served, "/api/v1/status") for _ in range(20)))
+    assert served.world.made == 1
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_a_status_is_made_anew_when_the_journal_or_a_slot_changed(served: Served) -> None:
+    served.board._answer = None
+    before = (await get(served, "/api/v1/status"))["seq"]
+    await served.journal.record(Incident("started"))
+    async with asyncio.timeout(10):
+        while (await get(served, "/api/v1/status"))["seq"] == before:
+            await asyncio.sleep(0.05)
+        served.world.show(slot(Phase.READING))
+        while not (await get(served, "/api/v1/status"))["slots"]:
+            await asyncio.sleep(0.05)
+
+
+async def test_health_is_public_and_names_nobody(served: Served) -> None:
+    served.world.show(slot(Phase.READING))
+    await docked(served)
+    health = await get(served, "/healthz")
+    assert health == {"status": "degraded", "version": health["version"]}
+
+
+# Recordings.
+
+
+async def test_recordings_are_paged_without_gap_or_repetition(served: Served) -> None:
+    await served.journal.record(opened(), *(footage(served.config, f"r{n:02}", n, FRIDAY) for n in range(23)))
+    seen: list[str] = []
+    path = "/api/v1/recordings?limit=5"
+    while path:
+        page = await get(served, path)
+        seen += [row["asset_id"] for row in page["recordings"]]
+        path = f"/api/v1/recordings?limit=5&after={page['next_after']}" if page["next_after"] else ""
+    assert seen == [f"r{n:02}" for n in reversed(range(23))]
+
+
+async def test_recordings_of_one_state_come_most_urgent_first(served: Served) -> None:
+    await docked(served)
+    page = await get(served, "/api/v1/recordings?state=wanted&limit=1")
+    assert [row["asset_id"] for row in page["recordings"]] == ["c"]
+    assert page["recordings"][0]["name"] == HOSTILE
+    path = f"/api/v1/recordings?state=wanted&limit=1&after={page['next_after'].replace('+', '%2B')}"
+    assert [row["asset_id"] for row in (await get(served, path))["recordings"]] == ["d"]
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("/nowhere", 404, "Not Found"),
+        ("/api/v1/recordings?limit=0", 400, "limit must be a whole number from 1 to 200"),
+        ("/api/v1/recordings?limit=-1", 400, "limit must be"),
+        ("/api/v1/recordings?limit=1e3", 400, "limit must be"),
+        ("/api/v1/recordings?limit=%D9%A3", 400, "limit must be"),
+        ("/api/v1/recordings?state=lost", 400, "state must be one of wanted, held"),
+        ("/api/v1/recordings?stat=held", 400, "unknown parameter 'stat'; known are state, after, limit"),
+        ("/api/v1/recordings?limit=1&limit=2", 400, "parameter 'limit' is given twice"),
+        ("/api/v1/recordings?after=" + "x" * 201, 400, "after must be"),
+        ("/api/v1/recordings?after=%00", 400, "after must be"),
+        ("/api/v1/status?x=1", 400, "unknown parameter 'x'; there are none here"),
+        ("/api/v1/events?after=1", 400, "unknown parameter"),
+    ],
+)
+async def test_bad_input_gets_a_clear_error_in_json(served: Served, path: str, status: int, told: str) -> None:
+    found, headers, body = await asyncio.to_thread(served.ask, path)
+    assert (found, headers["content-type"]) == (status, "application/json; charset=utf-8")
+    error = json.loads(body)["error"]
+    assert error["status"] == status
+    assert told in error["message"]
+
+
+@pytest.mark.parametrize("after", ["nonsense", "/", "a/b/c", "'; DROP TABLE event; --"])
+@pytest.mark.parametrize("state", ["", "&state=held"])
+async def test_an_odd_cursor_is_only_a_place(served: Served, after: str, state: str) -> None:
+    await docked(served)
+    page = await get(served, f"/api/v1/recordings?after={after.replace(' ', '%20').replace(';', '%3B')}{state}")
+    assert isinstance(page["recordings"], list)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/api/v1/recordings", "/api/v1/events"])
+async def test_nothing_can_be_changed_here(served: Served, method: str, path: str) -> None:
+    status, headers, body = await asyncio.to_thread(served.ask, path, method)
+    assert status == 405
+    assert headers["allow"] == "GET,HEAD"
+    assert json.loads(body)["error"]["status"] == 405
+
+
+async def test_a_body_is_refused_and_a_long_line_too(served: Served) -> None:
+    status, _, body = await asyncio.to_thread(served.ask, "/api/v1/status", "GET", b"x" * 100)
+    assert (status, json.loads(body)["error"]["message"]) == (413, "a request has no body here")
+    status, _, _ = await asyncio.to_thread(served.ask, "/" + "x" * 10_000)
+    assert status == 400
+    status, _, _ = await asyncio.to_thread(served.ask, "/healthz", x="y" * 10_000)
+    assert status == 400
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
+async def test_a_web_page_elsewhere_cannot_read_the_status_through_a_browser(served: Served, host: str) -> None:
+    status, headers, body = await asyncio.to_thread(served.ask, "/api/v1/status", Host=host)
+    assert (status, "access-control-allow-origin" in headers) == (421, False)
+    assert "测试站" not in body.decode()
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:80", "[::1]:80"])
+async def test_this_machines_own_names_are_answered(served: Served, host: str) -> None:
+    status, _, _ = await asyncio.to_thread(served.ask, "/healthz", Host=host)
+    assert status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/nowhere"])
+async def test_every_answer_has_the_security_headers(served: Served, path: str) -> None:
+    _, headers, _ = await asyncio.to_thread(served.ask, path)
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "aiohttp" not in headers["server"].lower()
+    assert "python" not in headers["server"].lower()
+
+
+async def test_the_page_brings_everything_itself(served: Served) -> None:
+    _, _, body = await asyncio.to_thread(served.ask, "/")
+    page = body.decode().replace("http://www.w3.org/2000/svg", "")
+    assert re.findall(r"https?:|//cdn|@import|url\(|<link|<img|src=|style=| on\w+=", page) == []
+    assert min(int(size) for size in re.findall(r"font(?:-size)?: (\d+)px", page)) >= 24
+
+
+async def test_a_broken_journal_is_an_error_not_a_status(served: Served) -> None:
+    served.journal.reader.close()
+    for path in ("/api/v1/status", "/api/v1/recordings", "/api/v1/events"):
+        status, _, body = await asyncio.to_thread(served.ask, path)
+        assert status == 503, path
+        assert "can't be read" in json.loads(body)["error"]["message"]
+
+
+async def test_a_journal_that_breaks_while_somebody_follows_ends_the_stream(served: Served) -> None:
+    session, request = events_of(served)
+    async with session, request as answer, asyncio.timeout(20):
+        await Follower(answer.content).next("slots")
+        served.journal.reader.close()
+        await answer.content.read()
+
+
+async def test_an_address_in_use_is_told(served: Served) -> None:
+    with pytest.raises(AgentError, match=f"can't listen at 127.0.0.1 port {served.port}"):
+        async with serving(served.board, "127.0.0.1", served.port):
+            pass
+
+
+# The client of the command line.
+
+
+async def test_the_client_fetches_the_status(served: Served) -> None:
+    status = await asyncio.to_thread(fetch_status, "127.0.0.1", served.port)
+    assert status["station"]["name"] == "测试站"
+
+
+def test_the_client_tells_that_the_service_is_not_running() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(StatusUnavailable, match="The service is not running") as caught:
+        fetch_status("127.0.0.1", port)
+    assert "systemctl start" in caught.value.do
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "gives no status"),
+        (b"", "gives no status"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no JSON object"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n<", "is not JSON"),
+        (b"HTTP/1.1 503 X\r\nContent-Length: 30\r\n\r\n" + b'{"error": {"message": "busy"}}', "503 busy"),
+    ],
+)
+async def test_the_client_tells_when_something_else_answers(answer: bytes, told: str) -> None:
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StatusUnavailable, match=told):
+            await asyncio.to_thread(fetch_status, "127.0.0.1", port)
+
+
+# Server-sent events.
+
+
+class Follower:
+    """A client of the event stream that takes one event after another."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    async def next(self, *names: str) -> dict[str, str]:
+        """The next event with one of the names; every field of it as text."""
+        async with asyncio.timeout(20):
+            while True:
+                fields: dict[str, str] = {}
+                while line := (await self._content.readline()).decode().rstrip("\n"):
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                if not names or fields.get("event") in names:
+                    return fields
+
+    async def journal(self, count: int) -> list[int]:
+        """The sequence numbers of the next events of the journal."""
+        return [int((await self.next("journal"))["id"]) for _ in range(count)]
+
+
+async def incidents(served: Served, count: int) -> None:
+    entries: Sequence[JournalEntry] = [Incident("test", {"n": n}) for n in range(count)]
+    await served.journal.record(*entries)
+
+
+class Request(Protocol):
+    """What aiohttp gives for a request: the answer, awaited or as a context."""
+
+    def __await__(self) -> Generator[Any, None, aiohttp.ClientResponse]: ...
+    async def __aenter__(self) -> aiohttp.ClientResponse: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def events_of(served: Served, last: str | None = None) -> tuple[aiohttp.ClientSession, Request]:
+    session = aiohttp.ClientSession()
+    headers = {} if last is None else {"Last-Event-ID": last}
+    return session, session.get(f"http://127.0.0.1:{served.port}/api/v1/events", headers=headers)
+
+
+async def test_a_new_client_gets_the_slots_and_then_what_happens(served: Served) -> None:
+    await incidents(served, 3)
+    served.world.show(slot(Phase.READING))
+    session, request = events_of(served)
+    async with session, request as answer:
+        follower = Follower(answer.content)
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        slots = json.loads((await follower.next("slots"))["data"])["slots"]
+        assert slots[0]["phase"]["zh"] == "读取中"
+        await incidents(served, 2)
+        assert await follower.journal(2) == [4, 5]
+        served.world.show(slot(Phase.VERIFYING))
+        slots = json.loads((await follower.next("slots"))["data"])["slots"]
+        assert slots[0]["phase"]["zh"] == "校验中"
+
+
+async def test_a_client_resumes_where_it_stopped_over_any_distance(served: Served) -> None:
+    await incidents(served, 700)
+    session, request = events_of(served, "3")
+    async with session, request as answer:
+        follower = Follower(answer.content)
+        assert await follower.journal(697) == list(range(4, 701))
+        await incidents(served, 1)
+        event = json.loads((await follower.next("journal"))["data"])
+        assert (event["seq"], event["kind"], len(event["hash"])) == (701, "incident", 64)
+
+
+async def test_a_client_of_another_journal_is_told_to_start_over(served: Served) -> None:
+    await incidents(served, 3)
+    session, request = events_of(served, "999")
+    async with session, request as answer:
+        follower = Follower(answer.content)
+        assert json.loads((await follower.next("reset"))["data"]) == {"seq": 3}
+        await incidents(served, 1)
+        assert await follower.journal(1) == [4]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 30])
+async def test_a_wrong_last_event_id_is_refused(served: Served, last: str) -> None:
+    status, _, body = await asyncio.to_thread(served.ask, "/api/v1/events", Last_Event_ID=last)
+    assert status == 400
+    assert "Last-Event-ID must be a whole number" in json.loads(body)["error"]["message"]
+
+
+async def test_a_quiet_stream_beats(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.status.stream._BEAT_S", 0.5)
+    session, request = events_of(served)
+    async with session, request as answer, asyncio.timeout(20):
+        while b": still here\n" != await answer.content.readline():
+            pass
+
+
+async def test_only_so_many_clients_follow_and_others_are_told(served: Served) -> None:
+    followers = [await asyncio.to_thread(raw_follower, served) for _ in range(16)]
+    assert [status for _, status in followers] == [200] * 16
+    refused, status = await asyncio.to_thread(raw_follower, served)
+    assert status == 503
+    for client, _ in followers:
+        client.close()
+    async with asyncio.timeout(20):
+        while status != 200:
+            refused.close()
+            refused, status = await asyncio.to_thread(raw_follower, served)
+    refused.close()
+
+
+def raw_follower(served: Served, after: str = "") -> tuple[socket.socket, int]:
+    """Ask for the events, read the status of the answer and nothing more."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(20)
+    client.connect(("127.0.0.1", served.port))
+    client.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{after}\r\n".encode())
+    return client, int(client.recv(12).split()[1])
+
+
+async def test_a_client_that_takes_nothing_is_let_go_and_holds_no_memory(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.status.http.LIMIT_S", 0.5)
+    reader_calls: list[int] = []
+    events = served.board.events
+
+    async def counted(after: int, limit: int) -> list[dict[str, Any]]:
+        reader_calls.append(after)
+        return await events(after, limit)
+
+    monkeypatch.setattr(served.board, "events", counted)
+    for _ in range(20):
+        await incidents(served, 2000)
+    client, status = await asyncio.to_thread(raw_follower, served, "Last-Event-ID: 0\r\n")
+    with client:
+        assert status == 200
+        async with asyncio.timeout(30):
+            while await _grows(reader_calls):
+                pass
+        assert max(reader_calls) < 40_000, "it was let go long before the end of the journal"
+    assert (await get(served, "/healthz"))["status"] == "degraded", "nobody else noticed"
+
+
+async def _grows(calls: list[int]) -> bool:
+    before = len(calls)
+    await asyncio.sleep(1.5)
+    return len(calls) > before
+
+
+async def test_closing_the_service_ends_the_streams(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served:
+        session, request = events_of(served)
+        answer = await request
+    async with session, asyncio.timeout(5):
+        await answer.content.read()
