@@ -225,10 +225,11 @@ class Rescue:
             try:
                 self._recorder.read_sectors(offset + at, part)
             except OSError:
-                if length <= SECTOR_BYTES:
+                first, last = (offset + at) // SECTOR_BYTES, (offset + at + length - 1) // SECTOR_BYTES
+                if first == last:
                     self._hole(part, file_offset + at)
                 else:
-                    half = max(SECTOR_BYTES, length // 2 // SECTOR_BYTES * SECTOR_BYTES)
+                    half = (first + last + 1) // 2 * SECTOR_BYTES - offset - at
                     todo += [(at + half, length - half), (at, half)]
         self._left_s = max(0.0, self._left_s - (self._clock() - begun))
         if self._skip_bytes:
