@@ -1,0 +1,95 @@
+"""Promise: what the page shows in a real browser is the present state, in the field's words, readable by anybody."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from agent.deadline import ZONE
+from agent.model import DockingListed, Phase
+from tests.chromium import browsing
+from tests.journal_entries import acquired, opened
+from tests.status_station import HOSTILE, footage, serve, slot
+
+FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)
+
+SMALLEST_FONT_PX = """
+    Math.min(...[...document.body.querySelectorAll("*")]
+        .filter((node) => node.innerText && node.tagName != "SCRIPT" && node.offsetParent)
+        .map((node) => parseFloat(getComputedStyle(node).fontSize)))
+"""
+WORDS_WITHOUT_ICON = """
+    [...document.querySelectorAll(".word")].filter((node) => !node.querySelector("svg use")).length
+"""
+
+
+async def test_a_docking_from_the_first_byte_to_the_yank(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        await page.shows("请插入执法记录仪")
+        await page.shows("测试站")
+        served.world.show(slot(Phase.READING, total=37, pulled=12))
+        await page.shows("读取中")
+        text = await page.text()
+        assert "端口 3 · DSJ-V8 058F63666485" in text
+        assert "12/37 个文件" in text
+        assert "3.1 GB/8.4 GB" in text
+        assert "约 3 分钟" in text
+        assert "请勿拔出" in text
+        assert "可以取走" not in text
+        served.world.show(slot(Phase.VERIFYING, total=37, pulled=36))
+        await page.shows("校验中")
+        assert "可以取走" not in await page.text()
+        served.world.show(slot(Phase.FINISHED, total=37, pulled=37, may_remove=True))
+        await page.shows("可以取走")
+        assert "请勿拔出" not in await page.text()
+        served.world.show(slot(Phase.UNPLUGGED, total=37, pulled=28))
+        await page.shows("已拔出，剩余 9 个未采集")
+        served.world.show(slot(Phase.FAILED, total=14, pulled=13, unreadable=1, may_remove=True))
+        await page.shows("已采集的 13 个文件安全。请勿反复插拔，联系管理员 0531-12345")
+        assert "可以取走" not in await page.text()
+        assert page.console == [], "nothing was refused by the page's own policy and nothing failed"
+
+
+async def test_recordings_and_dockings_appear_as_the_journal_grows(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        await page.shows("请插入")
+        await served.journal.record(
+            opened(),
+            footage(served.config, "a", 1, FRIDAY, path=HOSTILE),
+            footage(served.config, "b", 2, FRIDAY),
+            DockingListed("d1", 2, "ab" * 32),
+        )
+        await served.journal.record(acquired("b", 2))
+        await page.shows("应于 11月24日（周二）24:00 前入库")
+        await page.shows("已采集，待上传")
+        text = await page.text()
+        assert r"DCIM/<script>alert(1)</script>\u202e\udc80\u0007.MP4" in text, "a name is only text"
+        assert "鲁医保发〔2019〕60号" in text
+        assert "采集记录" in text
+        assert await page.value(SMALLEST_FONT_PX) >= 24
+        assert await page.value(WORDS_WITHOUT_ICON) == 0
+        wider = await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        assert not wider, "no sideways scrolling"
+        assert page.console == []
+
+
+async def test_when_the_service_is_gone_the_page_says_so_and_takes_back_what_it_allowed(tmp_path: Path) -> None:
+    async with serve(tmp_path / "a") as served:
+        served.world.show(slot(Phase.FINISHED, total=3, pulled=3, may_remove=True))
+        browser = browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser")
+        page = await browser.__aenter__()
+        await page.shows("可以取走")
+    try:
+        await page.shows("连接中断，以下不是最新状态；请勿拔出")
+        await page.shows("状态未知，请勿拔出")
+        assert "可以取走" not in await page.text()
+    finally:
+        await browser.__aexit__(None, None, None)
+
+
+async def test_a_long_name_does_not_break_the_page(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        served.world.show(replace(slot(Phase.READING, total=1), device_label="设" * 300, message="x" * 3000))
+        await page.shows("设设设")
+        assert not await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")
