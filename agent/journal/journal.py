@@ -26,8 +26,9 @@ class Journal:
 
     Every write is one transaction and durable when it returns. Calls from several tasks share one commit, and a call
     that is refused doesn't touch the others. Cancelling a call doesn't cancel its commit: it may happen a moment later
-    or be refused, whole or not at all. A call that failed because of the disk wrote nothing, and later calls work again
-    once the disk does.
+    or be refused, whole or not at all. A call that failed because of the disk left nothing to be seen, and later calls
+    work again once the disk does. (If the disk wrote but could not sync, and the process ends before its next commit,
+    a restart may find that call after all, whole: so callers look at the journal again instead of repeating blindly.)
     """
 
     def __init__(self, lock: WriterLock, writer: Writer, reader: Reader) -> None:
