@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from agent.model import (
     Adopted,
     Asset,
     AssetChanged,
+    AssetEvent,
     Blocked,
     ClipAccounted,
     ClipRefused,
@@ -53,6 +56,7 @@ from tests.journal_entries import (
     wanted,
 )
 
+MEMORY = Path("/dev/shm")  # thousands of commits; whether they survive is another test's question
 DOCKINGS = st.sampled_from(["d1", "d2", "d3"])
 NAMES = st.sampled_from([f"a{n}" for n in range(6)])
 CONTENTS = st.sampled_from(["x", "y", "z"])
@@ -85,6 +89,7 @@ ENTRIES: st.SearchStrategy[JournalEntry] = st.one_of(
     ),
     st.just(Incident("tick")),
 )
+PLAUSIBLE = st.sampled_from([*get_args(AssetEvent), Acquired, Confirmed])
 GROUPS = st.lists(st.lists(ENTRIES, min_size=1, max_size=3), min_size=1, max_size=4)
 
 
@@ -98,12 +103,12 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
         self.path = self.folder / "journal.db"
         self.log = Log(self.path, lambda: NOW)
         self.accepted: list[str] = []
 
-    @initialize(count=st.integers(0, 4))
+    @initialize(count=st.integers(0, 5))
     def some_footage(self, count: int) -> None:
         """Random entries alone would rarely get past the first state."""
         first = [opened(), *(seen(f"a{n}", n) for n in range(count))]
@@ -118,13 +123,34 @@ class AnyHistory(RuleBasedStateMachine):
             assert result == list(range(len(self.accepted) + 1, len(self.accepted) + len(entries) + 1))
             self.accepted += [encode(entry).detail for entry in entries]
 
-    @rule(name=NAMES, content=CONTENTS, number=NUMBERS)
-    def pull(self, name: str, content: str, number: int) -> None:
-        self.commit([[AssetChanged(name, Acquired(held(name, content=content)), "d1", number, Outcome.PULLED)]])
+    @rule(steps=st.lists(st.tuples(st.integers(0, 9), PLAUSIBLE, CONTENTS), min_size=1, max_size=10))
+    def go_on(self, steps: list[tuple[int, type[AssetEvent], str]]) -> None:
+        """What the pipeline would do: the right proof for an asset that is there, if not always at the right time."""
+        for pick, kind, content in steps:
+            if assets := self.assets():
+                asset = assets[pick % len(assets)]
+                if event := self.event_for(asset, kind, content):
+                    self.commit([[AssetChanged(asset.asset_id, event, *self.place_of(asset, event))]])
 
-    @rule(name=NAMES, content=CONTENTS)
-    def store(self, name: str, content: str) -> None:
-        self.commit([[AssetChanged(name, Confirmed(receipt(name, content=content)))]])
+    def event_for(self, asset: Asset, kind: type[AssetEvent], content: str) -> AssetEvent | None:
+        digests = asset.digests or digests_of(asset.asset_id + content)
+        if kind is Acquired:
+            return Acquired(replace(held(asset.asset_id), digests=digests))
+        if kind is Matched:
+            return next((Matched(o.asset_id, o.digests) for o in self.assets() if o.digests and is_kept(o)), None)
+        if kind is Confirmed:
+            return Confirmed(replace(receipt(asset.asset_id), digests=digests))
+        if kind is Released:
+            return Released(asset.receipt) if asset.receipt else None
+        if kind is Damaged:
+            return Damaged("a bit flipped", source_docked=content == "x")
+        return Blocked("why") if kind is Blocked else Resumed("officer", "why")
+
+    def place_of(self, asset: Asset, event: AssetEvent) -> tuple[str, int, Outcome | None]:
+        query = "SELECT docking_id, number FROM clip WHERE asset_id = ? AND outcome = 'pending'"
+        row = self.log.db.execute(query, (asset.asset_id,)).fetchone()
+        outcome = {Acquired: Outcome.PULLED, Matched: Outcome.ALREADY_HELD}.get(type(event))
+        return (row[0], row[1], outcome) if row and outcome else ("", -1, None)
 
     @rule()
     def restart(self) -> None:
@@ -176,5 +202,5 @@ class AnyHistory(RuleBasedStateMachine):
 
 TestAnyHistory = AnyHistory.TestCase
 TestAnyHistory.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
