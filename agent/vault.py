@@ -304,14 +304,19 @@ class Vault:
     def reread(self, held: Held) -> Digests:
         """Fingerprints of an original as the medium gives it now; raises EvidenceError if it can't all be read."""
         with _medium(held.path):
-            fd = os.open(held.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                size, digests = fingerprint(fd)
-            finally:
-                os.close(fd)
+            size, digests = _fingerprint_of(held.path)
         if size != held.size_bytes:
             raise _differs(held.path, f"{size} bytes instead of {held.size_bytes}")
         return digests
+
+    def examine(self, asset_id: str, blake3_hex: str) -> Held:
+        """The proof for an original that no note vouches for: read from the medium, it has the BLAKE3 of its name."""
+        path = self.address(blake3_hex)
+        with _medium(path):
+            size, digests = _fingerprint_of(path)
+        if digests.blake3 != blake3_hex:
+            raise _differs(path, f"{size} bytes with BLAKE3 {digests.blake3}")
+        return self.claim(asset_id, size, digests)
 
     def quarantine(self, asset_id: str, digests: Digests) -> Path | None:
         """Move a damaged original aside, durably, and return its new place, None if it is missing; removes nothing."""
@@ -337,6 +342,14 @@ class Vault:
             for path in sorted(folder.iterdir()):
                 if _BLAKE3.fullmatch(path.name) and path.name.startswith(folder.name) and path.is_file():
                     yield path.name, path, path.stat().st_size
+
+
+def _fingerprint_of(path: Path) -> tuple[int, Digests]:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return fingerprint(fd)
+    finally:
+        os.close(fd)
 
 
 def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -90,7 +90,7 @@ class FakeRecorder:
         if request.part:
             (self.staging / request.part).touch()
         content = self.files[path]
-        for index in range(request.first_block, -(-len(content) // BLOCK_BYTES)):
+        for index in range(request.first_block, max(1, -(-len(content) // BLOCK_BYTES))):
             block = self._read(_block(content, index))
             if self._gone:
                 yield Failed(number, FailReason.GONE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +23,27 @@ _ACK_BLOCKS: Final = 32
 _REASONS: Final = frozenset(reason.value for reason in FailReason)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the helpers: silence of either, CPU and memory of the parser, patience with bad sectors per clip."""
+
+    stall_s: float = 30.0
+    parser_s: float = 120.0
+    parser_memory_bytes: int = 1 << 30
+    rescue_s: float = 1800.0
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
 class MassStorage:
     """A docked block device or image file. The daemon never opens it: only the two children do, read-only."""
 
-    def __init__(self, path: Path, device: Device, staging_dir: Path, *, stall_limit_s: float = 30.0) -> None:
+    def __init__(self, path: Path, device: Device, staging_dir: Path, limits: Limits = DEFAULT_LIMITS) -> None:
         self._path = path
         self._device = device
         self._staging_dir = staging_dir
-        self._stall_limit_s = stall_limit_s
+        self._limits = limits
         self._layouts: dict[int, Layout] = {}
         self._source: Source | None = None
         self._puller: Child | None = None
@@ -48,9 +62,9 @@ class MassStorage:
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
-        self._parser = await Child.start(
-            "agent.drivers.parser", [str(self._path)], stall_limit_s=max(self._stall_limit_s, 120.0)
-        )
+        limits = self._limits
+        arguments = [str(self._path), str(math.ceil(limits.parser_s)), str(limits.parser_memory_bytes)]
+        self._parser = await Child.start("agent.drivers.parser", arguments, stall_limit_s=limits.parser_s)
         listing = CheckedListing()
         volumes: list[str] = []
         ended = False
@@ -135,10 +149,10 @@ class MassStorage:
             source = self._source
             staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq, staging_fd)
+                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq, self._limits.rescue_s, staging_fd)
                 self._puller = await Child.start(
                     "agent.drivers.puller", [str(self._path), *map(str, identity)],
-                    stall_limit_s=self._stall_limit_s, pass_fds=(staging_fd,),
+                    stall_limit_s=self._limits.stall_s, pass_fds=(staging_fd,),
                 )  # fmt: skip
             finally:
                 os.close(staging_fd)

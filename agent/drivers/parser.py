@@ -160,14 +160,14 @@ def _open(source: Source, place: Place, tsk: ModuleType | None, prefix: str) -> 
     return other.volume, other
 
 
-def run(path: str, output: Output) -> None:
+def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:
     """List the device at `path`; the last line says that the listing is complete, or why it isn't."""
     try:
         fd, identity = open_read_only(path)
         output.line({"source": asdict(identity)})
         output.flush()
         tsk = load_tsk()
-        confinement = _lock()
+        confinement = _lock(cpu_s, memory_bytes)
         source = Source(fd, identity.size)
         report = Report(output)
         list_source(source, report, tsk if confinement.has_seccomp else None)
@@ -179,12 +179,12 @@ def run(path: str, output: Output) -> None:
     output.flush()
 
 
-def _lock() -> Confinement:
+def _lock(cpu_s: int, memory_bytes: int) -> Confinement:
     """Close the sandbox; whatever is imported later would be refused, codecs included."""
     for name in CODECS:
         codecs.lookup(name)
     try:
-        return lock_parser()
+        return lock_parser(cpu_s=cpu_s, memory_bytes=memory_bytes)
     except OSError as error:
         raise FilesystemError("sandbox", f"The reader could not be locked in: {error}.") from error
 
@@ -195,9 +195,10 @@ def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackTyp
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Entry point: `python -I -m agent.drivers.parser <path>`."""
+    """Entry point: `python -I -m agent.drivers.parser <path> [<CPU seconds> <bytes of memory>]`."""
     sys.excepthook = _report_bug
-    run(arguments[1], Output(OUTPUT_FD))
+    cpu_s, memory_bytes = map(int, arguments[2:]) if len(arguments) > 2 else (60, 768 << 20)
+    run(arguments[1], Output(OUTPUT_FD), cpu_s=cpu_s, memory_bytes=memory_bytes)
     return 0
 
 

@@ -35,7 +35,8 @@ MACHINES: Final[Mapping[str, tuple[int, int]]] = {"x86_64": (0, 0xC000003E), "aa
 """Column of the tables below, and the audit architecture."""
 
 RUNTIME: Final[Mapping[str, tuple[int, int]]] = {
-    "read": (0, 63), "pread64": (17, 67), "preadv": (295, 69), "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62),
+    "read": (0, 63), "pread64": (17, 67), "preadv": (295, 69), "preadv2": (327, 286),
+    "close": (3, 57), "fstat": (5, 80), "lseek": (8, 62),
     "munmap": (11, 215), "mremap": (25, 216), "madvise": (28, 233), "brk": (12, 214), "fadvise64": (221, 223),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132),
     "futex": (202, 98), "clock_gettime": (228, 113), "gettimeofday": (96, 169), "sched_yield": (24, 124),

@@ -11,12 +11,11 @@ from blake3 import blake3
 from agent.drivers.base import BlockWritten, Fetched, FetchReport, FetchRequest
 from agent.errors import EvidenceError
 from agent.journal.views import DurableBlock, PendingClip
-from agent.model import BLOCK_BYTES, Extent, Mode
+from agent.model import BLOCK_BYTES, Mode
 from agent.pipeline.hold import ReadBack
 from agent.pipeline.station import Station
 from agent.vault import ReadBack as VaultReadBack
 
-_EMPTY_BLAKE3 = blake3(b"").hexdigest()
 _ZERO_BLOCK_BLAKE3 = blake3(bytes(BLOCK_BYTES)).hexdigest()
 
 
@@ -60,19 +59,12 @@ class SmallBatch:
             return []
 
     async def _settled(self, items: Sequence[PendingClip]) -> list[ReadBack]:
-        parts = []
-        for item in items:
-            block = self._blocks.get(item.clip.number)
-            parts.append((item.asset_id, item.clip.readable_bytes, block.blake3 if block else _EMPTY_BLAKE3))
+        parts = [(item.asset_id, item.clip.readable_bytes, self._blocks[item.clip.number].blake3) for item in items]
         settled = await self.station.on_disk(self.station.vault.settle, parts)
         return [
-            ReadBack(part, self._holes(item), self.docking_id, item.clip.number)
+            ReadBack(part, self._blocks[item.clip.number].holes, self.docking_id, item.clip.number)
             for part, item in zip(settled, items, strict=True)
         ]
-
-    def _holes(self, item: PendingClip) -> tuple[Extent, ...]:
-        block = self._blocks.get(item.clip.number)
-        return block.holes if block else ()
 
 
 class BigPull:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 from agent.drivers.base import Docked
+from agent.errors import JournalError
 from agent.model import Asset, AssetChanged, Blocked, Incident, Phase, SlotProgress
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
@@ -16,17 +19,21 @@ from agent.pipeline.recover import census, recover
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 
+log: Final = logging.getLogger("capture-agent")
+
 OnBug = Callable[[str], Awaitable[None]]
 Opener = Callable[[], Docked]
+
+_SHOWN_S: Final = 60.0
 
 
 class Slot:
     """What is docked at one place, from plug to unplug."""
 
-    def __init__(self, task: asyncio.Task[None]) -> None:
-        self.task = task
-        self.docking: Docking | None = None
-        self.docked: Docked | None = None
+    def __init__(self, name: str, *, once: bool) -> None:
+        self.name = name
+        self.once = once
+        self.ended = False
         self.gone = asyncio.Event()
 
 
@@ -56,6 +63,11 @@ class Runner:
         """Counters that grow while the lanes are alive; the watchdog is fed only if all of them do."""
         return (self._ticks, self._store.ticks)
 
+    @property
+    def store_error(self) -> str:
+        """Why the store could not take the last original; empty when it could."""
+        return self._store.error
+
     # Lanes
 
     async def run(self, workers: int, ready: Callable[[], None]) -> None:
@@ -74,50 +86,74 @@ class Runner:
             await asyncio.sleep(1.0)
 
     async def _census(self) -> None:
-        async def bug(trace: str) -> None:
-            await self._station.journal.record(Incident("bug", {"step": "census", "trace": trace}))
-
-        await self._guarded(census(self._station), bug)
+        await self._guarded(census(self._station), partial(self._note_bug, "census"))
 
     async def _store_worker(self) -> None:
         while True:
-            asset = await self._store.next_asset()
-            with self._store.taking(asset):
+            asset = await self._store.take()
+            try:
                 await self._guarded(self._store.store(asset), partial(self._stuck, asset))
+            finally:
+                self._store.give_back(asset)
 
     async def _stuck(self, asset: Asset, trace: str) -> None:
-        await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(trace)))
+        try:
+            await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(trace)))
+        except JournalError:
+            await self._note_bug("store", trace)
+
+    async def _note_bug(self, step: str, trace: str) -> None:
+        """Keep the trace as an incident; if even that can't be written, log it and give the disk time."""
+        log.error("%s failed: %s", step, trace)
+        try:
+            await self._station.journal.record(Incident("bug", {"step": step, "trace": trace}))
+        except JournalError:
+            await asyncio.sleep(self._station.limits.backoff_base_s)
 
     # Slots
 
-    def dock(self, key: str, slot: str, opener: Opener) -> None:
-        """A recorder appeared; a key that is docked already is ignored."""
-        if key not in self._slots:
-            task = self._group.create_task(self._serve(key, slot, opener))
-            self._slots[key] = Slot(task)
+    def dock(self, key: str, name: str, opener: Opener, *, once: bool = False) -> None:
+        """A recorder appeared; a key that is docked already is ignored. `once`: don't wait for it to be unplugged."""
+        old = self._slots.get(key)
+        if old is not None and not (once and old.ended):
+            return
+        if old is not None:
+            old.gone.set()
+        self._publish(SlotProgress(name, name, Phase.IDENTIFYING))
+        slot = self._slots[key] = Slot(name, once=once)
+        self._group.create_task(self._serve(key, slot, opener))
 
     def undock(self, key: str) -> None:
         """The recorder is gone: what is under way ends as yanked, and the slot becomes free."""
         if slot := self._slots.get(key):
             slot.gone.set()
 
-    async def _serve(self, key: str, name: str, opener: Opener) -> None:
+    def refuse(self, slot: str, device_label: str, reason: str) -> None:
+        """Show a recorder that is there but must not be read."""
+        self._publish(SlotProgress(slot, device_label, Phase.UNSUPPORTED, message=reason))
+
+    async def _serve(self, key: str, slot: Slot, opener: Opener) -> None:
         """Dock again and again with growing pauses until it is complete or the recorder is gone."""
-        slot = self._slots[key]
         pause_s = self._station.limits.backoff_base_s
         try:
             while not slot.gone.is_set():
-                end = await self._one_docking(slot, name, opener)
+                end = await self._one_docking(slot, opener)
+                slot.ended = True
+                if slot.once:
+                    await _wait(slot.gone, _SHOWN_S)
+                    break
                 if end is End.COMPLETE:
                     await slot.gone.wait()
                 else:
                     await _wait(slot.gone, pause_s)
                     pause_s = min(2 * pause_s, self._station.limits.backoff_max_s)
         finally:
-            del self._slots[key]
-        self._unplugged(name)
+            if self._slots.get(key) is slot:
+                del self._slots[key]
+                self._unplugged(slot)
 
-    async def _one_docking(self, slot: Slot, name: str, opener: Opener) -> End:
+    async def _one_docking(self, slot: Slot, opener: Opener) -> End:
+        name = slot.name
         docked = opener()
         docking = Docking(self._station, docked, name, Meter(name, docked.device.label, self._publish))
         watcher = asyncio.create_task(self._watch(slot, docking, docked))
@@ -128,7 +164,7 @@ class Runner:
 
         async def bug(trace: str) -> None:
             self._publish(replace(self._progress[name], phase=Phase.FAILED, message="internal error", may_remove=False))
-            await self._station.journal.record(Incident("bug", {"step": "docking", "slot": name, "trace": trace}))
+            await self._note_bug("docking", trace)
 
         try:
             await self._guarded(work(), bug)
@@ -142,13 +178,13 @@ class Runner:
         docking.unplugged()
         await docked.unplugged()
 
-    def _unplugged(self, name: str) -> None:
-        shown = self._progress.get(name)
-        if shown is not None and shown.phase is Phase.FINISHED:
-            del self._progress[name]
+    def _unplugged(self, slot: Slot) -> None:
+        shown = self._progress.get(slot.name)
+        if shown is not None and (slot.once or shown.phase is Phase.FINISHED):
+            del self._progress[slot.name]
+            self._version += 1
         elif shown is not None:
             self._publish(replace(shown, phase=Phase.UNPLUGGED, may_remove=False))
-        self._version += 1
 
     def _publish(self, progress: SlotProgress) -> None:
         self._progress[progress.slot] = progress

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from agent.errors import EvidenceError, StoreError
@@ -21,32 +19,31 @@ class StoreLane:
     def __init__(self, station: Station) -> None:
         self._station = station
         self._taken: set[str] = set()
+        self._choosing = asyncio.Lock()
         self.ticks = 0
+        self.error = ""
 
-    async def next_asset(self) -> Asset:
-        """Wait for the most urgent original that is due for an attempt."""
+    async def take(self) -> Asset:
+        """Wait for the most urgent original that is due for an attempt, and keep the other workers away from it."""
         while True:
             self.ticks += 1
             self._station.held_news.clear()
-            asset = await self._station.on_disk(
-                self._station.journal.reader.next_asset_to_store, self._station.clock(), frozenset(self._taken)
-            )
-            if asset is not None:
-                return asset
+            async with self._choosing:
+                asset = await self._station.on_disk(
+                    self._station.journal.reader.next_asset_to_store, self._station.clock(), frozenset(self._taken)
+                )
+                if asset is not None:
+                    self._taken.add(asset.asset_id)
+                    return asset
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._station.held_news.wait()
             except TimeoutError:
                 continue
 
-    @contextmanager
-    def taking(self, asset: Asset) -> Iterator[None]:
-        """Keep other workers of this lane away from the asset."""
-        self._taken.add(asset.asset_id)
-        try:
-            yield
-        finally:
-            self._taken.discard(asset.asset_id)
+    def give_back(self, asset: Asset) -> None:
+        """The attempt is over, whatever came of it."""
+        self._taken.discard(asset.asset_id)
 
     async def store(self, asset: Asset) -> None:
         """One attempt, counted before the work; every failure leaves the asset in a true state."""
@@ -68,8 +65,10 @@ class StoreLane:
             await self._damaged(asset, error)
         else:
             await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
+            self.error = ""
 
     async def _not_stored(self, asset: Asset, error: StoreError) -> None:
+        self.error = error.what
         # A store that is away is tried for ever, with a bounded pause; only a refusal needs a person.
         if error.retry:
             await self._station.failed(asset.asset_id, str(error))

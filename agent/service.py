@@ -1,0 +1,248 @@
+"""The daemon: puts configuration, journal, vault, store, detection, lanes and status page together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final
+
+from agent import __version__, control, notify
+from agent.config import Config
+from agent.deadline import Rules
+from agent.drivers.detect import UsbDock
+from agent.drivers.dock import DockedPath
+from agent.drivers.image_dock import ImageDock
+from agent.drivers.mass_storage import Limits, MassStorage
+from agent.errors import ConfigError, DeviceError, StoreError
+from agent.journal import Journal
+from agent.model import AssetChanged, Clock, Device, Incident, JournalEntry, Resumed, SlotProgress
+from agent.pipeline.acquire import Docking
+from agent.pipeline.progress import Meter
+from agent.pipeline.runner import Runner
+from agent.pipeline.station import Station
+from agent.status.board import Board
+from agent.status.http import serving
+from agent.status.views import Live
+from agent.uploader.base import Store
+from agent.vault import Vault
+
+log: Final = logging.getLogger("capture-agent")
+
+_DISK_THREADS: Final = 8
+_WATCHDOG_S: Final = 5.0
+_BY_HAND: Final = "by hand: "
+
+
+@contextlib.asynccontextmanager
+async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
+    """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
+    vault = Vault(config.storage.root, seal=config.storage.seal)
+    store = load_store(config)
+    rules = Rules(config.profile, config.calendars)
+    with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
+        async with Journal.open(config.storage.root / "journal.db", clock) as journal:
+            yield Station(journal, vault, store, rules, clock, config.runner, config.storage.reserve_bytes, disk)
+
+
+def load_store(config: Config) -> Store:
+    """The store that the configuration names, found by entry point; no other is imported."""
+    choice = config.store
+    found = {point.name: point for point in entry_points(group="capture_agent.stores")}
+    if choice.kind not in found:
+        raise ConfigError(
+            f"{config.path}: store.kind = {choice.kind!r}: no such store; known are {', '.join(sorted(found))}",
+            safe="Nothing was changed.",
+            do="Correct store.kind.",
+        )
+    store: Store = found[choice.kind].load()(choice.name, choice.options, vault_root=config.storage.root)
+    return store
+
+
+def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
+    """The driver for a block device or an image file."""
+    dock = config.dock
+    limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
+    return MassStorage(path, device, station.vault.staging_dir, limits)
+
+
+async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:
+    """Dock one device or image without the daemon; what is held is stored when the daemon runs next."""
+    device = hand_device(path)
+    async with opened(config, clock) as station:
+        meter = Meter(_BY_HAND + path.name, path.name, draw)
+        await Docking(station, driver(config, station, path, device), meter.state.slot, meter).run()
+        return meter.state
+
+
+async def resume_by_hand(config: Config, clock: Clock, identifier: str, who: str, why: str) -> str:
+    """Let a stuck asset be tried again, without the daemon; returns the asset's id."""
+    async with opened(config, clock) as station:
+        return await _resume(station, identifier, who, why)
+
+
+async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
+    found = await station.on_disk(station.journal.reader.recording, identifier, station.clock())
+    asset_id = found.view.asset.asset_id
+    await station.journal.record(AssetChanged(asset_id, Resumed(who, why)))
+    station.held_news.set()
+    return asset_id
+
+
+def hand_device(path: Path) -> Device:
+    """What is known of a path that a person named; raises DeviceError if it can't be a recorder."""
+    if not (path.is_block_device() or path.is_file()):
+        raise DeviceError(
+            f"{path} is neither a block device nor an image file.",
+            safe="Nothing was touched.",
+            do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
+        )
+    return Device("mass_storage", product=path.name, port=str(path))
+
+
+class Service:
+    """A running daemon: hears from detection and from the control socket, and tells the status page."""
+
+    def __init__(self, config: Config, station: Station, runner: Runner) -> None:
+        self._config = config
+        self._station = station
+        self._runner = runner
+        self._recording: set[asyncio.Task[int]] = set()
+        self._troubles: dict[str, str] = {}
+
+    # Detection
+
+    def on_docked(self, docked: DockedPath) -> None:
+        """A recorder can be read."""
+        log.info("docked %s", docked.slot)
+        self._runner.dock(
+            docked.key, docked.slot, partial(driver, self._config, self._station, docked.path, docked.device)
+        )
+
+    def on_gone(self, key: str) -> None:
+        """The recorder is no longer there."""
+        log.info("gone %s", key)
+        self._runner.undock(key)
+
+    def on_refused(self, docked: DockedPath, reason: str) -> None:
+        """A recorder is there but must not be read."""
+        log.warning("refused %s: %s", docked.slot, reason)
+        self._runner.refuse(docked.slot, docked.device.product, reason)
+        self._record(Incident("refused", {"slot": docked.slot, "reason": reason}))
+
+    def on_trouble(self, what: str) -> None:
+        """Detection is hindered, or works again."""
+        self._troubles["detection"] = what
+        if what:
+            log.warning("%s", what)
+            self._record(Incident("detection", {"what": what}))
+
+    def _record(self, entry: JournalEntry) -> None:
+        task = asyncio.create_task(self._station.journal.record(entry))
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+
+    # Control socket
+
+    def verbs(self) -> dict[str, control.Verb]:
+        """What the control socket answers."""
+        return {"dock": self._dock, "slot": self._slot, "resume": self._resume}
+
+    async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
+        path = Path(asked["path"])
+        device = hand_device(path)
+        slot = _BY_HAND + path.name
+        opener = partial(driver, self._config, self._station, path, device)
+        self._runner.dock(slot, slot, opener, once=True)
+        return {"slot": slot}
+
+    async def _slot(self, asked: dict[str, str]) -> dict[str, object]:
+        shown = next((slot for slot in self._runner.slots() if slot.slot == asked["slot"]), None)
+        return {} if shown is None else progress_fields(shown)
+
+    async def _resume(self, asked: dict[str, str]) -> dict[str, object]:
+        return {"asset": await _resume(self._station, asked["id"], asked["who"], asked["why"])}
+
+    # Screens and watchdog
+
+    def live(self) -> Live:
+        """What only the running service knows."""
+        problems = tuple(what for what in self._troubles.values() if what)
+        return Live(self._runner.slots(), self._free_bytes(), self._runner.store_error, None, problems)
+
+    def _free_bytes(self) -> int | None:
+        with contextlib.suppress(StoreError):
+            return self._station.vault.free_bytes()
+        return None
+
+    async def feed_watchdog(self) -> None:
+        """Tell systemd that we live, but only when every lane has moved since the last time."""
+        before = self._runner.ticks()
+        while True:
+            await asyncio.sleep(_WATCHDOG_S)
+            now = self._runner.ticks()
+            if all(new > old for new, old in zip(now, before, strict=True)):
+                notify.alive()
+                before = now
+
+
+def progress_fields(shown: SlotProgress) -> dict[str, object]:
+    """A slot's progress as JSON fields, for the control socket and `pull --json`."""
+    return {
+        "slot": shown.slot, "device_label": shown.device_label, "docking_id": shown.docking_id,
+        "phase": shown.phase.value, "message": shown.message,
+        "files_done": shown.files_done, "files_total": shown.files_total,
+        "bytes_done": shown.bytes_done, "bytes_total": shown.bytes_total,
+        "rate_bytes_s": shown.rate_bytes_s, "eta_s": shown.eta_s, "may_remove": shown.may_remove,
+        "outcomes": {outcome.value: files for outcome, files in shown.outcomes.items()},
+    }  # fmt: skip
+
+
+async def serve(config: Config, clock: Clock) -> None:
+    """Run until SIGTERM or SIGINT. Nothing needs saving at the end, since all that counts is committed."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with opened(config, clock) as station:
+        runner = Runner(station)
+        service = Service(config, station, runner)
+        await station.journal.record(Incident("started", {"version": __version__}))
+        board = Board(config, station.journal.reader, clock, service.live, runner.version)
+        status = serving(board, config.status.host, config.status.port, any_host=config.status.allow_remote)
+        async with status as port, control.serving(config.storage.root, service.verbs()):
+            log.info("status page at http://%s:%s/", config.status.host, port)
+            await _work_until(stop, runner, service, config)
+        notify.stopping()
+        await station.journal.record(Incident("stopped", {}))
+
+
+async def _work_until(stop: asyncio.Event, runner: Runner, service: Service, config: Config) -> None:
+    work = asyncio.create_task(_work(runner, service, config))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    work.cancel()
+    await asyncio.wait([work, stopping])
+    if not work.cancelled():
+        work.result()  # a bug outside a step ends the process; systemd starts it again
+
+
+async def _work(runner: Runner, service: Service, config: Config) -> None:
+    async with asyncio.TaskGroup() as group:
+        ready = asyncio.Event()
+        group.create_task(runner.run(config.runner.store_workers, ready.set))
+        await ready.wait()
+        notify.ready()
+        log.info("ready")
+        group.create_task(service.feed_watchdog())
+        if config.dock.usb:
+            group.create_task(UsbDock(service, rescan_s=config.dock.rescan_s).run())
+        if config.dock.image_dir is not None:
+            group.create_task(ImageDock(config.dock.image_dir, service, rescan_s=config.dock.rescan_s).run())

@@ -1,0 +1,63 @@
+"""The status as text for a terminal: what a supervisor would look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+_AT_RISK_SHOWN: Final = 10
+_DOCKINGS_SHOWN: Final = 5
+
+
+def summary(status: Mapping[str, Any]) -> str:
+    """Some twenty lines of what `/api/v1/status` says."""
+    return "\n".join(_lines(status))
+
+
+def _lines(status: Mapping[str, Any]) -> Iterator[str]:
+    health = status["health"]
+    yield f"{status['station']['name']}  {_both(health)}  {status['now']}"
+    yield from (f"  ! {_both(problem)}" for problem in health["problems"])
+    yield "  ".join(
+        f"{tile['zh']} {tile['en']}: {tile['count']}{'+' if tile['or_more'] else ''}" for tile in status["tiles"]
+    )
+    yield from _slots(status["slots"])
+    yield from _at_risk(status["at_risk"])
+    yield from _dockings(status["dockings"])
+
+
+def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for slot in slots:
+        files, size = slot["files"], slot["bytes"]
+        yield (
+            f"slot {slot['slot']}: {slot['device']}  {_both(slot['phase'])}  {files['done']}/{files['total']} files"
+            f"  {size['done'] / 1e6:.0f}/{size['total'] / 1e6:.0f} MB  {_both(slot['hold'])}"
+        )
+        if slot["message"]:
+            yield f"  {slot['message']}"
+
+
+def _at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for recording in recordings[:_AT_RISK_SHOWN]:
+        yield (
+            f"at risk {recording['recording_id']}  {_both(recording['state'])}  {_both(recording['due_text'])}"
+            f"  {recording['citation']}"
+        )
+        if recording["reason"]:
+            yield f"  {recording['reason'].splitlines()[-1]}"
+    if len(recordings) > _AT_RISK_SHOWN:
+        yield f"… and {len(recordings) - _AT_RISK_SHOWN} more at risk"
+
+
+def _dockings(dockings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for docking in dockings[:_DOCKINGS_SHOWN]:
+        accounts = docking["accounting"]
+        parts = " + ".join(f"{count} {name}" for name, count in accounts.items() if name != "seen" and count)
+        yield (
+            f"docked {docking['opened_at']}  {docking['device']}  {docking['reason'] or 'open'}:"
+            f" {accounts['seen']} seen = {parts or 0}"
+        )
+
+
+def _both(words: Mapping[str, Any]) -> str:
+    return f"{words['zh']} ({words['en']})"
