@@ -170,9 +170,9 @@ class Puller:
 
     def _open_part(self, order: Order) -> int:
         """The part, cut to the blocks that are durable."""
-        kept = order.first_block * BLOCK_BYTES
-        if "/" in order.part or kept > max(order.layout.size_bytes - 1, 0):
-            raise FetchError(FailReason.BROKEN, "the request contradicts itself")
+        kept = min(order.first_block * BLOCK_BYTES, order.layout.size_bytes)
+        if "/" in order.part:
+            raise FetchError(FailReason.BROKEN, f"{order.part!r} is not a name in the staging folder")
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(order.part, flags, 0o600, dir_fd=self._staging_fd)
