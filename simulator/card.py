@@ -128,13 +128,14 @@ class Card:
 
     def delete(self, path: CardPath) -> None:
         """Delete a file, or a folder with all it holds, the way a recorder does: entries marked, clusters freed."""
-        parts = _parts(path)
-        for known, node in list(self._nodes.items()):
-            if known[: len(parts)] == parts and not node.deleted:
+        doomed = [self.node(path)]
+        while doomed:
+            node = doomed.pop()
+            doomed += node.children
+            if not node.deleted:
                 node.deleted = True
                 self.format.release(node.runs)
                 self._freed += expand(node.runs)
-        self._freed.sort()
 
     def finish(self) -> None:
         """Write directories and tables; afterwards the image is a complete card."""
@@ -226,6 +227,7 @@ class Card:
         if not count:
             return []
         if reuse and len(self._freed) >= count:
+            self._freed.sort()
             taken, self._freed = self._freed[:count], self._freed[count:]
             return _runs(taken)
         fragments = min(fragments, count)

@@ -34,6 +34,7 @@ class Fat32:
         boot = image.read(0, 512)
         sector_bytes, sectors, reserved, self._copies = struct.unpack_from("<HBHB", boot, 11)
         total, fat_sectors = struct.unpack_from("<II", boot, 32)
+        total = total or struct.unpack_from("<H", boot, 19)[0]  # below 32 MiB
         root, fsinfo_sector = struct.unpack_from("<IH", boot, 44)
         self.cluster_bytes = sector_bytes * sectors
         self._fat_offset = reserved * sector_bytes
