@@ -25,14 +25,70 @@ SECONDARY_TYPES: Final = frozenset({0xC0, 0xC1, 0xE0, 0xE1})
 SET_SLOTS: Final = range(3, 20)
 DIRECTORY: Final = 0x10
 NO_CHAIN: Final = 0x02
-VOLUME_DIRTY, MEDIA_FAILURE = 0x0002, 0x0004
+SECOND_ACTIVE, VOLUME_DIRTY, MEDIA_FAILURE = 0x0001, 0x0002, 0x0004
+CHECKED_BOOT_SECTORS: Final = 11
+UNCHECKED_BOOT_BYTES: Final = frozenset({106, 107, 112})
 ROOT_SCAN_BYTES: Final = 1024 * 1024
 BITMAP_LIMIT_BYTES: Final = 512 * 1024 * 1024 // 8
 
 
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    """The fields of the boot sector that matter; offsets and sizes in bytes from the start of the volume."""
+
+    sector_bytes: int
+    cluster_bytes: int
+    total_bytes: int
+    table_offset: int
+    table_bytes: int
+    heap_offset: int
+    cluster_count: int
+    root_cluster: int
+    serial: int
+    flags: int
+
+
+def _parse_boot(boot: bytes) -> _Boot | None:
+    """None if the sector can't be that of an exFAT volume."""
+    if len(boot) < BOOT_BYTES or boot[3:11] != SIGNATURE or boot[510:512] != b"\x55\xaa":
+        return None
+    sectors, table, table_sectors, heap, count, root, serial, _, flags, sector_shift, shift, copies = (
+        struct.unpack_from("<QIIIIIIHHBBB", boot, 72)
+    )
+    count = min(count, (table_sectors << sector_shift) // 4 - 2) if sector_shift <= 12 else 0
+    if not 9 <= sector_shift <= 12 or shift > 25 - sector_shift or copies not in (1, 2) or count <= 0:
+        return None
+    table_bytes = table_sectors << sector_shift
+    return _Boot(
+        sector_bytes=1 << sector_shift,
+        cluster_bytes=1 << sector_shift + shift,
+        total_bytes=sectors << sector_shift,
+        table_offset=(table << sector_shift) + (table_bytes if copies == 2 and flags & SECOND_ACTIVE else 0),
+        table_bytes=table_bytes,
+        heap_offset=heap << sector_shift,
+        cluster_count=count,
+        root_cluster=root,
+        serial=serial,
+        flags=flags,
+    )
+
+
 def is_exfat(boot: bytes) -> bool:
-    """Whether a boot sector says that it is exFAT."""
-    return len(boot) >= BOOT_BYTES and boot[3:11] == SIGNATURE and boot[510:512] == b"\x55\xaa"
+    """Whether a boot sector describes an exFAT volume."""
+    return _parse_boot(boot) is not None
+
+
+def is_whole_boot_region(source: Source, offset: int) -> bool:
+    """Whether a boot region (main or backup) is exFAT and its checksum fits: eleven sectors, summed in the twelfth."""
+    boot = _parse_boot(source.read(offset, BOOT_BYTES))
+    if boot is None:
+        return False
+    region = source.read(offset, CHECKED_BOOT_SECTORS * boot.sector_bytes)
+    total = 0
+    for index, byte in enumerate(region):
+        if index not in UNCHECKED_BOOT_BYTES:
+            total = ((total & 1) << 31 | total >> 1) + byte & 0xFFFFFFFF
+    return source.read(offset + len(region), 4) == total.to_bytes(4, "little")
 
 
 class ExFatVolume:
@@ -40,46 +96,36 @@ class ExFatVolume:
 
     def __init__(self, source: Source, offset: int = 0, boot_offset: int | None = None) -> None:
         boot_offset = offset if boot_offset is None else boot_offset
-        boot = source.read(boot_offset, BOOT_BYTES)
-        if not is_exfat(boot):
+        boot = _parse_boot(source.read(boot_offset, BOOT_BYTES))
+        if boot is None:
             raise FilesystemError("no-filesystem", "The boot sector is not that of an exFAT volume.")
-        sectors, table, table_sectors, heap, count, root, serial, _, flags, sector_shift, shift, copies = (
-            struct.unpack_from("<QIIIIIIHHBBB", boot, 72)
-        )
-        if not 9 <= sector_shift <= 12 or shift > 25 - sector_shift or copies not in (1, 2):
-            raise FilesystemError("damaged-boot", "The exFAT boot sector has impossible values.")
-        table_bytes = table_sectors << sector_shift
-        count = min(count, table_bytes // 4 - 2)
-        if count <= 0:
-            raise FilesystemError("damaged-boot", "The exFAT boot sector leaves no room for files.")
-        second_table = table_bytes if copies == 2 and flags & 1 else 0
         self._source = source
         self._uses_backup = boot_offset != offset
-        self._flags = flags
-        self._end = offset + (sectors << sector_shift)
+        self._flags = boot.flags
+        self._end = offset + boot.total_bytes
         self.clusters = Clusters(
             source,
             Geometry(
                 entry_bits=32,
-                table_offset=offset + (table << sector_shift) + second_table,
-                table_bytes=table_bytes,
+                table_offset=offset + boot.table_offset,
+                table_bytes=boot.table_bytes,
                 mirror_offset=None,
-                heap_offset=offset + (heap << sector_shift),
-                cluster_bytes=1 << sector_shift + shift,
-                cluster_count=count,
+                heap_offset=offset + boot.heap_offset,
+                cluster_bytes=boot.cluster_bytes,
+                cluster_count=boot.cluster_count,
                 value_mask=0xFFFFFFFF,
                 end_mark=0xFFFFFFF8,
             ),
         )
-        self.root = Entry("", b"", 0, 0, root, -1, is_dir=True)
+        self.root = Entry("", b"", 0, 0, boot.root_cluster, -1, is_dir=True)
         self.fixed_root: Extent | None = None
         self.volume = Volume(
             kind="exfat",
-            filesystem_id=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}",
+            filesystem_id=f"{boot.serial >> 16:04X}-{boot.serial & 0xFFFF:04X}",
             label=self._load_root_entries(),
-            cluster_bytes=self.clusters.geometry.cluster_bytes,
-            size_bytes=sectors << sector_shift,
-            dirty=bool(flags & VOLUME_DIRTY),
+            cluster_bytes=boot.cluster_bytes,
+            size_bytes=boot.total_bytes,
+            dirty=bool(boot.flags & VOLUME_DIRTY),
         )
 
     def _load_root_entries(self) -> str:
@@ -206,6 +252,8 @@ class ExFatDirectory:
         if slots not in SET_SLOTS or len(raw) < 2 * SLOT_BYTES or raw[SLOT_BYTES] & ~IN_USE != STREAM:
             return None
         is_in_use = bool(raw[0] & IN_USE)
+        if is_in_use and not raw[SLOT_BYTES] & IN_USE:
+            return None
         kinds = raw[::SLOT_BYTES]
         if is_in_use:  # of a set that was cut, what belongs to it
             strays = (number for number, kind in enumerate(kinds) if number and kind not in SECONDARY_TYPES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.exfat import is_exfat
+from agent.drivers.exfat import is_exfat, is_whole_boot_region
 from agent.drivers.fat import is_fat
 from agent.drivers.source import Source
 
@@ -36,6 +36,9 @@ class FilesystemKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+FAT, EXFAT = FilesystemKind.FAT, FilesystemKind.EXFAT
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a filesystem begins; `boot_offset` differs from `offset` when only its backup boot sector is whole."""
@@ -57,29 +60,32 @@ def find_volumes(source: Source) -> list[Place]:
             break
         if 0 < offset < source.size_bytes and offset not in found:
             found[offset] = identify(source, offset, size)
+    is_table_believable = any(place.kind is not FilesystemKind.UNKNOWN for place in found.values())
+    if whole.kind is not FilesystemKind.UNKNOWN and not is_table_believable:
+        return [whole]
     return list(found.values()) or [whole]
 
 
 def identify(source: Source, offset: int, size_bytes: int) -> Place:
-    """What begins at an offset; tells by magic only."""
-    boot = source.read(offset, SECTOR_BYTES)
-    kind = _kind_of(boot)
+    """What begins at an offset; a damaged boot sector is replaced by its backup."""
+    kind = _kind_of(source.read(offset, SECTOR_BYTES))
     if kind is FilesystemKind.UNKNOWN and source.read(offset + EXT_MAGIC_OFFSET, 2) == b"\x53\xef":
         kind = FilesystemKind.EXT
-    if kind is not FilesystemKind.UNKNOWN:
-        return Place(kind, offset, size_bytes, offset)
-    for backup, expected in ((FAT32_BACKUP_OFFSET, FilesystemKind.FAT), (EXFAT_BACKUP_OFFSET, FilesystemKind.EXFAT)):
-        if _kind_of(source.read(offset + backup, SECTOR_BYTES)) is expected:
-            return Place(expected, offset, size_bytes, offset + backup)
-    return Place(FilesystemKind.UNKNOWN, offset, size_bytes, offset)
+    boot_offset = offset
+    if kind is FilesystemKind.UNKNOWN and _kind_of(source.read(offset + FAT32_BACKUP_OFFSET, SECTOR_BYTES)) is FAT:
+        kind, boot_offset = FAT, offset + FAT32_BACKUP_OFFSET
+    needs_backup = kind is FilesystemKind.UNKNOWN or (kind is EXFAT and not is_whole_boot_region(source, offset))
+    if needs_backup and is_whole_boot_region(source, offset + EXFAT_BACKUP_OFFSET):
+        kind, boot_offset = EXFAT, offset + EXFAT_BACKUP_OFFSET
+    return Place(kind, offset, size_bytes, boot_offset)
 
 
 def _kind_of(boot: bytes) -> FilesystemKind:
     if is_exfat(boot):
-        return FilesystemKind.EXFAT
+        return EXFAT
     if boot[3:11] == b"NTFS    ":
         return FilesystemKind.NTFS
-    return FilesystemKind.FAT if is_fat(boot) else FilesystemKind.UNKNOWN
+    return FAT if is_fat(boot) else FilesystemKind.UNKNOWN
 
 
 def _partitions(source: Source) -> Iterator[tuple[int, int]]:
