@@ -1,0 +1,190 @@
+"""What can happen: the events of an asset, and the entries of the journal that tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.model.evidence import (
+    Asset,
+    Clip,
+    Device,
+    Digests,
+    Extent,
+    Finding,
+    Held,
+    Mode,
+    Outcome,
+    Receipt,
+    Recording,
+)
+
+# Events of the asset state machine.
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """The vault holds the bytes; `holes` are ranges of the file that the medium would not give (kept as zeros)."""
+
+    held: Held
+    holes: tuple[Extent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """The content read from the recorder is already held as another asset."""
+
+    same_as: str
+    digests: Digests
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A store proved that it has the original."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Policy freed the local copy; needs the receipt that allowed it."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A person is needed; `reason` says why in words a person understands."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Somebody (or a new docking) asked to try again."""
+
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """The held file no longer has its digest; it can be pulled again only while the source has it."""
+
+    found: str
+    source_docked: bool
+
+
+AssetEvent = Acquired | Matched | Confirmed | Released | Blocked | Resumed | Damaged
+
+
+# Entries of the journal: what `journal.record` takes. Each becomes one hash-chained event.
+
+
+@dataclass(frozen=True, slots=True)
+class DockingOpened:
+    """A recorder was docked and its filesystem read far enough to know who it is."""
+
+    docking_id: str
+    device_id: str
+    device: Device
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSeen:
+    """A clip was listed. New footage brings its `recording` and `asset`; known footage names the asset to confirm."""
+
+    docking_id: str
+    clip: Clip
+    mode: Mode
+    asset_id: str
+    recording: Recording | None = None
+    asset: Asset | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRefused:
+    """A directory entry that can't be read as a file at all, with the reason."""
+
+    docking_id: str
+    clip: Clip
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipAccounted:
+    """The outcome of one clip in one docking, when no asset changes with it (confirmed, left, deferred to rescue)."""
+
+    docking_id: str
+    number: int
+    outcome: Outcome
+    mode: Mode
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A finding of a docking, kept as a fact."""
+
+    docking_id: str
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class DockingListed:
+    """All entries of the card are known: from here on `seen` is complete."""
+
+    docking_id: str
+    seen: int
+    metadata_blake3: str
+
+
+@dataclass(frozen=True, slots=True)
+class DockingClosed:
+    """The docking ended; every clip that is still pending is counted as left on the recorder."""
+
+    docking_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssetChanged:
+    """An asset event; with docking and clip number it also settles that clip's outcome."""
+
+    asset_id: str
+    event: AssetEvent
+    docking_id: str = ""
+    number: int = -1
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A vault file without a row became a recording of unknown origin."""
+
+    recording: Recording
+    asset: Asset
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something a person must know: not sealed, medium changed, service started or stopped, capacity."""
+
+    kind: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+JournalEntry = (
+    DockingOpened
+    | ClipSeen
+    | ClipRefused
+    | ClipAccounted
+    | Observed
+    | DockingListed
+    | DockingClosed
+    | AssetChanged
+    | Adopted
+    | Incident
+)

@@ -1,0 +1,217 @@
+"""The nouns of evidence: recorders, clips, recordings, originals, and the proofs that they are safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+Clock = Callable[[], datetime]
+"""Returns the present as an aware datetime; a parameter everywhere, so that tests own time."""
+
+BLOCK_BYTES: Final = 16 * 1024 * 1024
+"""Unit of durability, read-back and resume inside a file."""
+
+Extent = tuple[int, int]
+"""(offset, length) in bytes on the device, or a hole (offset, length) in bytes inside a file."""
+
+
+class Medium(StrEnum):
+    """载体类型; from the file name until the content has been probed."""
+
+    VIDEO = "video"
+    AUDIO = "audio"
+    PHOTO = "photo"
+    OTHER = "other"
+
+
+class Role(StrEnum):
+    """What an asset is to its recording."""
+
+    ORIGINAL = "original"
+
+
+class ClockTrust(StrEnum):
+    """设备时钟可信度: no offset measured yet, or plainly wrong (before 2020, in the future)."""
+
+    UNMEASURED = "unmeasured"
+    UNTRUSTED = "untrusted"
+
+
+class Basis(StrEnum):
+    """Whether a due time stands on an official calendar or is 暂定 (provisional)."""
+
+    OFFICIAL = "official"
+    PROVISIONAL = "provisional"
+
+
+class AssetState(StrEnum):
+    """The states of the one state machine; see `states.transition`."""
+
+    WANTED = "wanted"
+    HELD = "held"
+    STORED = "stored"
+    RELEASED = "released"
+    STUCK = "stuck"
+    MATCHED = "matched"
+
+
+class Outcome(StrEnum):
+    """What became of one clip in one docking: `seen` is the sum over all of these."""
+
+    PENDING = "pending"
+    PULLED = "pulled"
+    ALREADY_HELD = "already_held"
+    REFUSED = "refused"
+    UNREADABLE = "unreadable"
+    LEFT = "left"
+
+
+class Mode(StrEnum):
+    """How a clip is read: as new footage, as rescue of one with bad sectors, or to confirm that we hold it."""
+
+    PULL = "pull"
+    RESCUE = "rescue"
+    CONFIRM = "confirm"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Composite identity of a docked recorder; no single field is trusted (serial numbers are cloned in the field)."""
+
+    driver: str
+    vendor: str = ""
+    product: str = ""
+    serial: str = ""
+    port: str = ""
+    filesystem_ids: tuple[str, ...] = ()
+    label: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A time as the device wrote it: naive local ISO 8601 text, and the zone only if the filesystem stores one."""
+
+    local: str | None = None
+    offset_min: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A file on a device: a fact, not yet ours.
+
+    `number` counts within one docking. `raw_name` is the last path component exactly as stored on the medium.
+    `size_bytes` is what the directory claims, `readable_bytes` what its cluster chain can really give.
+    """
+
+    number: int
+    path: str
+    raw_name: bytes
+    size_bytes: int
+    readable_bytes: int
+    created: Stamp = Stamp()
+    modified: Stamp = Stamp()
+    flags: tuple[str, ...] = ()
+    entry_offset: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A filesystem found on a docked device."""
+
+    kind: str
+    filesystem_id: str
+    label: str
+    cluster_bytes: int
+    size_bytes: int
+    dirty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A fact about a docking that is no clip: deleted entry, numbering gap, damage, medium changed."""
+
+    kind: str
+    detail: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Fingerprints of a whole file, lower-case hexadecimal."""
+
+    blake3: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Proof that an original is durable and was read back from the medium. Only `vault` makes one."""
+
+    asset_id: str
+    path: Path
+    size_bytes: int
+    digests: Digests
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a store has an original: its own answer about size and digest was checked. Only stores make one."""
+
+    store: str
+    object: str
+    size_bytes: int
+    digests: Digests
+    confirmed_at: datetime
+    locked_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a recording must be stored, by which rule; `due_at` is exclusive (24:00 is the next day's 00:00).
+
+    `alarm_at` is never later than the law: it drives order and alarms when the calendar is not official
+    or the capture time is an interval.
+    """
+
+    profile: str
+    rule: str
+    citation: str
+    start: datetime
+    due_at: datetime
+    alarm_at: datetime
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a clip became: medium, capture interval, clock trust and legal deadline."""
+
+    recording_id: str
+    device_id: str
+    medium: Medium
+    captured_earliest: datetime | None
+    captured_latest: datetime
+    clock_trust: ClockTrust
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file that must exist in the store, and how far it has come."""
+
+    asset_id: str
+    recording_id: str
+    role: Role
+    state: AssetState
+    expected_bytes: int
+    size_bytes: int | None = None
+    digests: Digests | None = None
+    receipt: Receipt | None = None
+    reason: str = ""
+    resume_to: AssetState | None = None
+    same_as: str = ""

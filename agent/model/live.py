@@ -1,0 +1,41 @@
+"""What a dock slot is doing right now: lives in memory only, made by `pipeline`, shown by `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from agent.model.evidence import Outcome
+
+
+class Phase(StrEnum):
+    """How far a docking has come; FINISHED means that everything pulled was read back from the medium."""
+
+    IDENTIFYING = "identifying"
+    READING = "reading"
+    VERIFYING = "verifying"
+    FINISHED = "finished"
+    FAILED = "failed"
+    UNPLUGGED = "unplugged"
+    UNSUPPORTED = "unsupported"
+    NO_SPACE = "no_space"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotProgress:
+    """Live progress of one slot; `outcomes` counts clips so far, `may_remove` only after everything was read back."""
+
+    slot: str
+    device_label: str
+    phase: Phase
+    files_done: int = 0
+    files_total: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rate_bytes_s: float = 0.0
+    eta_s: float | None = None
+    message: str = ""
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    may_remove: bool = False
+    docking_id: str = ""
