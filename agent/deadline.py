@@ -26,7 +26,14 @@ _SOON: Final = timedelta(hours=24)
 _NEXT_NOTICE_FROM: Final = (12, 24)
 _NEXT_NOTICE_EXPECTED: Final = (11, 1)
 # 全国年节及纪念日放假办法 art. 2: the holidays with a fixed Gregorian date; 2 May since 2025-01-01.
-_FIXED_HOLIDAYS: Final = {(1, 1): 2000, (5, 1): 2000, (5, 2): 2025, (10, 1): 2000, (10, 2): 2000, (10, 3): 2000}
+_FIXED_HOLIDAYS: Final[Mapping[tuple[int, int], int]] = {
+    (1, 1): 2000,
+    (5, 1): 2000,
+    (5, 2): 2025,
+    (10, 1): 2000,
+    (10, 2): 2000,
+    (10, 3): 2000,
+}
 
 Calendars = Mapping[int, CalendarYear]
 """Holiday notices by the year they are for."""

@@ -114,7 +114,11 @@ async def serve(tmp_path: Path, text: str = "") -> AsyncIterator[Served]:
     config = configured(tmp_path, text)
     world = World()
     async with Journal.open(tmp_path / "journal.db", lambda: world.now) as journal:
-        board = Board(config, journal.reader, lambda: world.now, world.look, lambda: world.version)
-        with contextlib.closing(board):
-            async with serving(board, "127.0.0.1", 0) as port:
-                yield Served(config, journal, world, board, port)
+        board = board_of(config, journal, world)
+        async with serving(board, "127.0.0.1", 0) as port:
+            yield Served(config, journal, world, board, port)
+
+
+def board_of(config: Config, journal: Journal, world: World) -> Board:
+    """What the page of this station serves."""
+    return Board(config, journal.reader, lambda: world.now, world.look, lambda: world.version)

@@ -21,7 +21,7 @@ from agent.model import DockingClosed, DockingListed, Incident, JournalEntry, Ph
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.http import serving
 from tests.journal_entries import acquired, confirmed, opened
-from tests.status_station import HOSTILE, NOW, Served, footage, serve, slot
+from tests.status_station import HOSTILE, NOW, Served, board_of, footage, serve, slot
 
 FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)
 
@@ -256,7 +256,7 @@ async def test_a_journal_that_breaks_while_somebody_follows_ends_the_stream(serv
 
 async def test_an_address_in_use_is_told(served: Served) -> None:
     with pytest.raises(AgentError, match=f"can't listen at 127.0.0.1 port {served.port}"):
-        async with serving(served.board, "127.0.0.1", served.port):
+        async with serving(board_of(served.config, served.journal, served.world), "127.0.0.1", served.port):
             pass
 
 

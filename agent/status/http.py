@@ -27,7 +27,7 @@ _LINE_LIMIT_BYTES: Final = 2048
 _PAGE_LIMIT: Final = 200
 _CURSOR_LIMIT: Final = 200
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-_HEADERS: Final = {
+_HEADERS: Final[Mapping[str, str]] = {
     "Server": "capture-agent",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -42,7 +42,7 @@ _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; 
 
 @contextlib.asynccontextmanager
 async def serving(board: Board, host: str, port: int, *, any_host: bool = False) -> AsyncIterator[int]:
-    """Serve until the block ends and yield the port; raises AgentError if the address can't be had.
+    """Serve until the block ends, close the board, yield the port; raises AgentError if the address can't be had.
 
     `any_host` accepts every Host header, for use behind a proxy; else only this machine's own names are answered,
     so that no web page elsewhere can read the status through somebody's browser.
@@ -69,6 +69,7 @@ async def serving(board: Board, host: str, port: int, *, any_host: bool = False)
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+        board.close()
 
 
 def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES) -> web.Application:
