@@ -76,6 +76,7 @@ class MassStorage:
                 for item in await asyncio.to_thread(listing.feed, line) if ended else listing.feed(line):
                     if isinstance(item, Volume):
                         volumes.append(f"{item.kind}:{item.filesystem_id}")
+                        self._device = replace(self._device, label=self._device.label or item.label)
                     yield item
                 if listing.source is not None and self._device.filesystem_ids != tuple(volumes):
                     self._device = replace(
@@ -120,7 +121,7 @@ class MassStorage:
     async def _fetch_with_one_puller(self, waiting: deque[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
         puller = await self._started_puller()
         sending = asyncio.create_task(puller.send(*self._lines(tuple(waiting))))
-        taken = 0
+        taken = taken_bytes = 0
         try:
             while waiting:
                 line = await puller.line()
@@ -132,11 +133,12 @@ class MassStorage:
                     return
                 if isinstance(report, BlockWritten):
                     taken += 1
+                    taken_bytes += report.size_bytes
                     # One acknowledgement a block for big files; small files share one.
-                    if report.size_bytes == BLOCK_BYTES or taken == _ACK_BLOCKS:
+                    if taken_bytes >= BLOCK_BYTES or taken == _ACK_BLOCKS:
                         await sending
                         await puller.send({"ack": taken})
-                        taken = 0
+                        taken = taken_bytes = 0
             await sending
             await puller.send({"ack": taken})
         finally:
