@@ -1,0 +1,233 @@
+"""A journal of any size, written with bulk SQL: a big one must open and answer as fast as a small one.
+
+`python -m simulator.journal [recordings]` builds one and times every query of the status page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from agent.journal import Journal, Reader, device_id
+from agent.journal.codec import FIRST_LINK, encode, link, to_text
+from agent.journal.rows import clip_likeness, sortable
+from agent.journal.schema import connect, migrate
+from agent.model import (
+    Acquired,
+    Asset,
+    AssetChanged,
+    AssetState,
+    Basis,
+    Clip,
+    ClipSeen,
+    ClockTrust,
+    Confirmed,
+    Deadline,
+    Device,
+    Digests,
+    DockingClosed,
+    DockingListed,
+    DockingOpened,
+    Held,
+    JournalEntry,
+    Medium,
+    Mode,
+    Outcome,
+    Receipt,
+    Recording,
+    Role,
+    Stamp,
+)
+
+NOW: Final = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+CLIPS_PER_DOCKING: Final = 1000
+SIZE_BYTES: Final = 65_536
+_DEVICE: Final = Device(
+    "mass_storage", "EXAMPLE", "DSJ-V8", "058F63666485", "1-2", ("1A2B-3C4D",), "recorder", 64 << 30
+)
+_OWNER: Final = device_id(_DEVICE)
+
+
+def name_of(index: int) -> str:
+    """The asset id of recording `index`."""
+    return f"019ab000-0000-7000-8000-{index:012x}"
+
+
+def state_of(index: int) -> AssetState:
+    """Of a hundred recordings 94 are stored, 4 held and 2 wanted."""
+    rest = index % 100
+    return AssetState.STORED if rest >= 6 else AssetState.HELD if rest >= 2 else AssetState.WANTED
+
+
+def fill(path: Path, recordings: int) -> None:
+    """Write a new journal with that many recordings, one per clip, exactly as if each had been recorded."""
+    with closing(connect(path, write=True)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        migrate(db, path)
+        db.execute("BEGIN")
+        at, seq, head = sortable(NOW), 0, FIRST_LINK
+        for first in range(0, recordings, CLIPS_PER_DOCKING):
+            numbers = range(first, min(first + CLIPS_PER_DOCKING, recordings))
+            _fill_tables(db, seq, numbers, at)
+            rows = []
+            for kind, subject, detail, _ in map(encode, _events(numbers)):
+                seq, head = seq + 1, link(head, seq + 1, at, kind, subject, detail)
+                rows.append((seq, at, kind, subject, detail, head))
+            db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", rows)
+        db.execute("COMMIT")
+
+
+def _events(numbers: range) -> Iterator[JournalEntry]:
+    docking = f"docking-{numbers.start:09}"
+    yield DockingOpened(docking, _OWNER, _DEVICE, "slot-1")
+    for index in numbers:
+        yield _seen(docking, index, index - numbers.start)
+    yield DockingListed(docking, len(numbers), "ab" * 32)
+    for index in numbers:
+        if state_of(index) is not AssetState.WANTED:
+            held = Held(name_of(index), Path("/vault") / name_of(index), SIZE_BYTES, _digests(index), sealed=True)
+            yield AssetChanged(name_of(index), Acquired(held), docking, index - numbers.start, Outcome.PULLED)
+    yield DockingClosed(docking, "complete")
+    for index in numbers:
+        if state_of(index) is AssetState.STORED:
+            yield AssetChanged(name_of(index), Confirmed(_receipt(index)))
+
+
+def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> None:
+    docking = f"docking-{numbers.start:09}"
+    opened = (_OWNER, seq + 1, seq + 1)
+    db.execute("INSERT INTO device VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq", opened)
+    row = (seq + 1, docking, _OWNER, at, at, "ab" * 32, at, "complete")
+    db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    counted = [(scope, name) for scope in (docking, "clip") for name in ("pending", "pulled", "left")]
+    counted += [("asset", state) for state in ("wanted", "held", "stored")]
+    db.executemany("INSERT INTO counter VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING", counted)
+    items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
+    recordings = [(f"rec-{name_of(index)}", _OWNER, own_seq) for index, _, own_seq in items]
+    db.executemany("INSERT INTO recording VALUES (?, ?, ?)", recordings)
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_asset_row, numbers))
+    clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
+    db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
+
+
+def _asset_row(index: int) -> tuple[object, ...]:
+    state, digests, name = state_of(index), _digests(index), name_of(index)
+    receipt = None
+    if state is AssetState.STORED:
+        receipt = _receipt_text(index)
+    known = (None, None, None) if state is AssetState.WANTED else (SIZE_BYTES, digests.blake3, digests.sha256)
+    limits = _deadline(index)
+    late_at = sortable(limits.due_at) if limits.basis is Basis.OFFICIAL else None
+    kept = (name, f"rec-{name}", Role.ORIGINAL, state, SIZE_BYTES, *known, receipt)
+    return (*kept, "", None, "", sortable(limits.alarm_at), late_at)
+
+
+def _clip_row(index: int, number: int) -> tuple[object, ...]:
+    outcome = Outcome.LEFT if state_of(index) is AssetState.WANTED else Outcome.PULLED
+    alarm_at = sortable(_deadline(index).alarm_at)
+    likeness = clip_likeness(_OWNER, _clip(index, number))
+    return (name_of(index), likeness, SIZE_BYTES, Mode.PULL, outcome, "", alarm_at)
+
+
+def _seen(docking: str, index: int, number: int) -> ClipSeen:
+    name = name_of(index)
+    limits = _deadline(index)
+    recording = Recording(f"rec-{name}", _OWNER, Medium.PHOTO, None, NOW, ClockTrust.UNMEASURED, limits)
+    asset = Asset(name, f"rec-{name}", Role.ORIGINAL, AssetState.WANTED, SIZE_BYTES)
+    return ClipSeen(docking, _clip(index, number), Mode.PULL, name, recording, asset)
+
+
+def _clip(index: int, number: int) -> Clip:
+    path = f"DCIM/{index // 1000:06}/IMG{index:09}.JPG"
+    stamp = Stamp("2026-11-23T09:00:00", None)
+    return Clip(number, path, path.rpartition("/")[2].encode(), SIZE_BYTES, SIZE_BYTES, stamp, stamp)
+
+
+def _deadline(index: int) -> Deadline:
+    """One an index later, by seconds: the first recordings are overdue, every third on a provisional calendar."""
+    due = NOW + timedelta(seconds=index - 5000)
+    basis = Basis.PROVISIONAL if index % 3 == 0 else Basis.OFFICIAL
+    return Deadline("shandong", "working_days", "art. 15", NOW, due, due - timedelta(hours=1), basis)
+
+
+def _digests(index: int) -> Digests:
+    return Digests(f"{index * 0x9E3779B97F4A7C15 % (1 << 256):064x}", f"{index:064x}")
+
+
+def _receipt(index: int) -> Receipt:
+    return Receipt("central", f"originals/{name_of(index)}", SIZE_BYTES, _digests(index), NOW)
+
+
+def _receipt_text(index: int) -> str:
+    return to_text(_receipt(index))
+
+
+def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]]:
+    """Everything the status page and the pipeline ask, by name."""
+    some, docking = name_of(recordings // 2 + 50), "docking-000000000"
+    clip = _clip(recordings // 2 + 50, 500)
+    page = reader.recordings(NOW, limit=50)
+    far = NOW + timedelta(days=3650)
+    return {
+        "overview": lambda: reader.overview(NOW),
+        "recordings, newest": lambda: reader.recordings(NOW),
+        "recordings, next page": lambda: reader.recordings(NOW, after=page[-1].after if page else ""),
+        "recordings, stored": lambda: reader.recordings(NOW, state=AssetState.STORED),
+        "recordings, held": lambda: reader.recordings(NOW, state=AssetState.HELD),
+        "recordings, stuck": lambda: reader.recordings(NOW, state=AssetState.STUCK),
+        "recordings, late": lambda: reader.recordings(NOW, late=True),
+        "recordings, late and held": lambda: reader.recordings(NOW, late=True, state=AssetState.HELD),
+        "recordings, due": lambda: reader.recordings(NOW, due_before=far),
+        "recordings, due and wanted": lambda: reader.recordings(NOW, due_before=far, state=AssetState.WANTED),
+        "recording with its history": lambda: reader.recording(some, NOW),
+        "dockings": reader.dockings,
+        "open dockings": lambda: (reader.open_dockings(), reader.dockings(only_open=True)),
+        "docking": lambda: reader.docking(docking),
+        "accounting": lambda: reader.accounting(docking),
+        "clips of a docking": lambda: reader.clips(docking, after=500),
+        "findings": lambda: reader.findings(docking),
+        "incidents": reader.incidents,
+        "events": lambda: reader.events(recordings),
+        "devices": reader.devices,
+        "known clips": lambda: reader.known_clips(_OWNER, clip),
+        "asset by content": lambda: reader.asset_by_blake3(_digests(recordings // 2 + 50).blake3, tuple(AssetState)),
+        "kept asset": lambda: reader.kept_asset(_digests(recordings // 2 + 50).blake3),
+        "next clips": lambda: reader.next_clips(docking, 256),
+        "next asset to store": lambda: reader.next_asset_to_store(NOW),
+        "open clip of": lambda: reader.open_clip_of(some),
+        "last dock-out": lambda: reader.last_dock_out(_OWNER),
+        "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),
+        "wanted parts": lambda: reader.wanted_parts([some]),
+    }
+
+
+def main(recordings: int) -> None:
+    """Build a journal and print how long opening and each query take."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        path = Path(folder) / "journal.db"
+        began = time.perf_counter()
+        fill(path, recordings)
+        print(f"{recordings} recordings: {path.stat().st_size / 1e9:.1f} GB in {time.perf_counter() - began:.0f} s")
+        began = time.perf_counter()
+        journal = Journal.open(path, lambda: NOW)
+        print(f"{'open':30} {(time.perf_counter() - began) * 1e3:9.2f} ms")
+        for name, ask in questions(journal.reader, recordings).items():
+            times = []
+            for _ in range(5):
+                began = time.perf_counter()
+                ask()
+                times.append((time.perf_counter() - began) * 1e3)
+            print(f"{name:30} {times[0]:9.2f} ms, then {min(times[1:]):7.2f} ms")
+        asyncio.run(journal.close())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)

@@ -1,0 +1,167 @@
+"""The database file: how it is created, migrated, recognised, and found quickly in."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.errors import JournalError
+from agent.journal import Journal, Reader, verify
+from agent.journal.schema import APPLICATION_ID, MIGRATIONS, connect, migrate, version_of
+from simulator.journal import fill, questions
+from tests.conftest import SettableClock
+from tests.journal_entries import assert_consistent, opened, seen, write
+
+RECORDINGS = 2000
+
+
+def pragma(path: Path, name: str) -> object:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+async def test_a_new_journal_is_marked_as_ours_and_writes_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await write(path)
+    assert pragma(path, "application_id") == APPLICATION_ID
+    assert pragma(path, "user_version") == len(MIGRATIONS)
+    assert pragma(path, "journal_mode") == "wal"
+
+
+def test_every_commit_is_synced_and_references_are_checked(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "journal.db", write=True)) as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA foreign_keys").fetchone() == (1,)
+
+
+def test_every_table_is_strict(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "journal.db", write=True)) as db:
+        migrate(db, tmp_path / "journal.db")
+        tables = db.execute("SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
+        assert {name for name, strict in tables if not strict} == {"sqlite_schema"}
+
+
+async def test_an_older_journal_is_migrated_and_keeps_its_evidence(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await write(path, opened(), seen("a"))
+    later = (*MIGRATIONS, ("ALTER TABLE attempt ADD COLUMN host TEXT", "CREATE TABLE more (x INTEGER) STRICT"))
+    with closing(connect(path, write=True)) as db:
+        migrate(db, path, later)
+        assert version_of(db, path, newest=len(later)) == len(later)
+        assert db.execute("SELECT count(*) FROM event").fetchone() == (2,)
+        assert db.execute("SELECT host FROM attempt").fetchall() == []
+        migrate(db, path, later)
+
+
+async def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    await write(path, opened(), seen("a"))
+    broken = (*MIGRATIONS, ("CREATE TABLE more (x INTEGER) STRICT", "CREATE TABLE more (x INTEGER) STRICT"))
+    with closing(connect(path, write=True)) as db:
+        with pytest.raises(JournalError, match="already exists"):
+            migrate(db, path, broken)
+        assert not db.in_transaction
+    assert pragma(path, "user_version") == len(MIGRATIONS)
+    assert_consistent(path)
+
+
+async def test_a_journal_of_a_newer_agent_is_refused_and_not_touched(tmp_path: Path, clock: SettableClock) -> None:
+    path = tmp_path / "journal.db"
+    await write(path, opened())
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    for open_it in (lambda: Journal.open(path, clock), lambda: Reader(path), lambda: verify(path)):
+        with pytest.raises(JournalError, match=r"newer agent \(version 99"):
+            open_it()
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_somebody_else_is_refused_and_not_touched(tmp_path: Path, clock: SettableClock) -> None:
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="no journal of this agent"):
+        Journal.open(path, clock)
+    assert path.read_bytes() == before
+
+
+def test_a_reader_needs_a_journal_that_is_there_and_of_this_version(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    with pytest.raises(JournalError, match="can't be used"):
+        Reader(path)
+    assert not path.exists()
+    sqlite3.connect(path).close()
+    with pytest.raises(JournalError, match="older version"):
+        Reader(path)
+
+
+async def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    await write(tmp_path / "journal.db", opened())
+    with closing(Reader(tmp_path / "journal.db")) as reader, pytest.raises(JournalError, match="readonly"):
+        reader._db.all("DELETE FROM device")
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "journal.db"
+    fill(path, RECORDINGS)
+    return path
+
+
+@pytest.fixture
+def reader(big: Path) -> Iterator[Reader]:
+    with closing(Reader(big)) as opened_reader:
+        yield opened_reader
+
+
+def test_the_generated_journal_is_what_recording_would_have_made(big: Path) -> None:
+    assert_consistent(big)
+
+
+BOUNDED = {
+    # These walk in the order that is asked for and stop at the limit.
+    ("overview", "SCAN event"),
+    ("recordings, newest", "SCAN asset"),
+    ("dockings", "SCAN docking"),
+    ("incidents", "SCAN event USING INDEX event_incident"),
+    # These take all rows of what is few: recorders, open dockings, parts under way, counters of one scope.
+    ("devices", "SCAN device"),
+    ("overview", "SCAN docking USING INDEX docking_open"),
+    ("open dockings", "SCAN docking USING INDEX docking_open"),
+    ("notes", "SCAN settled"),
+    # And these what an inner query has limited.
+    ("overview", "SCAN (subquery-1)"),
+    ("known clips", "SCAN seen"),
+}
+SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
+MAY_SORT = {"known clips", "recording with its history", "open clip of"}
+"""Sorts the sightings of one clip or one asset."""
+
+
+def test_no_query_reads_a_big_table_from_end_to_end(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plans of all queries that the pipeline and the status page make; independent of this machine's speed."""
+    plans: dict[str, list[str]] = {}
+    asked = questions(reader, RECORDINGS)
+    run = reader._db.all
+    name = ""
+
+    def explained(query: str, *values: object) -> list[tuple[object, ...]]:
+        if query not in ("BEGIN", "COMMIT"):
+            plans.setdefault(name, []).extend(str(row[3]) for row in run(f"EXPLAIN QUERY PLAN {query}", *values))
+        return run(query, *values)
+
+    monkeypatch.setattr(reader._db, "all", explained)
+    for name, ask in asked.items():  # noqa: B007  `explained` files the plans under it
+        ask()
+    assert len(plans) > 20
+    scans = {(name, step) for name, steps in plans.items() for step in steps if step.startswith("SCAN")}
+    assert scans <= BOUNDED
+    sorts = {name for name, steps in plans.items() if any(map(SORTED_BEFORE_LIMIT.match, steps))}
+    assert sorts <= MAY_SORT
