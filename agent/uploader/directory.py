@@ -104,10 +104,12 @@ class DirectoryStore:
 
     def _require_place(self, need_bytes: int) -> None:
         """Raise StoreError unless the store is there and has room; an unmounted folder is not the store."""
-        if self._mount is not None and not (os.path.ismount(self._mount) and _same_device(self._mount, self._root)):
+        if self._mount is not None and not os.path.ismount(self._mount):
             raise self._error(f"{self._mount} is not mounted", "Connect and mount it; storing goes on by itself.")
         if not self._root.is_dir():
             raise self._error(f"{self._root} is missing", "Bring it back; storing goes on by itself.")
+        if self._mount is not None and self._mount.stat().st_dev != self._root.stat().st_dev:
+            raise self._error(f"{self._root} does not lie on {self._mount}", "Correct the configuration.")
         if not self._is_prepared:
             self._prepare()
         space = os.statvfs(self._root)
@@ -255,10 +257,6 @@ def _absolute(value: object, key: str) -> Path:
 
 def _config(what: str) -> ConfigError:
     return ConfigError(what, safe=_SAFE_CONFIG, do="Correct the configuration.")
-
-
-def _same_device(one: Path, other: Path) -> bool:
-    return other.exists() and one.stat().st_dev == other.stat().st_dev
 
 
 def _lock(fd: int) -> bool:

@@ -1,0 +1,130 @@
+"""What any store must prove: a suite of tests for implementations of `agent.uploader.base.Store`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from agent.errors import EvidenceError, StoreError
+from agent.model import Digests, Held
+from agent.uploader.base import Store
+
+MIB = 1024 * 1024
+
+
+def held(folder: Path, content: bytes, asset_id: str = "a") -> Held:
+    """A file as the vault would hand it over."""
+    digests = Digests(blake3(content).hexdigest(), hashlib.sha256(content).hexdigest())
+    path = folder / digests.blake3
+    path.write_bytes(content)
+    return Held(asset_id, path, len(content), digests, sealed=False)
+
+
+class StoreConformance(ABC):
+    """Inherit, give the fixtures `store` (a Store) and `vault` (a folder), and say how to look behind the store."""
+
+    @abstractmethod
+    def objects(self, store: Store) -> dict[str, bytes]:
+        """All stored objects by BLAKE3, as somebody without this software would find them."""
+
+    @abstractmethod
+    def damage(self, store: Store, blake3_hex: str) -> None:
+        """Change one byte of an object behind the store's back."""
+
+    @abstractmethod
+    def lose(self, store: Store, blake3_hex: str) -> None:
+        """Remove an object behind the store's back."""
+
+    @pytest.mark.parametrize("size", [0, 1, 4095, 512 * 1024, 17 * MIB + 3])
+    async def test_what_was_put_is_there_and_the_receipt_says_so(self, store: Store, vault: Path, size: int) -> None:
+        content = os.urandom(size)
+        original = held(vault, content)
+        receipt = await store.put(original)
+        assert self.objects(store) == {original.digests.blake3: content}
+        assert (receipt.store, receipt.size_bytes, receipt.digests) == (store.name, size, original.digests)
+        assert receipt.confirmed_at.tzinfo is not None
+        await store.check(receipt)
+        assert original.path.read_bytes() == content, "the original is only read"
+
+    async def test_putting_again_only_proves(self, store: Store, vault: Path) -> None:
+        original = held(vault, b"footage")
+        first, second = await store.put(original), await store.put(original)
+        assert (first.object, first.digests) == (second.object, second.digests)
+        assert list(self.objects(store).values()) == [b"footage"]
+
+    async def test_many_at_the_same_time(self, store: Store, vault: Path) -> None:
+        originals = [held(vault, os.urandom(100_000 + number), f"a{number}") for number in range(8)]
+        receipts = await asyncio.gather(*(store.put(original) for original in originals))
+        assert [receipt.digests for receipt in receipts] == [original.digests for original in originals]
+        assert len(self.objects(store)) == 8
+
+    async def test_the_same_content_at_the_same_time_exists_once(self, store: Store, vault: Path) -> None:
+        original = held(vault, os.urandom(MIB))
+        receipts = await asyncio.gather(*(store.put(original) for _ in range(6)))
+        assert len({receipt.object for receipt in receipts}) == 1
+        assert len(self.objects(store)) == 1
+
+    @pytest.mark.parametrize("change", ["flipped", "shorter", "longer", "missing"])
+    async def test_an_original_that_changed_is_evidence_trouble_and_not_stored(
+        self, store: Store, vault: Path, change: str
+    ) -> None:
+        original = held(vault, b"footage" * 1000)
+        match change:
+            case "flipped":
+                original.path.write_bytes(b"F" + b"footage" * 1000)
+                os.truncate(original.path, original.size_bytes)
+            case "shorter":
+                os.truncate(original.path, 100)
+            case "longer":
+                os.truncate(original.path, 10_000)
+            case "missing":
+                original.path.unlink()
+        with pytest.raises(EvidenceError):
+            await store.put(original)
+        assert self.objects(store) == {}
+
+    async def test_a_damaged_object_is_never_replaced_nor_confirmed(self, store: Store, vault: Path) -> None:
+        original = held(vault, b"footage")
+        receipt = await store.put(original)
+        self.damage(store, original.digests.blake3)
+        damaged = self.objects(store)
+        with pytest.raises(StoreError) as caught:
+            await store.put(original)
+        assert not caught.value.retry
+        assert "safe" in caught.value.safe
+        with pytest.raises(EvidenceError):
+            await store.check(receipt)
+        assert self.objects(store) == damaged
+
+    async def test_a_lost_object_is_noticed_and_can_be_stored_again(self, store: Store, vault: Path) -> None:
+        original = held(vault, b"footage")
+        receipt = await store.put(original)
+        self.lose(store, original.digests.blake3)
+        with pytest.raises(EvidenceError):
+            await store.check(receipt)
+        await store.check(await store.put(original))
+
+    @pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, 100])
+    async def test_cancelled_at_any_point_it_leaves_a_whole_object_or_none(
+        self, store: Store, vault: Path, turns: int
+    ) -> None:
+        content = os.urandom(6 * MIB)
+        original = held(vault, content)
+        task = asyncio.create_task(store.put(original))
+        for _ in range(turns):
+            await asyncio.sleep(0.0005)
+        task.cancel()
+        await asyncio.wait([task])
+        assert self.objects(store) in ({}, {original.digests.blake3: content})
+        await store.put(original)
+        assert self.objects(store) == {original.digests.blake3: content}
+
+    async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
+        verbs = {name for name in dir(store) if not name.startswith("_")}
+        assert verbs == {"name", "put", "check"}
