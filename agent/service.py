@@ -16,9 +16,9 @@ from typing import Final
 from agent import __version__, control, notify
 from agent.config import Config
 from agent.deadline import Rules
-from agent.drivers.detect import UsbDock
+from agent.drivers.detect import UsbDock, named_disk
 from agent.drivers.dock import DockedPath
-from agent.drivers.image_dock import ImageDock
+from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError, StoreError
 from agent.journal import Journal
@@ -97,13 +97,15 @@ async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
 
 def hand_device(path: Path) -> Device:
     """What is known of a path that a person named; raises DeviceError if it can't be a recorder."""
-    if not (path.is_block_device() or path.is_file()):
+    if path.is_block_device():
+        return named_disk(path).device
+    if not path.is_file():
         raise DeviceError(
             f"{path} is neither a block device nor an image file.",
             safe="Nothing was touched.",
             do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
         )
-    return Device("mass_storage", product=path.name, port=str(path))
+    return image_device(path)
 
 
 class Service:
@@ -115,6 +117,7 @@ class Service:
         self._runner = runner
         self._recording: set[asyncio.Task[int]] = set()
         self._troubles: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
 
     # Detection
 
@@ -129,10 +132,13 @@ class Service:
         """The recorder is no longer there."""
         log.info("gone %s", key)
         self._runner.undock(key)
+        if key in self._refused:
+            self._runner.forget(self._refused.pop(key))
 
     def on_refused(self, docked: DockedPath, reason: str) -> None:
         """A recorder is there but must not be read."""
         log.warning("refused %s: %s", docked.slot, reason)
+        self._refused[docked.key] = docked.slot
         self._runner.refuse(docked.slot, docked.device.product, reason)
         self._record(Incident("refused", {"slot": docked.slot, "reason": reason}))
 

@@ -17,18 +17,22 @@ class Ear:
 
     def __init__(self) -> None:
         self.docked: dict[str, DockedPath] = {}
+        self.refused: dict[str, DockedPath] = {}
         self.history: list[tuple[str, str]] = []
         self.troubles: list[str] = []
 
     def on_docked(self, docked: DockedPath) -> None:
         assert docked.key not in self.docked
+        self.refused.pop(docked.key, None)
         self.docked[docked.key] = docked
         self.history.append(("docked", docked.path.name))
 
     def on_gone(self, key: str) -> None:
-        self.history.append(("gone", self.docked.pop(key).path.name))
+        found = self.docked.pop(key, None) or self.refused.pop(key)
+        self.history.append(("gone", found.path.name))
 
     def on_refused(self, docked: DockedPath, reason: str) -> None:
+        self.refused[docked.key] = docked
         self.history.append((f"refused: {reason}", docked.path.name))
 
     def on_trouble(self, what: str) -> None:

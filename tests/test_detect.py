@@ -189,6 +189,7 @@ def test_the_listener_hears_each_difference_once_and_those_gone_first() -> None:
         ("gone", "sd01"),
         ("refused: mounted", "sd01"),
         ("docked", "sd02"),
+        ("gone", "sd01"),
         ("gone", "sd02"),
     ]
 

@@ -104,8 +104,9 @@ class Docked(Protocol):
 
     Never writes to the recorder. `clips()` may be called again and starts over; it ends with exactly one `ListingEnd`
     or raises `DeviceError`. `fetch()` handles its requests in order and yields, for each, its blocks in order (an empty
-    clip has one empty block) and then exactly one `Fetched` or `Failed`; it never yields for a clip that wasn't requested, never raises for one
-    bad clip, and reads ahead of its consumer by at most four blocks. After `close()` no child or descriptor is left.
+    clip has one empty block) and then exactly one `Fetched` or `Failed`; it never yields for a clip that wasn't
+    requested, never raises for one bad clip, and reads ahead of its consumer by at most four blocks. After `close()` no
+    child or descriptor is left.
     """
 
     @property

@@ -59,7 +59,8 @@ class Child:
             async with asyncio.timeout(self._stall_limit_s):
                 raw = await self._process.stdout.readline()
                 if not raw:
-                    return await self._ended()
+                    await self._ended()
+                    return None
         except TimeoutError:
             raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
         except ValueError:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import pyudev
 
 from agent.drivers.dock import DockedPath, DockListener, Presence, Seen, news_or_timeout
+from agent.errors import DeviceError
 from agent.model import Device
 
 MARK: Final = ("CAPTURE_AGENT", "dock")
@@ -161,6 +162,24 @@ def docked_disk(disk: pyudev.Device) -> DockedPath:
             size_bytes=_size_bytes(Path(disk.sys_path)),
         ),
     )
+
+
+def named_disk(path: Path) -> DockedPath:
+    """Who the disk or partition is that a person named; raises DeviceError if it must not be read."""
+    try:
+        disk = pyudev.Devices.from_device_file(pyudev.Context(), str(path))
+        found = docked_disk(disk)
+        busy = busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
+        reason = refusal(Path(disk.sys_path), busy)
+    except _WORLD as error:
+        raise DeviceError(f"{path} can't be identified: {error}.", safe="Nothing was touched.") from error
+    if reason:
+        raise DeviceError(
+            f"{path} is {reason} by this system, which may write to it.",
+            safe="Nothing was read and nothing was changed.",
+            do="Unmount it first, if it is a recorder; never name a disk of this computer.",
+        )
+    return found
 
 
 def refusal(sys_path: Path, busy: AbstractSet[str]) -> str:

@@ -37,8 +37,8 @@ class DockListener(Protocol):
     """Hears about dockings, on the event loop; calls must return at once.
 
     For each key: `on_docked` once, later `on_gone` once. `on_refused` comes once per key and reason; a refused recorder
-    may still be docked later, when the reason has gone. `on_trouble` says what hinders detection now; empty text means
-    that it works again.
+    may be docked later, when the reason has gone, and is told as gone when it is. `on_trouble` says what hinders
+    detection now; empty text means that it works again.
     """
 
     def on_docked(self, docked: DockedPath) -> None:
@@ -69,7 +69,8 @@ class Presence:
         self._docked = frozenset(one.docked.key for one in seen if not one.refusal)
         refused_before = self._refused
         self._refused = frozenset((one.docked.key, one.refusal) for one in seen if one.refusal)
-        for key in sorted(before - self._docked):
+        let_go = {key for key, _ in refused_before} - {key for key, _ in self._refused}
+        for key in sorted((before | let_go) - self._docked):
             self._listener.on_gone(key)
         for one in seen:
             if one.refusal and (one.docked.key, one.refusal) not in refused_before:

@@ -303,18 +303,20 @@ def _lost_long_name(short: _Short) -> tuple[bytes, str, NameQuality] | None:
         return None
     text = decode_long_name(raw)
     whole = bytes((first,)) + short.name[1:]
-    if not _looks_alike(text, whole):
+    is_complete = is_terminated or text.upper().endswith("." + whole[8:].rstrip().decode("gbk", "replace"))
+    if not _looks_alike(text, whole, is_complete=is_complete):
         return raw, text, NameQuality.DOUBTFUL
-    extension = whole[8:].rstrip().decode("gbk", "replace")
-    if not is_terminated and not text.upper().endswith(f".{extension}"):
+    if not is_complete:
         return raw, text + "\u2026", NameQuality.PARTIAL
     return raw, text, NameQuality.EXACT if text[0].upper() == chr(first) else NameQuality.LONG
 
 
-def _looks_alike(text: str, short_name: bytes) -> bool:
+def _looks_alike(text: str, short_name: bytes, *, is_complete: bool) -> bool:
     """Whether an 8.3 name can be the alias of a long name: equal, or shortened with the same extension."""
     if text.upper() == decode_short_name(short_name):
         return True
+    if b"~" not in short_name and b"_" not in short_name[:8]:
+        return False
     extension = text.rpartition(".")[2] if "." in text else ""
     initial = extension[:1].upper().encode("ascii", "replace").replace(b"?", b"_") or b" "
-    return (b"~" in short_name or b"_" in short_name[:8]) and short_name[8:9] in (initial, b" ")
+    return not is_complete or short_name[8:9] in (initial, b" ")

@@ -63,6 +63,11 @@ class _Hint(FileSystemEventHandler):
         self._loop.call_soon_threadsafe(self._news.set)
 
 
+def image_device(path: Path, size_bytes: int = 0) -> Device:
+    """Who an image file is before its filesystem is read: the same wherever it lies."""
+    return Device(driver="mass_storage", product="image", port=path.name, size_bytes=size_bytes)
+
+
 class ImageDock:
     """Detection of image files in `folder` (not below it).
 
@@ -125,8 +130,8 @@ class ImageDock:
         return len(settled) == len(files)
 
     def _docked(self, file: _Look) -> DockedPath:
-        device = Device(driver="mass_storage", product="image", port=file.name, size_bytes=file.size_bytes)
-        return DockedPath(file.key, self._folder / file.name, file.name, device)
+        path = self._folder / file.name
+        return DockedPath(file.key, path, file.name, image_device(path, file.size_bytes))
 
     def _files(self) -> Iterator[_Look]:
         with os.scandir(self._folder) as entries:

@@ -151,9 +151,10 @@ class MassStorage:
             source = self._source
             staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq, self._limits.rescue_s, staging_fd)
+                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq)
+                arguments = [str(self._path), *map(str, (*identity, self._limits.rescue_s, staging_fd))]
                 self._puller = await Child.start(
-                    "agent.drivers.puller", [str(self._path), *map(str, identity)],
+                    "agent.drivers.puller", arguments,
                     stall_limit_s=self._limits.stall_s, pass_fds=(staging_fd,),
                 )  # fmt: skip
             finally:

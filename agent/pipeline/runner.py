@@ -132,6 +132,11 @@ class Runner:
         """Show a recorder that is there but must not be read."""
         self._publish(SlotProgress(slot, device_label, Phase.UNSUPPORTED, message=reason))
 
+    def forget(self, slot: str) -> None:
+        """A refused recorder is gone."""
+        if self._progress.pop(slot, None) is not None:
+            self._version += 1
+
     async def _serve(self, key: str, slot: Slot, opener: Opener) -> None:
         """Dock again and again with growing pauses until it is complete or the recorder is gone."""
         pause_s = self._station.limits.backoff_base_s
