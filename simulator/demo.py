@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -11,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from agent.journal import Reader
 from agent.model import BLOCK_BYTES
@@ -23,7 +26,7 @@ from simulator.show import Show, megabytes, share_of
 from simulator.stage import CHECKOUT, DemoError, Service, Stage, prepare, serving, wipe
 
 FOOTAGE: Final = CHECKOUT / ".cache" / "demo"
-FAST_SCALE: Final = 0.3
+FAST_SCALE: Final = 0.6
 YANK_FROM: Final = 0.2
 YANK_TO: Final = 0.7
 YANK_TRIES: Final = 3
@@ -34,6 +37,7 @@ START_BYTES: Final = 8 << 20
 """What a puller reads before any footage: Python itself, and its orders."""
 STORE_LIMIT_S: Final = 120.0
 NEEDED: Final = ("ffmpeg", "mkfs.vfat", "mkfs.exfat", "sha256sum", "b3sum")
+NEEDED_BYTES: Final = 4_000_000_000
 OUTCOMES: Final[Mapping[str, str]] = {
     "pulled": "采集 pulled", "already_held": "此前已采集 already held", "refused": "无法采集 refused",
     "unreadable": "读取失败 unreadable", "left": "未采集 left",
@@ -56,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing:
             raise DemoError(f"{', '.join(missing)} can't be found: ./run demo installs what is missing")
         stage = prepare(options.dir)
+        free_bytes = shutil.disk_usage(stage.root).free
+        if free_bytes < NEEDED_BYTES:
+            raise DemoError(f"{stage.root} has {megabytes(free_bytes)} free, the demo needs {megabytes(NEEDED_BYTES)}")
         Demo(stage, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
     except (DemoError, StatusUnavailable) as error:
         show.failed(str(error))
@@ -66,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.keep and not options.stay:
         wipe(stage.root)
     return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 class Demo:
@@ -131,15 +142,16 @@ class Demo:
         for attempt in range(1, YANK_TRIES + 1):
             self._show.step("拔出", f"{recorder.image.name} is docked, and yanked in the middle")
             handling.dock(recorder)
-            share = share_of(handling.follow(recorder, lambda slot: share_of(slot) >= YANK_FROM))
+            slot = handling.follow(recorder, lambda slot: share_of(slot) >= YANK_FROM)
             handling.yank(recorder)
-            slot = handling.ended(recorder)
+            gone = handling.gone(slot)
             left = handling.docking(slot)["accounting"]["left"]
-            if left:
-                self._show.warn(f"{slot['hold']['zh']}  {slot['hold']['en']}")
+            if gone and left:
+                self._show.warn(f"{gone['hold']['zh']}  {gone['hold']['en']}")
             self._account(handling, recorder, slot, already_held=0, left=left)
             if left:
                 self._redock(handling, service, recorder, slot)
+            share = share_of(slot)
             if left and share <= YANK_TO:
                 return
             self._show.warn(f"too quick: {share:.0%} had been read when it was yanked; again with more footage")
@@ -157,6 +169,7 @@ class Demo:
             handling.dock(recorder)
             slot = handling.ended(recorder)
         self._account(handling, recorder, slot, already_held=held, left=0)
+        self._tell_findings(recorder, slot)
         self._went_on(recorder, parts, meter.read_bytes)
         handling.yank(recorder)
 
@@ -194,14 +207,14 @@ class Demo:
         self._show.claim(
             f"the clip pulled half went on behind its first {megabytes(kept)}", durable.keys() - vault, set()
         )
-        if read_bytes is None:
-            self._show.say("how much was read from the card can't be measured here (root can)")
+        again = -1 if read_bytes is None else read_bytes - (whole - kept)
+        if again < 0:
+            self._show.say("how much was read from the card could not be measured here (root can)")
             return
-        again = read_bytes - (whole - kept)
         self._show.claim(
-            f"{megabytes(read_bytes)} of {megabytes(whole)} read from the card: the rest, 16 MiB to check the clip"
-            " pulled half, and what is held already, to confirm it",
-            0 <= again <= len(durable) * BLOCK_BYTES + START_BYTES,
+            f"{megabytes(whole - kept + again)} of {megabytes(whole)} read from the card: the rest, 16 MiB to check the"
+            " clip pulled half, and what is held already, to confirm it",
+            again <= len(durable) * BLOCK_BYTES + START_BYTES,
             True,
         )
 
@@ -209,10 +222,10 @@ class Demo:
         with closing(Reader(self._stage.station / "journal.db")) as journal:
             findings = [view.finding for view in journal.findings(slot["docking_id"])]
         deleted = {str(finding.detail["path"]) for finding in findings if finding.kind == "deleted"}
-        self._show.claim(f"已删除 deleted entries found: {len(deleted)}", deleted, set(recorder.deleted))
+        self._show.claim(f"已删除 deleted entries found: {len(deleted) or 'none'}", deleted, set(recorder.deleted))
         gaps = {number for finding in findings if finding.kind == "gap" for number in _numbers(finding.detail)}
         lost = {int(path.rpartition("_")[2].partition(".")[0]) for path in recorder.deleted}
-        numbers = ", ".join(map(str, sorted(gaps)))
+        numbers = ", ".join(map(str, sorted(gaps))) or "none"
         self._show.claim(f"编号缺失 missing numbers found: {numbers}", gaps, lost | set(recorder.missing_numbers))
 
     # What became of it.
@@ -224,8 +237,7 @@ class Demo:
         self._show.step("入库", "every original goes to the store")
         end = time.monotonic() + STORE_LIMIT_S
         while True:
-            service.alive()
-            assets = self._stage.ask("/api/v1/status")["counters"]["assets"]
+            assets = service.status()["counters"]["assets"]
             if not sum(assets[state]["files"] for state in ("wanted", "held", "stuck")):
                 break
             if time.monotonic() > end:
@@ -249,7 +261,7 @@ class Demo:
     def _recordings(self) -> Iterator[Mapping[str, Any]]:
         after: str | None = ""
         while after is not None:
-            page = self._stage.ask(f"/api/v1/recordings?limit=200&after={after}")
+            page = self._stage.ask(f"/api/v1/recordings?{urlencode({'after': after})}")
             yield from page["recordings"]
             after = page["next_after"]
 
@@ -289,4 +301,6 @@ def _numbers(detail: Mapping[str, Any]) -> Iterator[int]:
 
 
 if __name__ == "__main__":
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, _interrupt)  # so that the service never outlives the demo
     sys.exit(main())

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,17 +46,13 @@ class Handling:
 
     def follow(self, recorder: Recorder, until: Callable[[Slot], bool]) -> Slot:
         """Show the progress of a new docking until it has ended or `until` says so; returns the slot as it is then."""
-        end = time.monotonic() + DOCKING_LIMIT_S
-        for slots in slot_news(self._stage):
-            self._service.alive()
+        for slots in self._news(f"{recorder.image.name} was docked, but is not done"):
             for slot in slots:
                 if slot["slot"] == recorder.image.name and slot["docking_id"] not in self._known:
                     self._show.progress(slot)
                     if slot["phase"]["name"] in ENDED or until(slot):
                         return slot
-            if time.monotonic() > end:
-                break
-        raise DemoError(f"{recorder.image.name} was docked, but after {DOCKING_LIMIT_S:g} s it is not done")
+        raise AssertionError("news go on until the docking has ended")
 
     def ended(self, recorder: Recorder) -> Slot:
         """Follow a docking to its end, and leave it behind: the next one of this recorder is another docking."""
@@ -64,11 +60,34 @@ class Handling:
         self._known.add(slot["docking_id"])
         return slot
 
+    def gone(self, before: Slot) -> Slot | None:
+        """Follow a docking that was yanked: its slot as unplugged, or None if all had been pulled by then."""
+        self._known.add(before["docking_id"])
+        for slots in self._news(f"{before['slot']} was yanked, but nobody noticed"):
+            slot = next((slot for slot in slots if slot["docking_id"] == before["docking_id"]), None)
+            if slot is None:
+                return None
+            self._show.progress(slot)
+            if slot["phase"]["name"] == "unplugged":
+                return slot
+        raise AssertionError("news go on until the recorder is gone")
+
+    def _news(self, late: str) -> Iterator[Sequence[Slot]]:
+        """The slots now and at every change; raises DemoError with `late` when it takes too long."""
+        end = time.monotonic() + DOCKING_LIMIT_S
+        for slots in slot_news(self._stage):
+            self._service.alive()
+            if slots is not None:
+                yield slots
+            if time.monotonic() > end:
+                break
+        raise DemoError(f"{late}, and the news ended or {DOCKING_LIMIT_S:g} s are over")
+
     def docking(self, slot: Slot) -> Mapping[str, Any]:
         """What the journal has about the docking that a slot shows, once it is closed."""
         end = time.monotonic() + DOCKING_LIMIT_S
         while time.monotonic() < end:
-            for docking in self._stage.ask("/api/v1/status")["dockings"]:
+            for docking in self._service.status()["dockings"]:
                 if docking["docking_id"] == slot["docking_id"] and docking["closed_at"]:
                     found: Mapping[str, Any] = docking
                     return found
@@ -79,8 +98,8 @@ class Handling:
         return self._stage.dock / recorder.image.name
 
 
-def slot_news(stage: Stage) -> Iterator[list[Slot]]:
-    """The slots now and whenever they change, from the page's server-sent events; also nothing new now and then."""
+def slot_news(stage: Stage) -> Iterator[Sequence[Slot] | None]:
+    """The slots now and whenever they change, from the page's server-sent events; None now and then if they don't."""
     connection = http.client.HTTPConnection(HOST, stage.port, timeout=SILENCE_LIMIT_S)
     try:
         connection.request("GET", "/api/v1/events")
@@ -91,7 +110,7 @@ def slot_news(stage: Stage) -> Iterator[list[Slot]]:
             elif line.startswith(b"data: ") and event == b"event: slots\n":
                 yield json.loads(line[6:])["slots"]
             elif line.startswith(b": "):
-                yield []
+                yield None
     except (OSError, http.client.HTTPException) as error:
         raise DemoError(f"the status page's events ended: {error}") from error
     finally:

@@ -23,6 +23,8 @@ COMMAND: Final = Path(sys.executable).with_name("capture-agent")
 HOST: Final = "127.0.0.1"
 START_LIMIT_S: Final = 20.0
 STOP_LIMIT_S: Final = 20.0
+DYING_S: Final = 0.5
+"""Its page is gone a little before the service itself is."""
 LOG_LINES: Final = 12
 
 
@@ -162,6 +164,15 @@ class Service:
         if code is not None:
             raise DemoError(f"capture-agent ended with {code}:\n{tail(self.stage.log)}")
 
+    def status(self) -> dict[str, Any]:
+        """What the status page says; raises DemoError if it says nothing."""
+        try:
+            return self.stage.ask("/api/v1/status")
+        except StatusUnavailable as error:
+            time.sleep(DYING_S)
+            self.alive()
+            raise DemoError(f"capture-agent runs, but {error}") from None
+
     def stop(self) -> int:
         """Send SIGTERM and return the exit code; raises DemoError if it doesn't end in time."""
         self.process.terminate()
@@ -176,8 +187,9 @@ def serving(stage: Stage) -> Iterator[Service]:
     """Start `capture-agent run` and wait until it answers; afterwards it is gone, whatever happened."""
     with stage.log.open("ab") as log:
         process = subprocess.Popen(
-            stage.command("run"), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment()
-        )
+            stage.command("run"), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=_environment(),
+            start_new_session=True,  # Ctrl-C is for the demo, which then stops the service itself
+        )  # fmt: skip
     service = Service(process, stage)
     try:
         _wait_until_it_answers(service)

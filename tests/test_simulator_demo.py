@@ -7,6 +7,9 @@ import http.server
 import io
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -252,7 +255,7 @@ def frame(*slots: Slot) -> bytes:
 def test_slots_come_from_the_events_and_nothing_else_does(page: tuple[Stage, list[bytes]]) -> None:
     made, frames = page
     frames += [b"retry: 2000\n\n", b'id: 7\nevent: journal\ndata: {"seq": 7}\n\n', frame(slot()), b": still here\n\n"]
-    assert list(slot_news(made)) == [[slot()], []]
+    assert list(slot_news(made)) == [[slot()], None]
 
 
 def test_a_docking_is_followed_until_it_ended_and_never_taken_for_the_next(
@@ -270,6 +273,10 @@ def test_a_docking_is_followed_until_it_ended_and_never_taken_for_the_next(
         assert handling.ended(recorder)["docking_id"] == "d2"
         with pytest.raises(DemoError, match="not done"):
             handling.ended(recorder)
+        gone = handling.gone(slot())
+        assert gone is not None
+        assert gone["phase"]["name"] == "unplugged"
+        assert handling.gone(slot(docking="d0")) is None, "a slot that is no longer shown had been pulled"
     finally:
         process.kill()
         process.wait()
@@ -312,6 +319,35 @@ def test_the_meter_counts_what_a_puller_reads_and_nobody_else(tmp_path: Path) ->
             child.communicate()
     assert meter.read_bytes is not None
     assert 3 << 20 <= meter.read_bytes < (3 << 20) + demo.START_BYTES
+
+
+def demo_command(folder: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "simulator.demo", "--fast", "--dir", str(folder), *options]
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_runs_and_every_claim_is_true(tmp_path: Path) -> None:
+    done = subprocess.run(demo_command(tmp_path / "demo"), cwd=demo.CHECKOUT, capture_output=True, check=False)
+    told = done.stdout.decode()
+    assert done.returncode == 0, told
+    assert "已拔出，剩余" in told
+    assert "verify found no difference" in told
+    assert "\033" not in told
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_no_service_outlives_an_interrupted_demo(tmp_path: Path, number: signal.Signals) -> None:
+    command = demo_command(tmp_path / "demo")
+    with subprocess.Popen(command, cwd=demo.CHECKOUT, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        address = next(found for line in process.stdout if (found := re.search(rb"127\.0\.0\.1:(\d+)", line)))
+        process.send_signal(number)
+        assert b"interrupted" in process.stdout.read()
+    assert process.returncode == 130
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(address[1])), 5)
 
 
 def test_a_refusal_is_told_in_one_line_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
