@@ -203,14 +203,17 @@ async def test_a_block_that_is_written_again_voids_those_behind_it(journal: Jour
     assert [(block.index, block.blake3) for block in reader.blocks("a")] == [(0, "old"), (1, "new")]
 
 
-async def test_the_last_dock_out_is_that_of_the_newest_docking_that_ended(
+async def test_the_last_dock_out_is_that_of_the_newest_docking_that_was_listed_and_ended(
     journal: Journal, reader: Reader, clock: SettableClock
 ) -> None:
     assert reader.last_dock_out("device") is None
     await record(journal, opened())
     assert reader.last_dock_out("device") is None
     clock.advance(60)
-    await record(journal, DockingClosed("d1", "complete"), opened("d2"), opened("d3", "other"))
+    await record(journal, listed(0), DockingClosed("d1", "complete"), opened("d2"), opened("d3", "other"))
+    assert reader.last_dock_out("device") == NOW + timedelta(seconds=60)
+    clock.advance(60)
+    await record(journal, DockingClosed("d2", "yanked before the listing was complete"))
     assert reader.last_dock_out("device") == NOW + timedelta(seconds=60)
     assert reader.last_dock_out("other") is None
 

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Generator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from agent.errors import AgentError
 from agent.model import DockingClosed, DockingListed, Incident, JournalEntry, Phase
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.http import serving
+from agent.status.summary import summary
 from tests.journal_entries import acquired, confirmed, opened
 from tests.status_station import HOSTILE, NOW, Served, board_of, footage, serve, slot
 
@@ -156,7 +158,7 @@ async def test_recordings_of_one_state_come_most_urgent_first(served: Served) ->
     ("path", "status", "told"),
     [
         ("/nowhere", 404, "Not Found"),
-        ("/api/v1/recordings?limit=0", 400, "limit must be a whole number from 1 to 200"),
+        ("/api/v1/recordings?limit=0", 400, "limit must be a whole number from 1 to 100"),
         ("/api/v1/recordings?limit=-1", 400, "limit must be"),
         ("/api/v1/recordings?limit=1e3", 400, "limit must be"),
         ("/api/v1/recordings?limit=%D9%A3", 400, "limit must be"),
@@ -458,3 +460,16 @@ async def test_closing_the_service_ends_the_streams(tmp_path: Path) -> None:
         answer = await request
     async with session, asyncio.timeout(5):
         await answer.content.read()
+
+
+# The status on a terminal.
+
+
+async def test_the_summary_tells_the_same_and_a_name_cannot_steer_the_terminal(served: Served) -> None:
+    await docked(served)
+    served.world.show(replace(slot(Phase.READING, total=37, pulled=12), device_label="\x1b[2J可以取走\u202e\udc80"))
+    text = summary(await get(served, "/api/v1/status"))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "请勿拔出 (do not unplug)" in text
+    assert "4 seen = 2 pulled + 2 left" in text
+    assert "逾期 overdue: 1" in text

@@ -99,9 +99,13 @@ class Reader(StatusQueries):
         return (row[0], row[1]) if row else None
 
     def last_dock_out(self, device_id: str) -> datetime | None:
-        """Return when the newest docking of this device that has ended did so."""
+        """Return when the newest docking of this device that was listed to the end and has ended did so.
+
+        Only after such a docking is a clip that nobody has seen newer than it.
+        """
         row = self._db.one(
-            "SELECT closed_at FROM docking WHERE device_id = ? AND closed_at IS NOT NULL ORDER BY seq DESC LIMIT 1",
+            "SELECT closed_at FROM docking WHERE device_id = ? AND listed_at IS NOT NULL AND closed_at IS NOT NULL"
+            " ORDER BY seq DESC LIMIT 1",
             device_id,
         )
         return datetime.fromisoformat(row[0]) if row else None

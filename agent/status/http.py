@@ -24,7 +24,7 @@ from agent.status.stream import LIMIT_S, Stream
 _ANSWER_LIMIT_S: Final = 5.0
 _FOLLOWERS: Final = 16
 _LINE_LIMIT_BYTES: Final = 2048
-_PAGE_LIMIT: Final = 200
+_PAGE_LIMIT: Final = 100
 _CURSOR_LIMIT: Final = 200
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS: Final[Mapping[str, str]] = {

@@ -10,8 +10,12 @@ _DOCKINGS_SHOWN: Final = 5
 
 
 def summary(status: Mapping[str, Any]) -> str:
-    """Some twenty lines of what `/api/v1/status` says."""
-    return "\n".join(_lines(status))
+    """Some twenty lines of what `/api/v1/status` says; nothing a recorder is named can steer the terminal."""
+    return "\n".join(_printable(line) for line in _lines(status))
+
+
+def _printable(line: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
 def _lines(status: Mapping[str, Any]) -> Iterator[str]:

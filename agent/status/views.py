@@ -16,7 +16,7 @@ from agent.journal.views import Accounting, DockingView, EventView, Overview, Re
 from agent.model import AssetState, Basis, ClockTrust, Deadline, Device, Outcome, Phase, SlotProgress
 from agent.status.words import Hold, named
 
-SHOWN_AT_RISK: Final = 100
+SHOWN_AT_RISK: Final = 50
 """How many of the most urgent recordings the status lists."""
 
 _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
