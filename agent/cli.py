@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -44,7 +44,7 @@ class Exit(IntEnum):
     NOT_RUNNING = 7
 
 
-_EXIT_OF: Final[dict[type[AgentError], Exit]] = {
+_EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     ConfigError: Exit.CONFIG,
     DeviceError: Exit.DEVICE,
     StoreError: Exit.STORE,

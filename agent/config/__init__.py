@@ -81,7 +81,7 @@ class Dock:
 
     usb: bool = flag(default=True)
     image_dir: Path | None = folder_or_off()
-    rescan_s: float = number(10, 1, 3600, "seconds")
+    rescan_s: float = number(5, 1, 3600, "seconds")
     stall_limit_s: float = number(30, 1, 3600, "seconds")
     rescue_limit_s: float = number(1800, 0, 86400, "seconds")
     parser_limit_s: float = number(120, 1, 3600, "seconds")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -32,12 +32,14 @@ from agent.model import (
 )
 from agent.pipeline.station import Station
 
-_MEDIA: Final = {
+_MEDIA: Final[Mapping[Medium, str]] = {
     Medium.VIDEO: "mp4 mov m4v avi mkv mts m2ts ts 3gp wmv asf mpg mpeg vob flv dav h264 h265 264 265",
     Medium.AUDIO: "wav mp3 m4a aac amr wma ogg opus flac pcm",
     Medium.PHOTO: "jpg jpeg png bmp heic heif tif tiff dng raw arw cr2 nef",
 }
-_MEDIUM_OF: Final = {f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()}
+_MEDIUM_OF: Final[Mapping[str, Medium]] = {
+    f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()
+}
 
 
 def medium_of(path: str) -> Medium:
