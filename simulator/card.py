@@ -49,6 +49,7 @@ class Card:
         self.format = make_format(self.image)
         self._next = self.format.first_free
         self._freed: list[int] = []
+        self._pokes: list[tuple[int, bytes]] = []
         self._nodes: dict[tuple[str, ...], Node] = {(): self.format.root}
 
     @classmethod
@@ -142,6 +143,8 @@ class Card:
         self._grow_directory(self.format.root, None)
         self._write_directory(self.format.root, None)
         self.format.flush()
+        for offset, data in self._pokes:
+            self._put(offset, data)
         os.fsync(self._fd)
 
     # Truth.
@@ -212,10 +215,14 @@ class Card:
         os.ftruncate(self._fd, size_bytes)
 
     def poke(self, offset: int, data: bytes) -> None:
-        """Overwrite raw bytes at an absolute offset of the image."""
-        assert os.pwrite(self._fd, data, offset) == len(data)
+        """Overwrite raw bytes at an absolute offset of the image, now and after each further `finish()`."""
+        self._pokes.append((offset, data))
+        self._put(offset, data)
 
     # Parts of building.
+
+    def _put(self, offset: int, data: bytes) -> None:
+        assert os.pwrite(self._fd, data, offset) == len(data)
 
     def _attach(self, parts: tuple[str, ...], node: Node) -> None:
         parent = self.mkdir(parts[:-1])
@@ -274,7 +281,7 @@ class Card:
             position += len(raw)
         raw_directory = (head + b"".join(sets)).ljust(len(clusters) * unit, b"\0")
         for index, cluster in enumerate(clusters):
-            self.poke(self.cluster_offset(cluster), raw_directory[index * unit : (index + 1) * unit])
+            self._put(self.cluster_offset(cluster), raw_directory[index * unit : (index + 1) * unit])
         for child in node.children:
             if child.is_dir:
                 self._write_directory(child, node)
