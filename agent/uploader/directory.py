@@ -22,6 +22,7 @@ from agent.model import BLOCK_BYTES, Clock, Digests, Held, Receipt
 from agent.vault import CHUNK_BYTES, fingerprint
 
 _OPTIONS: Final = ("path", "require_mount", "seal")
+_DEFAULT_PATH: Final = "/srv/evidence"
 _RESERVE_BYTES: Final = 16 * 1024 * 1024
 _CANCEL_LIMIT_S: Final = 10.0
 _NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
@@ -42,7 +43,7 @@ def _now() -> datetime:
 class DirectoryStore:
     """Keeps originals as `<path>/<first two hex>/<blake3>`, and nothing else but copies under way (`.incoming-*`).
 
-    Options: `path`, the folder, which must exist; `require_mount`, the mount point it lies on, so that a disk or
+    Options: `path`, the folder, which must exist (default /srv/evidence); `require_mount`, the mount point it lies on, so that a disk or
     share that is away is never mistaken for an empty one (default "": not checked, may come later); `seal`, whether
     objects get the immutable flag (default false, since network shares have none). Raises ConfigError if they make
     no sense. A copy is flushed and read back from the medium before it gets its name, which never replaces another.
@@ -53,7 +54,7 @@ class DirectoryStore:
             raise _config(f"store.options.{unknown}: no such option; known are {', '.join(_OPTIONS)}")
         self._name = name
         self._clock = clock
-        self._root = _absolute(options.get("path", ""), "path")
+        self._root = _absolute(options.get("path", _DEFAULT_PATH), "path")
         self._mount = _absolute(options["require_mount"], "require_mount") if options.get("require_mount") else None
         self._seal = options.get("seal", False)
         if not isinstance(self._seal, bool):
