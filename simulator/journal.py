@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -107,15 +108,27 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.execute("INSERT INTO device VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq", opened)
     row = (seq + 1, docking, _OWNER, at, at, "ab" * 32, at, "complete")
     db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-    counted = [(scope, name) for scope in (docking, "clip") for name in ("pending", "pulled", "left")]
-    counted += [("asset", state) for state in ("wanted", "held", "stored")]
-    db.executemany("INSERT INTO counter VALUES (?, ?, 0, 0) ON CONFLICT DO NOTHING", counted)
+    _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
     recordings = [(f"rec-{name_of(index)}", _OWNER, own_seq) for index, _, own_seq in items]
     db.executemany("INSERT INTO recording VALUES (?, ?, ?)", recordings)
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_asset_row, numbers))
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
+
+
+def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) -> None:
+    pulled = states[AssetState.HELD] + states[AssetState.STORED]
+    outcomes = {Outcome.PENDING: 0, Outcome.PULLED: pulled, Outcome.LEFT: states[AssetState.WANTED]}
+    rows: list[tuple[str, str, int]] = [
+        (scope, outcome, files) for scope in (docking, "clip") for outcome, files in outcomes.items()
+    ]
+    rows += [("asset", state, states[state]) for state in (AssetState.WANTED, AssetState.HELD, AssetState.STORED)]
+    db.executemany(
+        "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET files = files + excluded.files, bytes = bytes + excluded.bytes",
+        [(*row, row[2] * SIZE_BYTES) for row in rows],
+    )
 
 
 def _asset_row(index: int) -> tuple[object, ...]:

@@ -68,8 +68,10 @@ class Log:
         self.db.execute("SAVEPOINT job")
         try:
             result: list[int] | AgentError = job(self)
+            self._projection.tallies.flush()
         except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             self.db.execute("ROLLBACK TO job")
+            self._projection.tallies.forget_all()
             self._head = head
             result = error if isinstance(error, AgentError) else _contradiction(error)
         self.db.execute("RELEASE job")

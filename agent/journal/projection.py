@@ -7,6 +7,7 @@ from typing import Any, Final, assert_never
 
 from agent.errors import JournalError
 from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, clip_likeness, sortable, storable
+from agent.journal.tallies import Tallies
 from agent.model import (
     Acquired,
     Adopted,
@@ -41,14 +42,19 @@ class Projection:
     """Applies entries to the evidence tables of one connection, inside the caller's transaction.
 
     It never reads `event`, clocks or notes, so that a replay gives the same rows. Raises JournalError or
-    EvidenceError if an entry contradicts the tables; the caller rolls back.
+    EvidenceError if an entry contradicts the tables; the caller rolls back and tells `tallies`.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.tallies = Tallies(db)
 
     def apply(self, seq: int, at: str, entry: JournalEntry) -> None:
-        """Change the tables as event `seq`, recorded `at` (UTC text), says."""
+        """Change the tables as event `seq`, recorded `at` (UTC text), says; counters wait for `tallies.flush`."""
+        self._apply(seq, at, entry)
+        self.tallies.keep()
+
+    def _apply(self, seq: int, at: str, entry: JournalEntry) -> None:
         match entry:
             case DockingOpened():
                 self._docking_opened(seq, at, entry)
@@ -120,7 +126,21 @@ class Projection:
             "INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT DO NOTHING",
             (entry.docking_id, entry.clip.number, seq, *row, entry.mode, Outcome.PENDING, alarm_at),
         )
+        if cursor.rowcount == 1:
+            self._count_clip(entry.docking_id, Outcome.PENDING, 1, entry.clip.readable_bytes)
         return cursor.rowcount == 1
+
+    def _count_clip(self, docking_id: str, outcome: Outcome, files: int, size_bytes: int) -> None:
+        self.tallies.add(docking_id, outcome, files, size_bytes)
+        self.tallies.add("clip", outcome, files, size_bytes)
+
+    def _pending_clip(self, docking_id: str, number: int) -> tuple[str, int]:
+        """Return (asset id, bytes) of a clip that must be pending."""
+        query = "SELECT asset_id, bytes FROM clip WHERE docking_id = ? AND number = ? AND outcome = 'pending'"
+        row = self._db.execute(query, (docking_id, number)).fetchone()
+        if row is None:
+            raise JournalError(f"Clip {number} of docking {docking_id} isn't pending.", safe=_UNCHANGED)
+        return row[0], row[1]
 
     def _clip_refused(self, seq: int, entry: ClipRefused) -> None:
         device_id, listed = self._open_docking(entry.docking_id)
@@ -131,31 +151,30 @@ class Projection:
         self._db.execute(
             "INSERT INTO clip VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, '')", (entry.docking_id, clip.number, seq, *row)
         )
+        self._count_clip(entry.docking_id, Outcome.REFUSED, 1, clip.readable_bytes)
 
     def _clip_accounted(self, entry: ClipAccounted) -> None:
+        asset_id, size_bytes = self._pending_clip(entry.docking_id, entry.number)
         if entry.outcome is Outcome.PULLED:
             raise JournalError("A clip counts as pulled only with the proof that it is held.", safe=_UNCHANGED)
         if entry.outcome is Outcome.ALREADY_HELD:
-            self._check_already_held(entry.docking_id, entry.number)
-        self._one(
-            self._db.execute(
-                "UPDATE clip SET outcome = ?, mode = ?, reason = ? WHERE docking_id = ? AND number = ? AND outcome = ?",
-                (entry.outcome, entry.mode, storable(entry.reason), entry.docking_id, entry.number, Outcome.PENDING),
-            ),
-            f"Clip {entry.number} of docking {entry.docking_id} isn't pending.",
+            self._check_already_held(asset_id)
+        self._db.execute(
+            "UPDATE clip SET outcome = ?, mode = ?, reason = ? WHERE docking_id = ? AND number = ?",
+            (entry.outcome, entry.mode, storable(entry.reason), entry.docking_id, entry.number),
         )
+        self._count_clip(entry.docking_id, Outcome.PENDING, -1, -size_bytes)
+        self._count_clip(entry.docking_id, entry.outcome, 1, size_bytes)
 
-    def _check_already_held(self, docking_id: str, number: int) -> None:
-        query = "SELECT asset_id FROM clip WHERE docking_id = ? AND number = ?"
-        row = self._db.execute(query, (docking_id, number)).fetchone()
-        asset = self._asset(row[0]) if row and row[0] else None
-        if asset is not None and asset.state is AssetState.MATCHED:
+    def _check_already_held(self, asset_id: str) -> None:
+        asset = self._asset(asset_id)
+        if asset.state is AssetState.MATCHED:
             asset = self._asset(asset.same_as)
-        if asset is None or not is_kept(asset):
-            raise JournalError(f"Clip {number} of docking {docking_id} isn't held.", safe=_UNCHANGED)
+        if not is_kept(asset):
+            raise JournalError(f"Asset {asset_id} isn't held.", safe=_UNCHANGED)
 
     def _docking_listed(self, at: str, entry: DockingListed) -> None:
-        query = "SELECT coalesce(sum(files), 0) FROM counter WHERE scope = ?"
+        query = "SELECT count(*) FROM clip WHERE docking_id = ?"
         (seen,) = self._db.execute(query, (entry.docking_id,)).fetchone()
         if seen != entry.seen:
             what = f"Docking {entry.docking_id} lists {entry.seen} clips, {seen} of them are recorded."
@@ -171,10 +190,13 @@ class Projection:
 
     def _docking_closed(self, at: str, entry: DockingClosed) -> None:
         self._open_docking(entry.docking_id)
+        query = "SELECT count(*), coalesce(sum(bytes), 0) FROM clip WHERE docking_id = ? AND outcome = 'pending'"
+        files, size_bytes = self._db.execute(query, (entry.docking_id,)).fetchone()
         self._db.execute(
-            "UPDATE clip SET outcome = ? WHERE docking_id = ? AND outcome = 'pending'",
-            (Outcome.LEFT, entry.docking_id),
+            "UPDATE clip SET outcome = 'left' WHERE docking_id = ? AND outcome = 'pending'", (entry.docking_id,)
         )
+        self._count_clip(entry.docking_id, Outcome.PENDING, -files, -size_bytes)
+        self._count_clip(entry.docking_id, Outcome.LEFT, files, size_bytes)
         self._db.execute(
             "UPDATE docking SET closed_at = ?, reason = ? WHERE docking_id = ?",
             (at, storable(entry.reason), entry.docking_id),
@@ -184,26 +206,15 @@ class Projection:
         self._change(entry.asset_id, entry.event)
         if not entry.docking_id:
             return
-        self._check_outcome(entry)
-        self._one(
-            self._db.execute(
-                "UPDATE clip SET outcome = ? WHERE docking_id = ? AND number = ? AND asset_id = ? AND outcome = ?",
-                (entry.outcome, entry.docking_id, entry.number, entry.asset_id, Outcome.PENDING),
-            ),
-            f"Clip {entry.number} of docking {entry.docking_id} isn't a pending one of asset {entry.asset_id}.",
-        )
-
-    def _check_outcome(self, entry: AssetChanged) -> None:
-        event = entry.event
-        whole = isinstance(event, Acquired) and not event.holes
-        possible = {
-            Outcome.PULLED: whole,
-            Outcome.UNREADABLE: not whole and isinstance(event, Acquired | Blocked),
-            Outcome.ALREADY_HELD: isinstance(event, Matched),
-        }
-        if entry.outcome is None or not possible.get(entry.outcome, True):
-            what = f"{type(event).__name__} can't settle a clip as {entry.outcome}."
+        outcome = _settling(entry)
+        asset_id, size_bytes = self._pending_clip(entry.docking_id, entry.number)
+        if asset_id != entry.asset_id:
+            what = f"Clip {entry.number} of docking {entry.docking_id} isn't asset {entry.asset_id}."
             raise JournalError(what, safe=_UNCHANGED)
+        query = "UPDATE clip SET outcome = ? WHERE docking_id = ? AND number = ?"
+        self._db.execute(query, (outcome, entry.docking_id, entry.number))
+        self._count_clip(entry.docking_id, Outcome.PENDING, -1, -size_bytes)
+        self._count_clip(entry.docking_id, outcome, 1, size_bytes)
 
     def _adopted(self, seq: int, entry: Adopted) -> None:
         self._check_new(entry.recording, entry.asset, entry.held.asset_id)
@@ -223,11 +234,10 @@ class Projection:
             "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*key, *changing, *_urgency(recording.deadline)),
         )
+        self.tallies.add("asset", asset.state, 1, asset.expected_bytes)
 
     def _change(self, asset_id: str, event: AssetEvent) -> None:
         before = self._asset(asset_id)
-        if before is None:
-            raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
         after = transition(before, event)
         if isinstance(event, Acquired):
             self._check_single(after)
@@ -241,6 +251,8 @@ class Projection:
             ),
             f"Asset {asset_id} is no longer {before.state}.",
         )
+        self.tallies.add("asset", before.state, -1, -before.expected_bytes)
+        self.tallies.add("asset", after.state, 1, after.expected_bytes)
 
     def _check_single(self, asset: Asset) -> None:
         """Equal content exists once: who finds it again records Matched."""
@@ -254,7 +266,7 @@ class Projection:
 
     def _check_match(self, asset: Asset) -> None:
         other = self._asset(asset.same_as)
-        if other is None or not is_kept(other) or other.digests != asset.digests:
+        if not is_kept(other) or other.digests != asset.digests:
             raise JournalError(f"Asset {asset.same_as} doesn't hold the content of {asset.asset_id}.", safe=_UNCHANGED)
         # The bytes that are there must now be stored in time for both recordings.
         self._db.execute(
@@ -264,9 +276,11 @@ class Projection:
             (other.asset_id, asset.asset_id),
         )
 
-    def _asset(self, asset_id: str) -> Asset | None:
+    def _asset(self, asset_id: str) -> Asset:
         row = self._db.execute(SELECT_ASSET + " WHERE asset_id = ?", (asset_id,)).fetchone()
-        return None if row is None else asset_of(row)
+        if row is None:
+            raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
+        return asset_of(row)
 
     def _alarm_at(self, asset_id: str) -> str:
         row = self._db.execute("SELECT alarm_at FROM asset WHERE asset_id = ?", (asset_id,)).fetchone()
@@ -282,3 +296,17 @@ class Projection:
 def _urgency(deadline: Deadline) -> tuple[Any, ...]:
     late_at = sortable(deadline.due_at) if deadline.basis is Basis.OFFICIAL else None
     return sortable(deadline.alarm_at), late_at
+
+
+def _settling(entry: AssetChanged) -> Outcome:
+    """Return what becomes of the clip; only what the event proves may be said of it."""
+    event = entry.event
+    whole = isinstance(event, Acquired) and not event.holes
+    possible = {
+        Outcome.PULLED: whole,
+        Outcome.UNREADABLE: not whole and isinstance(event, Acquired | Blocked),
+        Outcome.ALREADY_HELD: isinstance(event, Matched),
+    }
+    if entry.outcome is None or not possible.get(entry.outcome, True):
+        raise JournalError(f"{type(event).__name__} can't settle a clip as {entry.outcome}.", safe=_UNCHANGED)
+    return entry.outcome

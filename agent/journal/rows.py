@@ -10,6 +10,8 @@ from typing import Any, Final
 from agent.journal.codec import from_text, to_text
 from agent.model import Asset, AssetState, Clip, Digests, Extent, Receipt, Role, Stamp
 
+_compact: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 ASSET_COLUMNS: Final = (
     "asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes, asset.size_bytes,"
     " asset.blake3, asset.sha256, asset.receipt, asset.reason, asset.resume_to, asset.same_as"
@@ -67,7 +69,7 @@ def storable(text: str) -> str:
 def likeness(device_id: str, path: str, raw_name: bytes, size_bytes: int, modified: Stamp) -> bytes:
     """Return 16 bytes that are equal for clips which may be the same one again; never a proof, only a hint."""
     key = [device_id, path, raw_name.hex(), size_bytes, modified.local, modified.offset_min]
-    return hashlib.sha256(json.dumps(key, separators=(",", ":")).encode("ascii")).digest()[:16]
+    return hashlib.sha256(_compact(key).encode("ascii")).digest()[:16]
 
 
 def clip_likeness(device_id: str, clip: Clip) -> bytes:
@@ -77,7 +79,7 @@ def clip_likeness(device_id: str, clip: Clip) -> bytes:
 
 def holes_text(holes: tuple[Extent, ...]) -> str:
     """Return holes as JSON for a column."""
-    return json.dumps(holes, separators=(",", ":"))
+    return _compact(holes)
 
 
 def holes_of(text: str) -> tuple[Extent, ...]:

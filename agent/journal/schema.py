@@ -129,34 +129,6 @@ _VERSION_1: Final = (
     ) STRICT, WITHOUT ROWID
     """,
     """
-    CREATE TRIGGER clip_is_counted AFTER INSERT ON clip BEGIN
-        INSERT INTO counter VALUES (NEW.docking_id, NEW.outcome, 1, NEW.bytes), ('clip', NEW.outcome, 1, NEW.bytes)
-        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
-    END
-    """,
-    """
-    CREATE TRIGGER clip_is_recounted AFTER UPDATE OF outcome ON clip WHEN NEW.outcome <> OLD.outcome BEGIN
-        UPDATE counter SET files = files - 1, bytes = bytes - OLD.bytes
-        WHERE scope IN (OLD.docking_id, 'clip') AND name = OLD.outcome;
-        INSERT INTO counter VALUES (NEW.docking_id, NEW.outcome, 1, NEW.bytes), ('clip', NEW.outcome, 1, NEW.bytes)
-        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
-    END
-    """,
-    """
-    CREATE TRIGGER asset_is_counted AFTER INSERT ON asset BEGIN
-        INSERT INTO counter VALUES ('asset', NEW.state, 1, NEW.expected_bytes)
-        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
-    END
-    """,
-    """
-    CREATE TRIGGER asset_is_recounted AFTER UPDATE OF state ON asset WHEN NEW.state <> OLD.state BEGIN
-        UPDATE counter SET files = files - 1, bytes = bytes - OLD.expected_bytes
-        WHERE scope = 'asset' AND name = OLD.state;
-        INSERT INTO counter VALUES ('asset', NEW.state, 1, NEW.expected_bytes)
-        ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes;
-    END
-    """,
-    """
     CREATE TABLE attempt (
         asset_id TEXT PRIMARY KEY,
         begun INTEGER NOT NULL,
