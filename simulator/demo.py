@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from agent.journal import Reader
 from agent.model import BLOCK_BYTES
 from agent.status.client import StatusUnavailable
 from simulator import proof
+from simulator.footage import FootageError
 from simulator.handling import LOOK_S, Handling, ReadMeter, Slot
 from simulator.recorders import Fate, Recorder, body_camera, site_camera
 from simulator.show import Show, megabytes, share_of
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if free_bytes < NEEDED_BYTES:
             raise DemoError(f"{stage.root} has {megabytes(free_bytes)} free, the demo needs {megabytes(NEEDED_BYTES)}")
         Demo(stage, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
-    except (DemoError, StatusUnavailable) as error:
+    except (DemoError, FootageError, StatusUnavailable, OSError, subprocess.SubprocessError) as error:
         show.failed(str(error))
         return 1
     except KeyboardInterrupt:
@@ -91,7 +93,7 @@ class Demo:
     def run(self, *, stay: bool) -> None:
         """Tell it; raises DemoError at the first claim that is not true."""
         show = self._show
-        show.step("记录仪", "Two recorders after a day's work; footage is made once and kept in .cache/demo")
+        show.step("记录仪", "Two recorders after a day's work; their footage is filmed the first time (some 20 s)")
         now = datetime.now(UTC)
         body = self._ready(body_camera(self._stage.recorders / "body-camera.img", FOOTAGE, now, self._scale))
         site = self._ready(site_camera(self._stage.recorders / "site-camera.img", FOOTAGE, now, self._scale))
@@ -139,7 +141,9 @@ class Demo:
         handling.yank(recorder)
 
     def _dock_and_yank(self, handling: Handling, service: Service, recorder: Recorder) -> None:
-        for attempt in range(1, YANK_TRIES + 1):
+        for attempt in range(YANK_TRIES):
+            if attempt:
+                recorder = self._more_footage(attempt)
             self._show.step("拔出", f"{recorder.image.name} is docked, and yanked in the middle")
             handling.dock(recorder)
             slot = handling.follow(recorder, lambda slot: share_of(slot) >= YANK_FROM)
@@ -154,11 +158,14 @@ class Demo:
             share = share_of(slot)
             if left and share <= YANK_TO:
                 return
-            self._show.warn(f"too quick: {share:.0%} had been read when it was yanked; again with more footage")
-            image = self._stage.recorders / f"site-camera-{attempt + 1}.img"
-            scale = self._scale * MORE**attempt
-            recorder = self._ready(site_camera(image, FOOTAGE, datetime.now(UTC), scale, seed=200 + 100 * attempt))
+            self._show.warn(f"too quick: {share:.0%} had been read when it was yanked")
         raise DemoError("this machine is too quick for the demo's hand: nothing could be yanked in the middle")
+
+    def _more_footage(self, attempt: int) -> Recorder:
+        self._show.step("记录仪", "Another recorder, with more footage")
+        image = self._stage.recorders / f"site-camera-{attempt + 1}.img"
+        scale = self._scale * MORE**attempt
+        return self._ready(site_camera(image, FOOTAGE, datetime.now(UTC), scale, seed=200 + 100 * attempt))
 
     def _redock(self, handling: Handling, service: Service, recorder: Recorder, before: Slot) -> None:
         self._show.step("再插入", f"{recorder.image.name} is docked again and goes on where it stopped")

@@ -21,6 +21,10 @@ FFMPEG_LIMIT_S: Final = 120
 AT_A_TIME: Final = 2
 
 
+class FootageError(Exception):
+    """ffmpeg could not make what was asked for; the text has its own words."""
+
+
 class Kind(StrEnum):
     """What a recorder makes, by the ending of its files."""
 
@@ -45,7 +49,7 @@ class Take:
 
 
 def shoot(takes: Iterable[Take], folder: Path) -> dict[Take, Path]:
-    """Make what `folder` does not hold yet, two at a time; raises RuntimeError with ffmpeg's own words."""
+    """Make what `folder` does not hold yet, two at a time; raises FootageError."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = dict.fromkeys(takes)
     with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="ffmpeg") as pool:
@@ -66,7 +70,7 @@ def _shoot_one(take: Take, folder: Path) -> Path:
         )
         if done.returncode:
             part.unlink(missing_ok=True)
-            raise RuntimeError(f"ffmpeg could not make {take}: {done.stderr.decode(errors='replace').strip()}")
+            raise FootageError(f"ffmpeg could not make {take}: {done.stderr.decode(errors='replace').strip()}")
         part.rename(path)
     return path
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from simulator.card import MBR_VOLUME_OFFSET
 from simulator.exif import with_exif
-from simulator.footage import PICTURES_PER_S, Kind, Take, cut_off, shoot
+from simulator.footage import PICTURES_PER_S, FootageError, Kind, Take, cut_off, shoot
 from simulator.recorders import CHINA, WRITTEN_SHARE, Fate, Original, Recorder, body_camera, site_camera
 
 NOW = datetime(2026, 11, 23, 2, 30, tzinfo=UTC)
@@ -90,7 +90,7 @@ def test_what_is_there_is_not_made_again(footage: Path) -> None:
 
 
 def test_what_ffmpeg_refuses_is_told_in_its_words_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="Invalid argument"):
+    with pytest.raises(FootageError, match="Invalid argument"):
         shoot([Take(Kind.VIDEO, 7, 1, width=0)], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
