@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from blake3 import blake3
 
@@ -19,12 +19,10 @@ from agent import durable
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 
-CHUNK_BYTES: Final = 512 * 1024
-"""Reading and hashing unit: stays in the processor's cache."""
-
-_READ_AHEAD_BYTES: Final = 8 * 1024 * 1024
-_DROP_ATTEMPTS: Final = 3
 _SYNC_THREADS: Final = 4
+_MANY: Final = 16
+"""From so many files or folders on, flushing the whole filesystem once is faster than flushing each of them."""
+
 _MAX_DAMAGED_COPIES: Final = 1000
 _PART_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _BLAKE3: Final = re.compile(r"[0-9a-f]{64}")
@@ -33,16 +31,6 @@ _CHECK_DISK: Final = "Have the administrator check the station's disk and its fr
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Hasher(Protocol):
-    """What BLAKE3 and SHA-256 have in common."""
-
-    def update(self, data: memoryview, /) -> object:
-        """Take more bytes."""
-
-    def hexdigest(self) -> str:
-        """Fingerprint of all bytes so far, lower-case hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,49 +42,6 @@ class Settled:
     digests: Digests
 
 
-class MediumReader:
-    """Reads durable bytes from the medium, never from memory, and feeds them to hashers. One thread at a time.
-
-    Cached pages are dropped and `mincore` proves that they are gone; if somebody keeps them in memory, the range is
-    read with O_DIRECT. A read that returns nothing before the end counts as the end: callers compare sizes.
-    """
-
-    __slots__ = ("_view",)
-
-    def __init__(self) -> None:
-        self._view = memoryview(mmap.mmap(-1, CHUNK_BYTES))  # aligned, as O_DIRECT needs it
-
-    def feed(self, fd: int, offset_bytes: int, size_bytes: int, *hashers: Hasher) -> int:
-        """Read a range that `fdatasync` made durable; returns the bytes read. Raises OSError."""
-        for _ in range(_DROP_ATTEMPTS):
-            durable.drop_cache(fd, offset_bytes, size_bytes)
-            if not durable.cached_bytes(fd, offset_bytes, size_bytes):
-                return self._read(fd, offset_bytes, size_bytes, hashers, _READ_AHEAD_BYTES)
-        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-        try:
-            return self._read(direct, offset_bytes, size_bytes, hashers, 0)
-        finally:
-            os.close(direct)
-
-    def _read(self, fd: int, offset: int, size: int, hashers: Sequence[Hasher], window: int) -> int:
-        end = offset + size
-        at = ahead = offset
-        while at < end:
-            # The kernel clips one request to its read-ahead limit, so the window grows by small ones.
-            while ahead < min(end, at + window):
-                os.posix_fadvise(fd, ahead, min(CHUNK_BYTES, end - ahead), os.POSIX_FADV_WILLNEED)
-                ahead += CHUNK_BYTES
-            got = min(os.preadv(fd, [self._view], at), end - at)
-            if not got:
-                break
-            for hasher in hashers:
-                hasher.update(self._view[:got])
-            at += got
-        if size > window:  # small files stay: they are uploaded next
-            durable.drop_cache(fd, offset, size)
-        return at - offset
-
-
 def fingerprint(fd: int, each_block: Callable[[], None] = lambda: None) -> tuple[int, Digests]:
     """Bytes read and fingerprints of a whole durable file, from the medium; raises OSError.
 
@@ -104,7 +49,7 @@ def fingerprint(fd: int, each_block: Callable[[], None] = lambda: None) -> tuple
     """
     size = os.fstat(fd).st_size
     whole, sha256 = blake3(), hashlib.sha256()
-    reader = MediumReader()
+    reader = durable.MediumReader()
     done = 0
     for at in range(0, size, BLOCK_BYTES):
         each_block()
@@ -119,7 +64,7 @@ class ReadBack:
     vault's disk can't make them durable. Nothing is lost by either: the recorder still has the footage.
     """
 
-    def __init__(self, asset_id: str, path: Path, reader: MediumReader) -> None:
+    def __init__(self, asset_id: str, path: Path, reader: durable.MediumReader, durable_bytes: int = -1) -> None:
         self._asset_id = asset_id
         self._path = path
         with _world(path):
@@ -129,7 +74,7 @@ class ReadBack:
         self._sha256 = hashlib.sha256()
         self._next = 0
         self._done_bytes = 0
-        self._durable_bytes = -1
+        self._durable_bytes = durable_bytes
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -228,23 +173,28 @@ class Vault:
 
     def read_back(self, asset_id: str) -> ReadBack:
         """Open the part of a big clip for reading it back while it grows; close it when done."""
-        return ReadBack(asset_id, self._part(asset_id), MediumReader())
+        return ReadBack(asset_id, self._part(asset_id), durable.MediumReader())
 
     def settle(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
         """Make many small parts, (asset, size in bytes, BLAKE3), durable and read them back, in the order given.
 
         If one of them differs the first error is raised, and all parts stay as they are.
         """
+        flushed = len(parts) >= _MANY
+        if flushed:
+            with _world(self.staging_dir):
+                durable.sync_filesystem(self.staging_dir)
         stripes = [parts[first::_SYNC_THREADS] for first in range(min(_SYNC_THREADS, len(parts)))]
-        done = _in_parallel(self._settle_stripe, stripes)
+        done = _in_parallel(partial(self._settle_stripe, flushed), stripes)
         return [done[at % _SYNC_THREADS][at // _SYNC_THREADS] for at in range(len(parts))]
 
-    def _settle_stripe(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
-        reader = MediumReader()
+    def _settle_stripe(self, flushed: bool, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        reader = durable.MediumReader()
         settled = []
         for asset_id, size_bytes, blake3_hex in parts:
             assert size_bytes <= BLOCK_BYTES, "bigger parts are read back block by block"
-            with ReadBack(asset_id, self._part(asset_id), reader) as back:
+            durable_bytes = size_bytes if flushed else -1
+            with ReadBack(asset_id, self._part(asset_id), reader, durable_bytes) as back:
                 back.block(0, size_bytes, blake3_hex)
                 settled.append(back.finish(size_bytes))
         return settled
@@ -262,6 +212,9 @@ class Vault:
                 durable.make_dir(folder)
             named = [self._name(self._part(item.asset_id), at) for item, at in zip(settled, addresses, strict=True)]
             held = [self.claim(item.asset_id, item.size_bytes, item.digests) for item in settled]
+            if len(folders) >= _MANY:
+                durable.sync_filesystem(self.originals_dir)
+                folders = []  # the staging folder took part in every rename, and tells of a filesystem that gave up
             _in_parallel(durable.fsync_dir, [*folders, self.staging_dir])
         for done, was_named in zip(held, named, strict=True):
             if not was_named:

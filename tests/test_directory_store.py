@@ -110,9 +110,12 @@ def test_a_place_that_makes_no_sense_is_refused_with_the_option(
     assert str(caught.value).startswith("store.options.")
 
 
-def test_no_path_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"store\.options\.path"):
-        DirectoryStore("s", {}, vault_root=tmp_path)
+def test_without_a_path_it_is_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent.uploader.directory, "_DEFAULT_PATH", str(tmp_path / "evidence"))
+    with pytest.raises(ConfigError, match=r"evidence is no folder"):
+        DirectoryStore("s", {}, vault_root=tmp_path / "vault")
+    (tmp_path / "evidence").mkdir()
+    DirectoryStore("s", {}, vault_root=tmp_path / "vault")
 
 
 @pytest.mark.parametrize("inside", ["", "vault", "vault/deep", "../vault/link"])

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,14 @@ import agent.vault
 from agent import durable
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
-from agent.vault import MediumReader, ReadBack, Settled, Vault, fingerprint
+from agent.vault import ReadBack, Settled, Vault, fingerprint
 from tests.conftest import unseal
 from tests.disks import MIB, ext4, tmpfs
 
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "fdatasync", "fsync_dir", "fsync_file", "make_dir", "make_immutable", "make_mutable",
-    "make_read_only", "remove_part", "rename_no_replace", "start_writeback", "write_new_file",
+    "make_read_only", "remove_part", "rename_no_replace", "start_writeback", "sync_filesystem", "write_new_file",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_fingerprints_are_those_of_the_whole_file(
 ) -> None:
     """Whatever the size: BLAKE3 and SHA-256 of the read-back are those that `b3sum` and `sha256sum` would print."""
     monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
-    monkeypatch.setattr(agent.vault, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(durable, "CHUNK_BYTES", chunk)
     vault = Vault(tmp_path / "station", seal=False)
     content = os.urandom(size)
     write_part(vault, "a", content)
@@ -393,6 +393,25 @@ def test_a_crash_around_any_effect_loses_and_doubles_nothing(
     assert list(vault.staging_dir.iterdir()) == []
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 40, 79, 80, 81, 120, 121, 122, 123, 124])
+def test_a_crash_in_a_big_batch_loses_and_doubles_nothing(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, count: int, after: bool
+) -> None:
+    """Many files are flushed together, and still each of them is either a part or an original."""
+    contents = {f"a{number}": os.urandom(100) for number in range(40)}
+    for name, content in contents.items():
+        write_part(vault, name, content)
+    batch = [(name, len(content), blake3(content).hexdigest()) for name, content in contents.items()]
+    with crash_at(count, monkeypatch, after=after), suppress(Crash):
+        vault.keep(vault.settle(batch))
+    places = [*vault.staging_dir.iterdir(), *(path for _, path, _ in vault.originals())]
+    assert sorted(path.read_bytes() for path in places) == sorted(contents.values())
+    digests = [Settled(name, len(content), digests_of(content)) for name, content in contents.items()]
+    held = Vault(vault.root, seal=False).keep(digests)
+    assert [item.path.read_bytes() for item in held] == list(contents.values())
+
+
 def test_effects_come_in_the_order_that_makes_the_promise(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flush, forget, read; then protect, name, and make the name durable."""
     write_part(vault, "a", b"footage")
@@ -512,8 +531,8 @@ def test_the_reader_feeds_exactly_the_range(tmp_path: Path) -> None:
     hasher = blake3()
     with (tmp_path / "file").open("r+b") as file:
         os.fsync(file.fileno())
-        assert MediumReader().feed(file.fileno(), MIB, MIB + 3, hasher) == MIB + 3
-        assert MediumReader().feed(file.fileno(), 3 * MIB, MIB, blake3()) == 5
+        assert durable.MediumReader().feed(file.fileno(), MIB, MIB + 3, hasher) == MIB + 3
+        assert durable.MediumReader().feed(file.fileno(), 3 * MIB, MIB, blake3()) == 5
     assert hasher.hexdigest() == blake3(content[MIB : 2 * MIB + 3]).hexdigest()
 
 

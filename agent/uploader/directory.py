@@ -19,7 +19,7 @@ from blake3 import blake3
 from agent import durable
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Digests, Held, Receipt
-from agent.vault import CHUNK_BYTES, fingerprint
+from agent.vault import fingerprint
 
 _OPTIONS: Final = ("path", "require_mount", "seal")
 _DEFAULT_PATH: Final = "/srv/evidence"
@@ -43,10 +43,10 @@ def _now() -> datetime:
 class DirectoryStore:
     """Keeps originals as `<path>/<first two hex>/<blake3>`, and nothing else but copies under way (`.incoming-*`).
 
-    Options: `path`, the folder, which must exist (default /srv/evidence); `require_mount`, the mount point it lies on, so that a disk or
-    share that is away is never mistaken for an empty one (default "": not checked, may come later); `seal`, whether
-    objects get the immutable flag (default false, since network shares have none). Raises ConfigError if they make
-    no sense. A copy is flushed and read back from the medium before it gets its name, which never replaces another.
+    Options: `path`, the folder, which must exist (default /srv/evidence); `require_mount`, the mount point it lies
+    on, so that a disk or share that is away is never mistaken for an empty one (default "": not checked); `seal`,
+    whether objects get the immutable flag (default false, since network shares have none). Raises ConfigError if they
+    make no sense. A copy is flushed and read back from the medium before it gets its name, which never replaces.
     """
 
     def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
@@ -139,7 +139,7 @@ class DirectoryStore:
         hasher = blake3()
         done = flushed = 0
         with _original(held) as source:
-            view = memoryview(bytearray(CHUNK_BYTES))
+            view = memoryview(bytearray(durable.CHUNK_BYTES))
             while got := _read(held, source, view):
                 hasher.update(view[:got])
                 _write(fd, view[:got])
