@@ -21,6 +21,7 @@ Slot = Mapping[str, Any]
 
 LOOK_S: Final = 0.02
 DOCKING_LIMIT_S: Final = 120.0
+CLOSE_LIMIT_S: Final = 20.0
 SILENCE_LIMIT_S: Final = 30.0
 ENDED: Final = frozenset({"finished", "failed", "unplugged", "unsupported"})
 _CHILDREN: Final = "/proc/{pid}/task/{pid}/children"
@@ -85,14 +86,14 @@ class Handling:
 
     def docking(self, slot: Slot) -> Mapping[str, Any]:
         """What the journal has about the docking that a slot shows, once it is closed."""
-        end = time.monotonic() + DOCKING_LIMIT_S
+        end = time.monotonic() + CLOSE_LIMIT_S
         while time.monotonic() < end:
             for docking in self._service.status()["dockings"]:
                 if docking["docking_id"] == slot["docking_id"] and docking["closed_at"]:
                     found: Mapping[str, Any] = docking
                     return found
             time.sleep(LOOK_S)
-        raise DemoError(f"docking {slot['docking_id']} was not closed")
+        raise DemoError(f"docking {slot['docking_id']} was not closed: {slot['message'] or slot['phase']['en']}")
 
     def _docked(self, recorder: Recorder) -> Path:
         return self._stage.dock / recorder.image.name
