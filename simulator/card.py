@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from simulator.content import Content, chunks_of, size_of
 from simulator.layout import DEFAULT_STAMP, FIRST_CLUSTER, SLOT_BYTES, ChainEnd, Format, Image, Node, Run, expand
 
 MBR_VOLUME_OFFSET: Final = 1024 * 1024
-MBR_TYPES: Final = {"fat32": 0x0C, "exfat": 0x07}
+MBR_TYPES: Final[Mapping[str, int]] = {"fat32": 0x0C, "exfat": 0x07}
 
 MakeEmpty = Callable[[Path, str, int], None]
 
