@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import JournalError
@@ -127,6 +127,7 @@ def values(hint: object) -> st.SearchStrategy[Any]:
 ANY_ENTRY = values(JournalEntry)
 
 
+@settings(deadline=None)
 @given(ANY_ENTRY)
 def test_every_entry_comes_back_as_it_was_recorded(entry: JournalEntry) -> None:
     encoded = encode(entry)
@@ -136,6 +137,7 @@ def test_every_entry_comes_back_as_it_was_recorded(entry: JournalEntry) -> None:
     assert encode(decode(encoded.kind, encoded.detail)).detail == encoded.detail
 
 
+@settings(deadline=None)
 @given(ANY_ENTRY)
 def test_the_written_form_is_canonical(entry: JournalEntry) -> None:
     detail = encode(entry).detail
@@ -195,6 +197,7 @@ def test_every_type_that_is_journaled_is_frozen() -> None:
         assert vars(entry_type)["__dataclass_params__"].frozen
 
 
+@settings(deadline=None)
 @given(PLAIN[datetime])
 def test_ids_are_uuid7_that_carry_their_time(now: datetime) -> None:
     made = UUID(new_id(lambda: now))

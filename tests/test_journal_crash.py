@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.errors import JournalError
-from agent.journal import Journal, verify
+from agent.journal import Journal, WriterLock, verify
+from agent.journal.codec import encode
 from agent.journal.log import Log
 from agent.journal.writer import Writer
 from agent.model import Incident
 from tests.conftest import SettableClock
-from tests.journal_entries import NOW, acquired, assert_consistent, opened, seen
+from tests.journal_entries import NOW, acquired, assert_consistent, confirmed, opened, seen, write
 
 KILLS = 12
 CHILD = """
@@ -76,6 +79,73 @@ def test_after_every_kill_what_was_promised_is_there_whole_and_consistent(tmp_pa
 
     asyncio.run(check())
     assert_consistent(path)
+
+
+class PowerCut(BaseException):
+    """The process is gone between two statements."""
+
+
+class DyingConnection:
+    """A connection that works until its nth statement."""
+
+    def __init__(self, db: sqlite3.Connection, statements: int) -> None:
+        self._db = db
+        self._left = statements
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise PowerCut
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        self._step()
+        return self._db.execute(statement, values)
+
+    def executemany(self, statement: str, rows: list[tuple[Any, ...]]) -> sqlite3.Cursor:
+        self._step()
+        return self._db.executemany(statement, rows)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _dies_at(path: Path, statements: int) -> bool:
+    """Commit one group of two jobs, the second refused, and die on the way; false if it survived."""
+    log = Log(path, lambda: NOW)
+    log.db = log._projection._db = log._projection.tallies._db = DyingConnection(log.db, statements)  # type: ignore[assignment]
+    good = [encode(entry) for entry in (seen("b", 2), acquired("b", 2), confirmed("b"))]
+    bad = [encode(entry) for entry in (seen("c", 3), acquired("nobody"))]
+    try:
+        log.commit([lambda log: log.append(good), lambda log: log.append(bad)])
+    except PowerCut:
+        return True
+    finally:
+        log.close()
+    return False
+
+
+async def test_dying_between_any_two_statements_leaves_all_of_a_group_or_nothing(tmp_path: Path) -> None:
+    start = tmp_path / "start.db"
+    await write(start, opened(), seen("a"), acquired("a"))
+    statements = 0
+    died = True
+    while died:
+        path = tmp_path / f"{statements}.db"
+        shutil.copy(start, path)
+        died = _dies_at(path, statements)
+        report = verify(path)
+        assert report.differences == (), statements
+        assert report.events == (3 if died else 6), statements
+        statements += 1
+    assert statements > 30, "every statement had its turn"
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    _killed_after(path, 0, lines=1)
+    assert path.with_suffix(".lock").read_text().strip().isdigit()
+    with WriterLock(path):
+        assert int(path.with_suffix(".lock").read_text()) == os.getpid()
 
 
 @pytest.fixture

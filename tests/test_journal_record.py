@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.errors import EvidenceError, JournalError
+from agent.errors import AgentError, EvidenceError, JournalError
 from agent.journal import Journal, WriterLock
+from agent.journal.log import Job, Log
+from agent.journal.tallies import Tallies
+from agent.journal.writer import GROUP_JOBS
 from agent.model import (
     Acquired,
     Adopted,
@@ -377,3 +384,80 @@ async def test_a_held_asset_needs_no_docking_to_change(journal: Journal) -> None
     await record(journal, opened(), seen("a"), DockingClosed("d1", "yanked"))
     await record(journal, AssetChanged("a", Acquired(held("a"))), confirmed("a"))
     assert journal.reader.asset("a").state is AssetState.STORED
+
+
+async def test_calls_that_wait_share_a_commit(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[int] = []
+    commit = Log.commit
+
+    def counted(log: Log, jobs: Sequence[Job]) -> list[list[int] | AgentError]:
+        groups.append(len(jobs))
+        return commit(log, jobs)
+
+    monkeypatch.setattr(Log, "commit", counted)
+    await asyncio.gather(*(journal.record(Incident("x", {"n": n})) for n in range(600)))
+    assert sum(groups) == 600
+    assert max(groups) <= GROUP_JOBS
+    assert len(groups) < 300, "far fewer commits than calls"
+
+
+async def test_the_calls_of_one_task_are_logged_in_their_order(journal: Journal) -> None:
+    async def work(name: str) -> None:
+        for number in range(30):
+            await journal.record(Incident(name, {"n": number}))
+
+    await asyncio.gather(*(work(f"task{n}") for n in range(8)))
+    told = [json.loads(event.detail) for event in journal.reader.events(limit=1000)]
+    for n in range(8):
+        assert [entry["detail"]["n"] for entry in told if entry["kind"] == f"task{n}"] == list(range(30))
+
+
+async def test_readers_never_see_half_a_call(journal: Journal) -> None:
+    await record(journal, opened())
+    counts: set[int] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            counts.add(journal.reader.accounting("d1").seen)
+
+    watcher = asyncio.get_running_loop().run_in_executor(None, watch)
+    for first in range(0, 200, 10):
+        await journal.record(*(seen(f"a{n}", n) for n in range(first, first + 10)))
+    stop.set()
+    await watcher
+    assert counts <= set(range(0, 201, 10))
+
+
+async def test_a_detail_that_changes_after_the_call_is_recorded_as_it_was(journal: Journal) -> None:
+    detail: dict[str, object] = {"n": 1}
+    call = asyncio.ensure_future(journal.record(Incident("x", detail)))
+    await asyncio.sleep(0)
+    detail["n"] = 2
+    await call
+    assert journal.reader.incidents()[0].detail == '{"detail":{"n":1},"kind":"x"}'
+
+
+def test_a_counter_counts_only_events_that_were_kept_and_jobs_that_were_done() -> None:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE counter (scope, name, files, bytes, PRIMARY KEY (scope, name))")
+        tallies = Tallies(db)
+
+        def rows() -> list[tuple[object, ...]]:
+            return db.execute("SELECT * FROM counter ORDER BY name").fetchall()
+
+        tallies.add("asset", "wanted", 1, 10)
+        tallies.keep()
+        tallies.add("asset", "wanted", 1, 10)
+        tallies.forget_event()
+        tallies.add("asset", "wanted", -1, -10)
+        tallies.add("asset", "held", 1, 10)
+        tallies.keep()
+        assert rows() == []
+        tallies.flush()
+        assert rows() == [("asset", "held", 1, 10), ("asset", "wanted", 0, 0)]
+        tallies.add("asset", "held", 5, 50)
+        tallies.keep()
+        tallies.forget_all()
+        tallies.flush()
+        assert rows()[0] == ("asset", "held", 1, 10)

@@ -8,7 +8,7 @@ from itertools import product
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import AgentError, EvidenceError, JournalError
@@ -197,6 +197,7 @@ def test_late_needs_an_official_calendar_a_passed_due_time_and_no_receipt() -> N
         assert not is_late(asset, deadline(basis=Basis.PROVISIONAL), due + timedelta(days=365))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=30))
 def test_no_sequence_of_events_loses_digests_or_receipt(names: list[str]) -> None:
     asset: Asset = WANTED

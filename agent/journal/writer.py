@@ -55,6 +55,8 @@ class Writer:
         finally:  # also after a bug of ours: nobody may wait for ever
             self._ended = True
             self._drop_log()
+            for _, future in self._group:
+                future.set_exception(_closed())
             self._refuse_waiting()
 
     def _take(self) -> bool:
@@ -76,7 +78,7 @@ class Writer:
             results = self._log.commit([job for job, _ in self._group])
         except (sqlite3.Error, JournalError) as error:
             self._drop_log()  # a fresh connection starts from what is on the disk
-            results = [_not_committed(error)] * len(self._group)
+            results = [_not_committed(error) for _ in self._group]
         for (_, future), result in zip(self._group, results, strict=True):
             if isinstance(result, AgentError):
                 future.set_exception(result)
@@ -90,13 +92,9 @@ class Writer:
         self._log = None
 
     def _refuse_waiting(self) -> None:
-        refusal = JournalError("The journal is closed.", safe="Nothing of this call was written.")
-        for _, future in self._group:
-            future.set_exception(refusal)
-        self._group.clear()
         while (item := self._waiting()) is not None:
             if item[1].set_running_or_notify_cancel():
-                item[1].set_exception(refusal)
+                item[1].set_exception(_closed())
 
     def _waiting(self) -> _Queued | None:
         try:
@@ -111,3 +109,7 @@ def _not_committed(error: sqlite3.Error | JournalError) -> JournalError:
         safe="Nothing of this call was written; what was committed before stays.",
         do="Free space on the disk of the journal or check it; the agent tries again by itself.",
     )
+
+
+def _closed() -> JournalError:
+    return JournalError("The journal is closed.", safe="Nothing of this call was written.")
