@@ -67,7 +67,17 @@ def clip(number: int, size: int = 1000, *, path: str = "") -> Clip:
     """A clip; `path` makes it look like another one."""
     path = path or f"DCIM/100/视频{number:05}.MP4"
     stamp = Stamp("2026-07-06T08:00:00", None)
-    return Clip(number, path, path.encode("utf-16-le", "surrogatepass"), size, size, stamp, stamp, ("archive",), 4096 + 32 * number)
+    return Clip(
+        number,
+        path,
+        path.encode("utf-16-le", "surrogatepass"),
+        size,
+        size,
+        stamp,
+        stamp,
+        ("archive",),
+        4096 + 32 * number,
+    )
 
 
 def opened(docking: str = "d1", device_id: str = "device") -> DockingOpened:
