@@ -8,6 +8,7 @@ import math
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -95,28 +96,32 @@ class MassStorage:
             if parser is not None:
                 await parser.stop()
         if self._source is not None and listing.source != self._source:
-            self._gone = True
+            raise DeviceError(
+                "Another recorder lies here than the one that was listed.",
+                safe="What was pulled is safe.",
+                do="Leave it docked: it is read from the beginning.",
+            )
         self._source, self._layouts = listing.source, listing.layouts
 
     async def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
         """Read clips of the last listing, in order; a helper that dies or lies costs only the clip it was at."""
         waiting = deque(requests)
-        while waiting and not self._gone:
-            head = waiting[0].clip.number
-            try:
-                async for report in self._fetch_with_one_puller(waiting):
-                    yield report
-                    if isinstance(report, Failed) and report.reason is FailReason.GONE:
-                        self._gone = True
-                        break
-            except ChildError as error:
+        try:
+            while waiting and not self._gone:
+                try:
+                    async with aclosing(self._fetch_with_one_puller(waiting)) as reports:
+                        async for report in reports:
+                            yield report
+                            self._gone |= isinstance(report, Failed) and report.reason is FailReason.GONE
+                except ChildError as error:
+                    await self._stop_puller()
+                    if not self._gone:
+                        yield Failed(waiting.popleft().clip.number, FailReason.BROKEN, f"the reading helper {error}")
+            for request in waiting:
+                yield Failed(request.clip.number, FailReason.GONE, "the recorder was unplugged")
+        finally:
+            if waiting:  # given up in the middle: what the helper goes on to say is an answer to nobody
                 await self._stop_puller()
-                if self._gone:
-                    break
-                head = waiting.popleft().clip.number
-                yield Failed(head, FailReason.BROKEN, f"the reading helper {error}")
-        for request in waiting:
-            yield Failed(request.clip.number, FailReason.GONE, "the recorder was unplugged")
 
     async def _fetch_with_one_puller(self, waiting: deque[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
         puller = await self._started_puller()
