@@ -45,6 +45,7 @@ class End(StrEnum):
 
     COMPLETE = "complete"
     YANKED = "yanked"
+    CHANGED = "changed"
     FAILED = "failed"
 
 
@@ -88,7 +89,7 @@ class Docking:
         await self._held()
         if end is End.COMPLETE:
             self._meter.phase(Phase.VERIFYING)
-            await self._compare_metadata()
+            end = await self._compare_metadata()
         await self._close(end)
         return end
 
@@ -343,14 +344,17 @@ class Docking:
 
     # The end
 
-    async def _compare_metadata(self) -> None:
-        """List again, from the medium: shows whether anything wrote to the card while it was docked."""
+    async def _compare_metadata(self) -> End:
+        """List again, from the medium: what was written to the card while it was docked nobody has pulled yet."""
+        end = End.COMPLETE
         async with aclosing(self._docked.clips()) as items:
             async for item in items:
                 if isinstance(item, ListingEnd) and item.metadata_blake3 != self._metadata_blake3:
+                    end = End.CHANGED
                     await self._station.journal.record(
                         Observed(self._id, Finding("medium-changed", {"before": self._metadata_blake3}))
                     )
+        return end
 
     async def _close_left_open(self) -> None:
         for docking_id in sorted(self._station.unclosed):
@@ -370,6 +374,8 @@ class Docking:
         troubled = accounts.refused + accounts.unreadable
         if end is End.YANKED:
             self._meter.phase(Phase.UNPLUGGED)
+        elif end is End.CHANGED:
+            self._meter.phase(Phase.FAILED, "something wrote to the recorder while it was read; it is read again")
         elif troubled:
             self._meter.phase(Phase.FAILED, f"{troubled} of {accounts.seen} files can't be read completely")
         else:
