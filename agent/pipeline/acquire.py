@@ -8,7 +8,7 @@ from contextlib import aclosing
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd
+from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd, RefusedEntry
 from agent.drivers.base import Progress as ReadProgress
 from agent.errors import AgentError, EvidenceError, JournalError
 from agent.journal import device_id, new_id
@@ -38,6 +38,10 @@ from agent.pipeline.station import Station
 _ADMIT_CLIPS: Final = 500
 _BATCH_FILES: Final = 256
 _SPACE_CHECK_S: Final = 5.0
+_NOT_ALL_SEEN: Final = frozenset(
+    {"directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported"}
+)
+"""Findings after which there may be more footage on the recorder than was listed."""
 
 
 class End(StrEnum):
@@ -61,6 +65,8 @@ class Docking:
         self._admission: Admission | None = None
         self._metadata_blake3 = ""
         self._in_flight: set[int] = set()
+        self._unseen = 0
+        self._is_refused_space = False
         self._tried: dict[int, set[str]] = {}
         self._holding: asyncio.Task[None] | None = None
         self._unplugged = asyncio.Event()
@@ -75,9 +81,10 @@ class Docking:
             return await self._run()
         except AgentError as error:
             self._meter.phase(Phase.FAILED, str(error))
+            await self._finish_holding()
             return await self._failed_as_a_whole(error)
         finally:
-            await self._stop_holding()
+            await self._finish_holding()
             await self._docked.close()
             if self._admission is not None:
                 self._station.claims.difference_update(self._admission.claimed)
@@ -120,6 +127,7 @@ class Docking:
                     batch += volumes
                 batch.append(item)
                 seen += not isinstance(item, (Finding, Volume, ListingEnd))
+                self._unseen += isinstance(item, Finding) and item.kind in _NOT_ALL_SEEN
                 if isinstance(item, ListingEnd):
                     self._metadata_blake3 = item.metadata_blake3
                     await self._admit(batch)
@@ -145,7 +153,8 @@ class Docking:
             entries = await self._station.on_disk(self._admission.entries, batch)
             await self._station.journal.record(*entries)
         clips = [item for item in batch if isinstance(item, Clip)]
-        self._meter.listed(len(clips), sum(clip.readable_bytes for clip in clips))
+        refused = sum(isinstance(item, RefusedEntry) for item in batch)
+        self._meter.listed(len(clips) + refused, sum(clip.readable_bytes for clip in clips))
 
     # Pulling
 
@@ -187,7 +196,9 @@ class Docking:
     async def _room_for(self, batch: Sequence[PendingClip]) -> bool:
         """Wait until staging has room; the footage stays on the card meanwhile. False when it was unplugged."""
         need = sum(item.clip.readable_bytes for item in batch if item.mode is not Mode.CONFIRM)
-        while need and self._station.vault.free_bytes() < need + self._station.reserve_bytes:
+        while need and (
+            self._is_refused_space or self._station.vault.free_bytes() < need + self._station.reserve_bytes
+        ):
             if self._meter.state.phase is not Phase.NO_SPACE:
                 await self._held()
                 self._meter.phase(Phase.NO_SPACE, "storage is full; the footage stays on the recorder")
@@ -197,7 +208,7 @@ class Docking:
                     await self._unplugged.wait()
                 return False
             except TimeoutError:
-                continue
+                self._is_refused_space = False
         if self._meter.state.phase is Phase.NO_SPACE:
             self._meter.phase(Phase.READING)
         return True
@@ -284,8 +295,9 @@ class Docking:
     async def _failed(self, item: PendingClip, report: Failed) -> None:
         reason = report.reason
         if reason is FailReason.GONE or reason is FailReason.NO_SPACE:
-            return  # stays pending: left on the recorder, or tried again when there is room
-        if item.mode is Mode.CONFIRM:
+            # Stays pending: left on the recorder, or tried again after a pause (quotas and inodes run out unseen).
+            self._is_refused_space |= reason is FailReason.NO_SPACE
+        elif item.mode is Mode.CONFIRM:
             await self._account(item, Outcome.UNREADABLE, report.message or reason.value)
         elif reason is FailReason.DIFFERENT:
             await self._another(item)
@@ -337,10 +349,15 @@ class Docking:
             self._holding = None
             self._in_flight = set()
 
-    async def _stop_holding(self) -> None:
+    async def _finish_holding(self) -> None:
+        """Let the batch end, whatever ended the docking: its thread can't be cancelled, and the next docking of this
+        recorder would write to the parts that it is still naming.
+        """
         if self._holding is not None:
-            self._holding.cancel()
             await asyncio.wait([self._holding])
+            if not self._holding.cancelled():
+                self._holding.exception()  # the docking ends anyway; its clips are accounted as left
+            self._holding = None
 
     # The end
 
@@ -378,5 +395,7 @@ class Docking:
             self._meter.phase(Phase.FAILED, "something wrote to the recorder while it was read; it is read again")
         elif troubled:
             self._meter.phase(Phase.FAILED, f"{troubled} of {accounts.seen} files can't be read completely")
+        elif self._unseen:
+            self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:
             self._meter.phase(Phase.FINISHED)

@@ -127,10 +127,14 @@ class BigPull:
 
     async def _opened(self) -> VaultReadBack:
         if self._back is None:
-            self._back = await self._station.on_disk(self._station.vault.read_back, self._item.asset_id)
-            replay = [(block.index, block.size_bytes, block.blake3) for block in self._durable]
-            await self._station.on_disk(self._back.replay, replay)
+            return await self._station.on_disk(self._open)
         return self._back
+
+    def _open(self) -> VaultReadBack:
+        # Kept by the thread itself: a caller that was cancelled meanwhile must find it in order to close it.
+        self._back = back = self._station.vault.read_back(self._item.asset_id)
+        back.replay((block.index, block.size_bytes, block.blake3) for block in self._durable)
+        return back
 
     async def close(self) -> None:
         """Give up the part's descriptor."""

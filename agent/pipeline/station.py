@@ -38,9 +38,18 @@ class Station:
     held_news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def on_disk(self, work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-        """Run blocking vault work in the small disk pool; the GIL is released while it reads and hashes."""
+        """Run blocking vault work in the small disk pool; the GIL is released while it reads and hashes.
+
+        A thread can't be cancelled, so whoever is cancelled waits for it: nobody closes or renames under its feet.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.disk, lambda: work(*arguments, **options))
+        done = loop.run_in_executor(self.disk, lambda: work(*arguments, **options))
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            await asyncio.wait([done])
+            done.exception()  # its outcome is no news to anybody any more
+            raise
 
     async def failed(self, asset_id: str, why: str) -> int:
         """Note a failed attempt and when the next may begin; returns how often it has failed now."""
