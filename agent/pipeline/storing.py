@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from agent.errors import EvidenceError, StoreError
+from agent.errors import EvidenceError, JournalError, StoreError
 from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged
 from agent.pipeline.station import Station
 
@@ -46,7 +46,15 @@ class StoreLane:
         self._taken.discard(asset.asset_id)
 
     async def store(self, asset: Asset) -> None:
-        """One attempt, counted before the work; every failure leaves the asset in a true state."""
+        """One attempt; whatever the world refuses leaves the asset in a true state, to be tried again."""
+        try:
+            await self._attempt(asset)
+        except (JournalError, StoreError) as error:  # our own disk is full or failing: nothing was changed
+            self.error = error.what
+            await asyncio.sleep(self._station.limits.backoff_base_s)
+
+    async def _attempt(self, asset: Asset) -> None:
+        """Counted before the work, so that what kills the process again and again is noticed."""
         station = self._station
         assert asset.digests is not None
         assert asset.size_bytes is not None
