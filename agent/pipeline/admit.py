@@ -91,13 +91,20 @@ class Admission:
         for asset in self._station.journal.reader.known_clips(self._device_id, clip):
             if asset.asset_id in tried:
                 continue
-            if asset.state not in (AssetState.WANTED, AssetState.STUCK):
-                same = asset.same_as or asset.asset_id
-                if same not in tried:
-                    return [ClipSeen(self._docking_id, clip, Mode.CONFIRM, same)]
-            elif asset.asset_id not in self._station.claims:
-                return self._continued(clip, asset)
+            if asset.digests is None:
+                if asset.asset_id not in self._station.claims:
+                    return self._continued(clip, asset)
+            elif (kept := self._kept(asset)) is not None and kept not in tried:
+                return [ClipSeen(self._docking_id, clip, Mode.CONFIRM, kept)]
         return [self._new_clip(clip)]
+
+    def _kept(self, asset: Asset) -> str | None:
+        """The asset that keeps these bytes. None if they were damaged: then they are pulled as if they were new, and
+        heal it if they turn out to be the same.
+        """
+        assert asset.digests is not None
+        kept = self._station.journal.reader.kept_asset(asset.digests.blake3)
+        return None if kept is None else kept.asset_id
 
     def _continued(self, clip: Clip, asset: Asset) -> list[JournalEntry]:
         self._claim(asset.asset_id)

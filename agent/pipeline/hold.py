@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.model import (
     Acquired,
     AssetChanged,
+    AssetState,
     Extent,
     Held,
     Incident,
     JournalEntry,
     Matched,
     Outcome,
+    Resumed,
 )
 from agent.pipeline.station import Station
 from agent.vault import Settled
@@ -46,21 +48,33 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
 
 def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) -> list[JournalEntry]:
     entries: list[JournalEntry] = []
-    new: dict[str, str] = {}
+    known: dict[str, str] = {}
     for part, held in zip(parts, kept, strict=True):
         digest = held.digests.blake3
-        same = new.get(digest)
+        same = known.get(digest)
         if same is None:
-            other = station.journal.reader.kept_asset(digest)
-            same = other.asset_id if other is not None and other.asset_id != held.asset_id else None
-        if same is not None:
-            event: Acquired | Matched = Matched(same, held.digests)
-            outcome = Outcome.ALREADY_HELD
-        else:
-            new[digest] = held.asset_id
-            event = Acquired(held, part.holes)
+            same = known[digest] = _keeper(station, part, held, entries)
+        if same == held.asset_id:
+            event: Acquired | Matched = Acquired(held, part.holes)
             outcome = Outcome.UNREADABLE if part.holes else Outcome.PULLED
-            if not held.sealed and station.vault.seal:
-                entries.append(Incident("not-sealed", {"asset": held.asset_id}))
+        else:
+            event, outcome = Matched(same, held.digests), Outcome.ALREADY_HELD
         entries.append(AssetChanged(held.asset_id, event, part.docking_id, part.number, outcome))
     return entries
+
+
+def _keeper(station: Station, part: ReadBack, held: Held, entries: list[JournalEntry]) -> str:
+    """The asset these bytes belong to: the one that has them, or had them until they were damaged, or the new one."""
+    reader = station.journal.reader
+    other = reader.kept_asset(held.digests.blake3)
+    if other is not None:
+        return other.asset_id
+    if station.vault.seal and not held.sealed:
+        entries.append(Incident("not-sealed", {"asset": held.asset_id}))
+    damaged = reader.asset_by_blake3(held.digests.blake3, (AssetState.WANTED, AssetState.STUCK))
+    if damaged is None or damaged.asset_id == held.asset_id:
+        return held.asset_id
+    if damaged.state is AssetState.STUCK:
+        entries.append(AssetChanged(damaged.asset_id, Resumed("docking", "a recorder brought the same bytes again")))
+    entries.append(AssetChanged(damaged.asset_id, Acquired(replace(held, asset_id=damaged.asset_id), part.holes)))
+    return damaged.asset_id
