@@ -88,7 +88,7 @@ class FakeRecorder:
             yield refusal
             return
         if request.part:
-            (self.staging / request.part).touch()
+            self._open(request.part)
         content = self.files[path]
         for index in range(request.first_block, max(1, -(-len(content) // BLOCK_BYTES))):
             block = self._read(_block(content, index))
@@ -130,6 +130,9 @@ class FakeRecorder:
             self._gone = True
         self.read_bytes += len(block)
         return block
+
+    def _open(self, part: str) -> None:
+        (self.staging / part).touch()
 
     def _write(self, part: str, index: int, block: bytes) -> None:
         with (self.staging / part).open("r+b") as file:
