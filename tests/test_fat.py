@@ -297,7 +297,7 @@ def test_a_start_outside_the_volume_is_refused_but_seen(tmp_path: Path) -> None:
             card.add(f"A{number}.MP4", b"x")
         card.corrupt_start("A1.MP4", 0x0FFFFF0)
     parsed = parse(path)
-    assert parsed.refusals() == {"A1.MP4": "entry-start"}
+    assert parsed.refusals() == {"A1.MP4": "chain-bad-start"}
     assert parsed.end["entries"] == 3
 
 

@@ -29,6 +29,7 @@ SECOND_ACTIVE, VOLUME_DIRTY, MEDIA_FAILURE = 0x0001, 0x0002, 0x0004
 CHECKED_BOOT_SECTORS: Final = 11
 UNCHECKED_BOOT_BYTES: Final = frozenset({106, 107, 112})
 ROOT_SCAN_BYTES: Final = 1024 * 1024
+DIRECTORY_LIMIT_BYTES: Final = 64 * 1024 * 1024
 BITMAP_LIMIT_BYTES: Final = 512 * 1024 * 1024 // 8
 
 
@@ -118,6 +119,7 @@ class ExFatVolume:
             ),
         )
         self.root = Entry("", b"", 0, 0, boot.root_cluster, -1, is_dir=True)
+        self.directory_limit_bytes = DIRECTORY_LIMIT_BYTES
         self.fixed_root: Extent | None = None
         self.volume = Volume(
             kind="exfat",

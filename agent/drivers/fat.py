@@ -24,6 +24,7 @@ CLEAN_BITS: Final = (0, 0x8000, 0x08000000)
 NO_ERROR_BITS: Final = (0, 0x4000, 0x04000000)
 MIRRORING_OFF: Final = 0x80
 LABEL_SCAN_BYTES: Final = 1024 * 1024
+DIRECTORY_LIMIT_BYTES: Final = 65536 * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class FatVolume:
             ),
         )
         self.root = Entry("", b"", 0, 0, boot.root_cluster, -1, is_dir=True)
+        self.directory_limit_bytes = DIRECTORY_LIMIT_BYTES
         self.fixed_root: Extent | None = None if boot.index == 2 else (offset + boot.root_offset, boot.root_bytes)
         state = self.clusters.entry(1)
         self._is_dirty = boot.is_dirty or (boot.index > 0 and not state & CLEAN_BITS[boot.index])

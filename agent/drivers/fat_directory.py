@@ -25,6 +25,9 @@ RESERVED_ATTRIBUTES: Final = 0xC0
 FORBIDDEN: Final = bytes(range(0x20)) + b'"*+,./:;<=>?[\\]|\x7f'
 DOT_NAMES: Final = (b".".ljust(11), b"..".ljust(11))
 NAMES_IN_FINDING: Final = 20
+DAMAGED_FROM: Final = 3
+FORM_PROBLEMS: Final = frozenset({"attributes", "name"})
+UNSEEN_BY_CHAIN: Final = frozenset({"attributes", "name", "time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,14 @@ class _Short:
 
 @dataclass(slots=True)
 class _Sector:
+    """Live slots of one sector; a few odd ones are a careless firmware, many are not a directory."""
+
     slots: int = 0
     invalid: int = 0
+
+    @property
+    def is_damaged(self) -> bool:
+        return self.invalid >= DAMAGED_FROM and 2 * self.invalid > self.slots
 
 
 @dataclass(slots=True)
@@ -70,8 +79,9 @@ class _Damage:
 class FatDirectory:
     """Iterates over the entries of one directory.
 
-    A 512-byte sector in which over half of the live slots are impossible is damaged: from it, only live entries proven
-    by their long name's checksum are believed. The rest is counted in a finding.
+    A 512-byte sector in which over half of the live slots have a form that no recorder writes is damaged: from it, only
+    live entries proven by their long name's checksum are believed, and the rest is counted in a finding. An entry of
+    good form with an impossible start, size or time is listed and flagged.
     """
 
     def __init__(self, directory: Directory, clusters: Clusters, *, is_wide: bool) -> None:
@@ -92,7 +102,7 @@ class FatDirectory:
         for short in shorts:
             entry = self._entry(short)
             sector = self._sectors[short.position // SECTOR_BYTES]
-            if 2 * sector.invalid > sector.slots and not self._is_proven(short):
+            if sector.is_damaged and not self._is_proven(short):
                 damage.sectors.add(short.position // SECTOR_BYTES)
                 damage.entries += 1
                 damage.names += [entry.name] if len(damage.names) < NAMES_IN_FINDING else []
@@ -158,7 +168,7 @@ class FatDirectory:
         modified = (modified_date, modified_time)
         problem = self._problem(name, attributes, start, size, modified)
         if not is_deleted:
-            self._count(position, is_valid=not problem)
+            self._count(position, is_valid=problem not in FORM_PROBLEMS)
         elif name[0] == DELETED and (name[1:] == b" " * 10 or not (any(modified) or date or start or size or slots)):
             problem = "empty"
         created = (date, time, tens)
@@ -200,7 +210,7 @@ class FatDirectory:
         raw_name, name, quality = self._name(short)
         flags = ["after-end-mark"] if short.is_past_end else []
         if not short.is_deleted:
-            flags += [f"entry-{short.problem}"] if short.problem else []
+            flags += [f"entry-{short.problem}"] if short.problem in UNSEEN_BY_CHAIN else []
             flags += ["long-name-damaged"] if _has_live_slots(short) and not _live_long_name(short) else []
         is_dir = bool(short.attributes & DIRECTORY)
         return Entry(

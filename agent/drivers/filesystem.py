@@ -20,7 +20,6 @@ class Limits:
 
     entries: int = 400_000
     deleted: int = 100_000
-    directory_bytes: int = 64 * 1024 * 1024
     all_directories_bytes: int = 512 * 1024 * 1024
     depth: int = 24
     extents: int = 3_000_000
@@ -121,6 +120,10 @@ class ClusterVolume(Protocol):
     @property
     def fixed_root(self) -> Extent | None:
         """Where the root directory is if it has no clusters (FAT12 and FAT16)."""
+
+    @property
+    def directory_limit_bytes(self) -> int:
+        """What a directory of this format can't exceed, or none that a recorder makes."""
 
     def entries(self, directory: Directory) -> Iterator[Entry | Finding]:
         """Entries of a directory in order, and what is wrong with it."""

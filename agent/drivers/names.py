@@ -9,15 +9,15 @@ from typing import Final
 from agent.model import Stamp
 
 PATH_LIMIT: Final = 4096
-UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 SEPARATORS: Final = frozenset("/\\")
 
 
 def safe_name(name: str) -> str:
     """A path component that is safe to show, log and join.
 
-    Control, format (bidirectional), surrogate and separator characters become `<U+XXXX>`; so do the dots of `.` and
-    `..`. No FAT or exFAT name holds `<`, so nothing is lost. Never used to open anything.
+    Control, format (bidirectional), surrogate, unassigned and separator characters become `<U+XXXX>`; so do the
+    dots of `.` and `..`. No FAT or exFAT name holds `<`, so nothing is lost. Never used to open anything.
     """
     if name.isprintable() and name not in ("", ".", "..") and SEPARATORS.isdisjoint(name):
         return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import Enum, auto
 from types import ModuleType
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from agent.drivers.source import FilesystemError, Source
 from agent.model import Extent, Finding, Stamp, Volume
 
 DOT_NAMES: Final = frozenset({b".", b".."})
-UNSTORED_FLAGS: Final = ("COMP", "ENC", "SPARSE")
 
 
 def load_tsk() -> ModuleType | None:
@@ -24,6 +24,14 @@ def load_tsk() -> ModuleType | None:
         return importlib.import_module("pytsk3")
     except ImportError:
         return None
+
+
+class Holes(Enum):
+    """Whether parts of a file are zeros that take no room on the volume."""
+
+    NONE = auto()
+    AT_END = auto()
+    INSIDE = auto()
 
 
 class TskVolume:
@@ -113,26 +121,35 @@ class TskVolume:
             return Unreadable(path, entry, "stored-inside-its-record")
         if flags & (int(self._tsk.TSK_FS_ATTR_COMP) | int(self._tsk.TSK_FS_ATTR_ENC)):
             return Unreadable(path, entry, "compressed-or-encrypted")
+        extents, holes = self._extents(attribute, entry.size_bytes)
+        covered = sum(length for _, length in extents)
+        if holes is Holes.INSIDE:
+            return Unreadable(path, entry, "has-holes")
+        if holes is Holes.AT_END:
+            return Located(path, entry, entry.size_bytes, extents, ("valid-shorter",), covered)
+        if not covered:
+            return Unreadable(path, entry, "no-clusters")
+        return Located(path, entry, covered, extents, ("chain-short",) if covered < entry.size_bytes else ())
+
+    def _extents(self, attribute: Any, size_bytes: int) -> tuple[tuple[Extent, ...], Holes]:  # noqa: ANN401
+        """Where the stored content is, and where it has holes (ranges of zeros that are not stored)."""
+        unstored = int(self._tsk.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(self._tsk.TSK_FS_ATTR_RUN_FLAG_FILLER)
         extents: list[Extent] = []
-        left = entry.size_bytes
+        holes = Holes.NONE
+        left = size_bytes
         for run in attribute:
-            if int(run.flags) & (
-                int(self._tsk.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(self._tsk.TSK_FS_ATTR_RUN_FLAG_FILLER)
-            ):
-                return Unreadable(path, entry, "has-holes")
+            if int(run.flags) & unstored:
+                holes = Holes.AT_END
+                continue
             offset = self._offset + int(run.addr) * self._block_bytes
             length = min(int(run.len) * self._block_bytes, left, self._device_bytes - offset)
             if length <= 0:
                 break
+            if holes is Holes.AT_END:
+                return (), Holes.INSIDE
             extents.append((offset, length))
             left -= length
-        flags_found = ("chain-short",) if left else ()
-        readable = entry.size_bytes - left
-        return (
-            Located(path, entry, readable, tuple(extents), flags_found)
-            if readable
-            else Unreadable(path, entry, "no-clusters")
-        )
+        return tuple(extents), holes
 
     def _is_data(self, attribute: Any) -> bool:  # noqa: ANN401
         kinds = (self._tsk.TSK_FS_ATTR_TYPE_NTFS_DATA, self._tsk.TSK_FS_ATTR_TYPE_DEFAULT)

@@ -102,15 +102,16 @@ class Walk:
             size = min(entry.size_bytes or unit, DELETED_DIRECTORY_CLUSTERS * unit)
             chain = self._clusters.contiguous(entry.start, size)
             return self._clusters.extents(chain.runs, size), ()
-        limit = self._limits.directory_bytes
+        limit = self._volume.directory_limit_bytes
         if entry.is_contiguous and entry.size_bytes:
-            chain = self._clusters.contiguous(entry.start, min(entry.size_bytes, limit))
+            chain = self._clusters.contiguous(entry.start, min(entry.size_bytes, limit + 1))
         else:
             chain = self._clusters.chain(entry.start, entry.size_bytes or None)
         self._claim(chain)
-        extents = self._clusters.extents(chain.runs, limit)
-        flags = tuple(flag.value for flag in chain.flags if flag is not ChainFlag.LONGER)
-        return extents, flags
+        flags = [flag.value for flag in chain.flags if flag is not ChainFlag.LONGER]
+        if (chain.clusters - 1) * unit >= limit:
+            flags.append("too-large")
+        return self._clusters.extents(chain.runs, limit), tuple(flags)
 
     # Entries.
 

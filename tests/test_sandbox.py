@@ -1,0 +1,174 @@
+"""From inside the locked helpers nothing but their work is possible; every attempt to escape is refused."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.drivers import sandbox
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() not in sandbox.MACHINES, reason="no system call table for this machine"
+)
+
+PREPARE = """
+import ctypes, fcntl, mmap, os, signal, socket, subprocess, sys, threading, time
+from agent.drivers.sandbox import lock_parser, lock_puller
+device = os.open(sys.argv[1], os.O_RDONLY)
+folder = os.open(sys.argv[2], os.O_RDONLY | os.O_DIRECTORY)
+libc = ctypes.CDLL(None, use_errno=True)
+pid = os.getpid()
+"""
+
+
+def run(lock: str, attempt: str, tmp_path: Path) -> subprocess.CompletedProcess[bytes]:
+    device, folder = tmp_path / "card.img", tmp_path / "staging"
+    device.write_bytes(b"evidence" * 1024)
+    folder.mkdir(exist_ok=True)
+    code = f"{PREPARE}\n{lock}\n{attempt}\nos.write(1, b'done')\nos._exit(0)\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, device, folder],
+        capture_output=True,
+        env={"TZ": "UTC"},
+        timeout=30,
+        check=False,
+    )
+    assert device.read_bytes() == b"evidence" * 1024
+    return done
+
+
+KILLED = {
+    "open a file": "os.open('/etc/passwd', os.O_RDONLY)",
+    "open the device for writing": "os.open(f'/proc/self/fd/{device}', os.O_RDWR)",
+    "write to the device by offset": "os.pwrite(device, b'x', 0)",
+    "write to the device": "os.write(device, b'x')",
+    "cut the image": "os.ftruncate(device, 0)",
+    "ask the device for something": "fcntl.ioctl(device, 0x125E, b'0000')",
+    "list a folder": "os.listdir('/')",
+    "socket": "socket.socket()",
+    "fork": "os.fork()",
+    "exec": "os.execv('/bin/sh', ['sh'])",
+    "thread": "threading.Thread(target=print).start()",
+    "kill the parent": "os.kill(os.getppid(), 0)",
+    "executable memory": "mmap.mmap(-1, 4096, prot=7)",
+    "make memory executable": "libc.mprotect(ctypes.c_void_p(mmap.PAGESIZE * (id(libc) // mmap.PAGESIZE)), 4096, 7)",
+    "trace": "libc.ptrace(0, 0, 0, 0)",
+    "io_uring": "libc.syscall(425, 1, 0)",
+    "more limits": "__import__('resource').setrlimit(7, (64, 64))",
+    "another sandbox": "lock_parser()",
+}
+
+
+@pytest.mark.parametrize("attempt", KILLED.values(), ids=KILLED.keys())
+def test_the_parser_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
+    done = run("lock_parser()", attempt, tmp_path)
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+def test_the_parser_can_read_compute_and_write_to_its_pipes(tmp_path: Path) -> None:
+    work = (
+        "assert os.pread(device, 8, 0) == b'evidence'; os.write(2, b'x'); bytearray(64 << 20); sorted(range(10 ** 5))"
+    )
+    done = run("found = lock_parser(); assert found.has_seccomp", work, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"done", b"x")
+
+
+def test_memory_and_time_of_the_parser_end(tmp_path: Path) -> None:
+    greedy = "try:\n    bytearray(2 << 30)\nexcept MemoryError:\n    os.write(1, b'refused ')"
+    assert run("lock_parser()", greedy, tmp_path).stdout == b"refused done"
+    assert run("lock_parser(cpu_s=1)", "while True: pass", tmp_path).returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+
+
+def test_landlock_alone_refuses_paths_where_seccomp_is_missing(tmp_path: Path) -> None:
+    """On a machine without a system call table the other locks still hold."""
+    lock = (
+        "from agent.drivers import sandbox\nsandbox.MACHINES = {}\nfound = lock_parser()\nassert not found.has_seccomp"
+    )
+    attempt = """
+for path, flags in (('/etc/passwd', os.O_RDONLY), (f'/proc/self/fd/{device}', os.O_RDWR), (sys.argv[1], os.O_RDWR)):
+    try:
+        os.open(path, flags)
+    except OSError as error:
+        os.write(1, b'refused ')
+"""
+    assert run(lock, attempt, tmp_path).stdout == b"refused refused refused done"
+
+
+PULLER = "found = lock_puller(folder, device)"
+
+
+def test_the_puller_can_do_its_work(tmp_path: Path) -> None:
+    work = """
+assert os.pread(device, 8, 0) == b'evidence'
+os.posix_fadvise(device, 0, 0, os.POSIX_FADV_WILLNEED)
+part = os.open('a.part', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=folder)
+os.posix_fallocate(part, 0, 4096)
+os.pwrite(part, b'x' * 4096, 0)
+libc.sync_file_range(part, ctypes.c_int64(0), ctypes.c_int64(4096), 2)
+os.posix_fadvise(part, 0, 0, os.POSIX_FADV_DONTNEED)
+os.ftruncate(part, 10)
+assert os.fstat(part).st_size == 10
+assert os.stat('a.part', dir_fd=folder).st_size == 10
+again = os.open(sys.argv[1], os.O_RDONLY)
+os.close(part)
+"""
+    done = run(PULLER, work, tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"done"), done.stderr
+    assert (tmp_path / "staging" / "a.part").read_bytes() == b"x" * 10
+
+
+PULLER_REFUSED = {
+    "open a file elsewhere": "os.open('/etc/passwd', os.O_RDONLY)",
+    "write a file elsewhere": "os.open(sys.argv[2] + '/../escape', os.O_WRONLY | os.O_CREAT)",
+    "leave the folder": "os.open('../escape', os.O_WRONLY | os.O_CREAT, dir_fd=folder)",
+    "open the device for writing": "os.open(sys.argv[1], os.O_RDWR)",
+    "open its descriptor for writing": "os.open(f'/proc/self/fd/{device}', os.O_RDWR)",
+    "empty the device": "os.open(sys.argv[1], os.O_RDONLY | os.O_TRUNC)",
+    "write to the device": "os.pwrite(device, b'x', 0)",
+}
+
+
+@pytest.mark.parametrize("attempt", PULLER_REFUSED.values(), ids=PULLER_REFUSED.keys())
+def test_the_puller_is_refused(attempt: str, tmp_path: Path) -> None:
+    code = f"try:\n    {attempt}\nexcept OSError:\n    os.write(1, b'refused ')"
+    done = run(PULLER, code, tmp_path)
+    assert done.stdout == b"refused done"
+    assert not (tmp_path / "escape").exists()
+
+
+PULLER_KILLED = {
+    "remove": "os.unlink('a', dir_fd=folder)",
+    "rename": "os.rename('a', 'b', src_dir_fd=folder, dst_dir_fd=folder)",
+    "list": "os.listdir(folder)",
+    "make a folder": "os.mkdir('d', dir_fd=folder)",
+    "socket": "socket.socket()",
+    "fork": "os.fork()",
+    "exec": "os.execv('/bin/sh', ['sh'])",
+    "discard sectors": "fcntl.ioctl(device, 0x1277, bytes(16))",
+    "kill": "os.kill(os.getppid(), 0)",
+}
+
+
+@pytest.mark.parametrize("attempt", PULLER_KILLED.values(), ids=PULLER_KILLED.keys())
+def test_the_puller_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
+    done = run(PULLER, attempt, tmp_path)
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+@pytest.mark.root
+def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
+    assert os.geteuid() == 0
+    code = "try:\n    os.open('/root', os.O_RDONLY)\nexcept OSError:\n    os.write(1, b'refused ')"
+    assert run(PULLER, code, tmp_path).stdout == b"refused done"
+
+
+def test_every_system_call_of_the_tables_has_a_number_for_both_machines() -> None:
+    for table in (sandbox.RUNTIME, sandbox.PULLER):
+        assert all(len(numbers) == 2 and min(numbers) >= 0 for numbers in table.values())
+        assert len({numbers[0] for numbers in table.values()}) == len(table)
