@@ -61,7 +61,7 @@ class Runner:
 
     def ticks(self) -> tuple[int, ...]:
         """Counters that grow while the lanes are alive; the watchdog is fed only if all of them do."""
-        return (self._ticks, self._store.ticks)
+        return (self._ticks, self._store.ticks())
 
     @property
     def store_error(self) -> str:

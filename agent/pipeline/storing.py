@@ -11,6 +11,8 @@ from agent.pipeline.station import Station
 
 _LOOK_AGAIN_S: Final = 5.0
 _INTERRUPTED: Final = 50
+_ATTEMPT_LIMIT_S: Final = 600.0
+_SLOWEST_BYTES_S: Final = 1e6
 
 
 class StoreLane:
@@ -20,13 +22,21 @@ class StoreLane:
         self._station = station
         self._taken: set[str] = set()
         self._choosing = asyncio.Lock()
-        self.ticks = 0
+        self._must_end: dict[str, float] = {}
+        self._failures = 0
+        self._ticks = 0
         self.error = ""
+
+    def ticks(self) -> int:
+        """Grows with every call while no attempt takes longer than any store that still works would need."""
+        now_s = asyncio.get_running_loop().time()
+        self._ticks += all(now_s < end_s for end_s in self._must_end.values())
+        return self._ticks
 
     async def take(self) -> Asset:
         """Wait for the most urgent original that is due for an attempt, and keep the other workers away from it."""
         while True:
-            self.ticks += 1
+            await self._pause()
             self._station.held_news.clear()
             async with self._choosing:
                 asset = await self._station.on_disk(
@@ -34,6 +44,8 @@ class StoreLane:
                 )
                 if asset is not None:
                     self._taken.add(asset.asset_id)
+                    allowed_s = _ATTEMPT_LIMIT_S + asset.expected_bytes / _SLOWEST_BYTES_S
+                    self._must_end[asset.asset_id] = asyncio.get_running_loop().time() + allowed_s
                     return asset
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
@@ -44,6 +56,13 @@ class StoreLane:
     def give_back(self, asset: Asset) -> None:
         """The attempt is over, whatever came of it."""
         self._taken.discard(asset.asset_id)
+        self._must_end.pop(asset.asset_id, None)
+
+    async def _pause(self) -> None:
+        """While the store is away, one original after the other would fail: wait longer after each."""
+        if self._failures:
+            limits = self._station.limits
+            await asyncio.sleep(min(limits.backoff_max_s, limits.backoff_base_s * 2.0 ** min(self._failures - 1, 30)))
 
     async def store(self, asset: Asset) -> None:
         """One attempt; whatever the world refuses leaves the asset in a true state, to be tried again."""
@@ -74,11 +93,13 @@ class StoreLane:
         else:
             await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
             self.error = ""
+            self._failures = 0
 
     async def _not_stored(self, asset: Asset, error: StoreError) -> None:
         self.error = error.what
         # A store that is away is tried for ever, with a bounded pause; only a refusal needs a person.
         if error.retry:
+            self._failures += 1
             await self._station.failed(asset.asset_id, str(error))
         else:
             await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(str(error))))
