@@ -8,7 +8,7 @@ from contextlib import aclosing
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd, RefusedEntry
+from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd
 from agent.drivers.base import Progress as ReadProgress
 from agent.errors import AgentError, EvidenceError, JournalError
 from agent.journal import device_id, new_id
@@ -38,10 +38,6 @@ from agent.pipeline.station import Station
 _ADMIT_CLIPS: Final = 500
 _BATCH_FILES: Final = 256
 _SPACE_CHECK_S: Final = 5.0
-_NOT_ALL_SEEN: Final = frozenset(
-    {"directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported"}
-)
-"""Findings after which there may be more footage on the recorder than was listed."""
 
 
 class End(StrEnum):
@@ -65,8 +61,7 @@ class Docking:
         self._admission: Admission | None = None
         self._metadata_blake3 = ""
         self._in_flight: set[int] = set()
-        self._unseen = 0
-        self._is_refused_space = False
+        self._is_refused_space = self._is_told_full = False
         self._tried: dict[int, set[str]] = {}
         self._holding: asyncio.Task[None] | None = None
         self._unplugged = asyncio.Event()
@@ -127,7 +122,6 @@ class Docking:
                     batch += volumes
                 batch.append(item)
                 seen += not isinstance(item, (Finding, Volume, ListingEnd))
-                self._unseen += isinstance(item, Finding) and item.kind in _NOT_ALL_SEEN
                 if isinstance(item, ListingEnd):
                     self._metadata_blake3 = item.metadata_blake3
                     await self._admit(batch)
@@ -153,8 +147,8 @@ class Docking:
             entries = await self._station.on_disk(self._admission.entries, batch)
             await self._station.journal.record(*entries)
         clips = [item for item in batch if isinstance(item, Clip)]
-        refused = sum(isinstance(item, RefusedEntry) for item in batch)
-        self._meter.listed(len(clips) + refused, sum(clip.readable_bytes for clip in clips))
+        files = sum(not isinstance(item, (Finding, Volume, ListingEnd)) for item in batch)
+        self._meter.listed(files, sum(clip.readable_bytes for clip in clips))
 
     # Pulling
 
@@ -196,13 +190,13 @@ class Docking:
     async def _room_for(self, batch: Sequence[PendingClip]) -> bool:
         """Wait until staging has room; the footage stays on the card meanwhile. False when it was unplugged."""
         need = sum(item.clip.readable_bytes for item in batch if item.mode is not Mode.CONFIRM)
-        while need and (
-            self._is_refused_space or self._station.vault.free_bytes() < need + self._station.reserve_bytes
-        ):
+        while self._is_refused_space or (need and self._free_bytes() < need):
             if self._meter.state.phase is not Phase.NO_SPACE:
                 await self._held()
                 self._meter.phase(Phase.NO_SPACE, "storage is full; the footage stays on the recorder")
-                await self._station.journal.record(Incident("storage-full", {"docking": self._id}))
+                if not self._is_told_full:
+                    self._is_told_full = True
+                    await self._station.journal.record(Incident("storage-full", {"docking": self._id}))
             try:
                 async with asyncio.timeout(_SPACE_CHECK_S):
                     await self._unplugged.wait()
@@ -212,6 +206,9 @@ class Docking:
         if self._meter.state.phase is Phase.NO_SPACE:
             self._meter.phase(Phase.READING)
         return True
+
+    def _free_bytes(self) -> int:
+        return self._station.vault.free_bytes() - self._station.reserve_bytes
 
     async def _pull_small(self, batch: Sequence[PendingClip]) -> bool:
         small = SmallBatch(self._station, self._id, batch)
@@ -395,7 +392,7 @@ class Docking:
             self._meter.phase(Phase.FAILED, "something wrote to the recorder while it was read; it is read again")
         elif troubled:
             self._meter.phase(Phase.FAILED, f"{troubled} of {accounts.seen} files can't be read completely")
-        elif self._unseen:
+        elif self._admission.may_have_more:
             self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:
             self._meter.phase(Phase.FINISHED)

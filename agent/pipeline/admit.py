@@ -41,6 +41,10 @@ _MEDIUM_OF: Final[Mapping[str, Medium]] = {
     f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()
 }
 
+_NOT_ALL_SEEN: Final = frozenset(
+    {"directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported"}
+)
+
 
 def medium_of(path: str) -> Medium:
     """What the name suggests; the content has the last word once it is probed."""
@@ -48,7 +52,10 @@ def medium_of(path: str) -> Medium:
 
 
 class Admission:
-    """Knows one docking: who is docked since when, and which assets this docking has claimed for itself."""
+    """Knows one docking: who is docked since when, and which assets this docking has claimed for itself.
+
+    `may_have_more`: the listing found something behind which there may be footage that was not listed.
+    """
 
     def __init__(
         self, docking_id: str, device_id: str, docked_at: datetime, last_dock_out: datetime | None, station: Station
@@ -59,6 +66,7 @@ class Admission:
         self._last_dock_out = last_dock_out
         self._station = station
         self.claimed: set[str] = set()
+        self.may_have_more = False
 
     def entries(self, items: Iterable[Listing]) -> list[JournalEntry]:
         """Journal entries for one batch of the listing; claims the assets that it is going to pull."""
@@ -70,6 +78,7 @@ class Admission:
                 case RefusedEntry():
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))
                 case Finding():
+                    self.may_have_more |= item.kind in _NOT_ALL_SEEN
                     found.append(Observed(self._docking_id, item))
                 case Volume():
                     found.append(Observed(self._docking_id, Finding("volume", asdict(item))))
