@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.drivers.fat import FatVolume
-from agent.drivers.filesystem import Limits
+from agent.drivers.filesystem import Budget
+from agent.drivers.source import FilesystemError
 from agent.drivers.walk import Walk
 from simulator.card import Card
 from simulator.content import Noise
@@ -403,8 +404,8 @@ def test_limits_end_a_listing_with_a_reason(tmp_path: Path) -> None:
     with small_fat(path) as card:
         for number in range(30):
             card.add(f"A{number}.MP4", b"x")
-    with source_of(path) as source, pytest.raises(Exception, match="more than 20"):
-        list(Walk(FatVolume(source), source.size_bytes, limits=Limits(entries=20)))
+    with source_of(path) as source, pytest.raises(FilesystemError, match="more directory entries"):
+        list(Walk(FatVolume(source), Budget(1 << 30, entries=20)))
 
 
 def test_mirroring_can_be_off(tmp_path: Path) -> None:

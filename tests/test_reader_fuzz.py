@@ -102,6 +102,7 @@ class Fuzzer:
 
 def check(lines: list[Line], size: int) -> None:
     """Nothing is claimed that the device can't hold."""
+    check_as_daemon(size, lines)
     parsed = collect(lines)
     assert bool(parsed.end) != bool(parsed.error)
     for clip in parsed.clips:
@@ -139,8 +140,7 @@ def test_mutants_in_the_real_child_end_orderly(tmp_path: Path, kind: str) -> Non
             before = path.read_bytes()
             code, lines, stderr = run_child(path)
             assert (code, stderr) == (0, "")
-            check(lines, size)
-            check_as_daemon(path, lines[1:])
+            check(lines[1:], size)
             assert path.read_bytes() == before
     finally:
         os.close(fuzzer.fd)

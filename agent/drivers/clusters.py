@@ -15,6 +15,8 @@ PIECE_BYTES: Final = 64 * 1024
 PIECES_CACHED: Final = 256
 COMPARED_PIECES: Final = 64
 RUNS_LIMIT: Final = 1_000_000
+TRACKED_CLUSTERS: Final = 1 << 28  # FAT32 has no more; a set of them takes 32 MiB
+STEPS_LIMIT: Final = 64_000_000
 
 Run = tuple[int, int]
 """(first cluster, number of clusters)"""
@@ -47,7 +49,7 @@ class Chain:
 
 
 class ClusterSet:
-    """A set of clusters of a volume, one bit each."""
+    """A set of clusters of a volume, one bit each; clusters beyond its size are never in it."""
 
     def __init__(self, bits: bytes | bytearray) -> None:
         self._bits = bytearray(bits)
@@ -55,7 +57,7 @@ class ClusterSet:
     @classmethod
     def empty(cls, cluster_count: int) -> ClusterSet:
         """An empty set for a volume of that many clusters."""
-        return cls(bytes((cluster_count + 7) // 8))
+        return cls(bytes((min(cluster_count, TRACKED_CLUSTERS) + 7) // 8))
 
     def count(self, first: int, count: int) -> int:
         """How many of the clusters of a run are in the set."""
@@ -66,8 +68,10 @@ class ClusterSet:
     def add(self, first: int, count: int) -> None:
         """Put the clusters of a run into the set."""
         low, shift = divmod(first - FIRST_CLUSTER, 8)
+        count = min(count, 8 * len(self._bits) - (first - FIRST_CLUSTER))
+        if count <= 0:
+            return
         high = low + (shift + count + 7) // 8
-        assert high <= len(self._bits)
         bits = int.from_bytes(self._bits[low:high], "little") | ((1 << count) - 1) << shift
         self._bits[low:high] = bits.to_bytes(high - low, "little")
 
@@ -90,8 +94,8 @@ class Geometry:
 class Clusters:
     """The allocation table of one volume.
 
-    Work is bounded: an honest card follows each cluster once, so live chains may take two steps for each cluster of
-    the volume, and questions about deleted files eight.
+    Work is bounded: an honest card follows each cluster once, so live chains may take two steps for each cluster that
+    the device can hold, and questions about deleted files eight.
     """
 
     def __init__(self, source: Source, geometry: Geometry) -> None:
@@ -103,8 +107,10 @@ class Clusters:
         self._pieces: dict[int, Sequence[int]] = {}
         self._compared: set[int] = set()
         self._end = geometry.cluster_count + FIRST_CLUSTER
-        self._live_budget = 2 * geometry.cluster_count + 100_000
-        self._deleted_budget = 8 * geometry.cluster_count + 1_000_000
+        room = max(0, source.size_bytes - geometry.heap_offset) // geometry.cluster_bytes + 1
+        honest = min(geometry.cluster_count, room)
+        self._live_budget = min(2 * honest + 100_000, STEPS_LIMIT)
+        self._deleted_budget = min(8 * honest + 1_000_000, STEPS_LIMIT)
 
     def is_cluster(self, number: int) -> bool:
         """Whether the volume has a cluster of that number."""
@@ -125,8 +131,16 @@ class Clusters:
         index = cluster % per_piece
         return piece[index] & self.geometry.value_mask if index < len(piece) else 0
 
+    def unchained(self, start: int, size_bytes: int) -> Chain:
+        """The clusters of a live file that is stored without a chain; they count against the budget too."""
+        if self._live_budget <= 0:
+            return Chain(flags=(ChainFlag.BUDGET,))
+        chain = self.contiguous(start, size_bytes)
+        self._live_budget -= chain.clusters
+        return chain
+
     def contiguous(self, start: int, size_bytes: int) -> Chain:
-        """The clusters of a file that is stored without a chain."""
+        """The clusters of a file that lies or lay in one piece."""
         if not size_bytes:
             return Chain()
         if not self.is_cluster(start):
@@ -211,7 +225,22 @@ class Clusters:
         self._deleted_budget -= needed
         if self.bitmap:
             return self.bitmap.count(start, needed), needed
-        return sum(1 for cluster in range(start, start + needed) if self.entry(cluster)), needed
+        if self.geometry.entry_bits == 12:
+            return sum(1 for cluster in range(start, start + needed) if self.entry(cluster)), needed
+        return self._count_taken(start, start + needed), needed
+
+    def _count_taken(self, cluster: int, end: int) -> int:
+        """Table entries from `cluster` to before `end` that are not free."""
+        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
+        taken = 0
+        while cluster < end:
+            index = cluster % per_piece
+            step = min(end - cluster, per_piece - index)
+            entries = self._piece(cluster // per_piece)[index : index + step]
+            if any(entries):
+                taken += sum(1 for value in entries if value & self.geometry.value_mask)
+            cluster += step
+        return taken
 
     def extents(self, runs: Sequence[Run], size_bytes: int | None) -> tuple[Extent, ...]:
         """Absolute byte ranges of the runs, cut to the size and to what the device really has."""

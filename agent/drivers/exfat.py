@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.drivers.clusters import Clusters, ClusterSet, Geometry
-from agent.drivers.filesystem import Directory, Entry, NameQuality
+from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Directory, Entry, NameQuality
 from agent.drivers.names import decode_long_name, dos_time, safe_name, stamp
 from agent.drivers.source import SECTOR_BYTES, FilesystemError, Source
 from agent.model import Extent, Finding, Stamp, Volume
@@ -126,7 +126,7 @@ class ExFatVolume:
             filesystem_id=f"{boot.serial >> 16:04X}-{boot.serial & 0xFFFF:04X}",
             label=self._load_root_entries(),
             cluster_bytes=boot.cluster_bytes,
-            size_bytes=boot.total_bytes,
+            size_bytes=min(boot.total_bytes, SIZE_LIMIT_BYTES),
             dirty=bool(boot.flags & VOLUME_DIRTY),
         )
 

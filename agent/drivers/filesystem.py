@@ -7,22 +7,60 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from agent.drivers.clusters import Clusters
+from agent.drivers.clusters import ChainFlag, Clusters
+from agent.drivers.source import FilesystemError
 from agent.model import Extent, Finding, Stamp, Volume
 
 SIZE_LIMIT_BYTES: Final = (1 << 63) - 1
 NO_STAMP: Final = Stamp()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one listing; an honest card stays far below all of them."""
+DEPTH_LIMIT: Final = 24
+ENTRIES_LIMIT: Final = 400_000
+DELETED_LIMIT: Final = 100_000
+EXTENTS_LIMIT: Final = 3_000_000
+DIRECTORIES_LIMIT_BYTES: Final = 512 * 1024 * 1024
 
-    entries: int = 400_000
-    deleted: int = 100_000
-    all_directories_bytes: int = 512 * 1024 * 1024
-    depth: int = 24
-    extents: int = 3_000_000
+
+@dataclass(slots=True)
+class Budget:
+    """What one listing of a device, all its volumes together, may still hold; an honest card needs a fraction of it.
+
+    Files may claim twice what the device holds, since damaged cards list clusters under two names.
+    """
+
+    readable_bytes: int
+    entries: int = ENTRIES_LIMIT
+    deleted: int = DELETED_LIMIT
+    extents: int = EXTENTS_LIMIT
+    directories_bytes: int = DIRECTORIES_LIMIT_BYTES
+
+    @classmethod
+    def of(cls, device_bytes: int) -> Budget:
+        """The budget for a device of that size."""
+        return cls(2 * device_bytes)
+
+    def take_entry(self) -> None:
+        """Count one directory entry; raises FilesystemError when there are too many."""
+        self.entries -= 1
+        if self.entries < 0:
+            raise FilesystemError("limit", "The card has more directory entries than any recorder makes.")
+
+    def take_directory(self, size_bytes: int) -> None:
+        """Count the bytes of one directory; raises FilesystemError when there are too many."""
+        self.directories_bytes -= size_bytes
+        if self.directories_bytes < 0:
+            raise FilesystemError("limit", "The card's directories are larger than any recorder makes them.")
+
+    def refusal(self, readable_bytes: int, extents: int) -> str:
+        """Take what one file needs, or say why there is no room for it."""
+        if readable_bytes > self.readable_bytes:
+            return "cross-linked"
+        if extents > self.extents:
+            return ChainFlag.FRAGMENTED.value
+        self.readable_bytes -= readable_bytes
+        self.extents -= extents
+        return ""
 
 
 class NameQuality(StrEnum):

@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.drivers.exfat import ExFatVolume
 from agent.drivers.fat import FatVolume
-from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Found, Located, Unreadable
+from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Budget, Found, Located, Unreadable
 from agent.drivers.partition import FilesystemKind, Place, find_volumes
 from agent.drivers.sandbox import Confinement, lock_parser
 from agent.drivers.sequence import Gap, find_gaps
@@ -128,13 +128,14 @@ def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
         kinds = ", ".join(sorted({place.kind.value for place in places}))
         kind = "no-filesystem" if kinds == FilesystemKind.UNKNOWN.value else "unsupported"
         raise FilesystemError(kind, f"No filesystem that can be read was found ({kinds}).")
+    budget = Budget.of(source.size_bytes)
     for number, place in enumerate(places, 1):
         if place not in known:
             detail = {"offset": place.offset, "size": place.size_bytes, "kind": place.kind.value}
             report.finding(Finding("unsupported", detail))
             continue
         # Two volumes may hold the same path; the first keeps the plain one, since nearly all cards have only one.
-        volume, listing = _open(source, place, tsk, "" if number == 1 else f"volume-{number}")
+        volume, listing = _open(source, place, tsk, budget, "" if number == 1 else f"volume-{number}")
         report.volume(volume)
         for item in listing:
             report.found(item)
@@ -149,14 +150,16 @@ def _is_known(place: Place, tsk: ModuleType | None) -> bool:
     return place.kind is not FilesystemKind.UNKNOWN
 
 
-def _open(source: Source, place: Place, tsk: ModuleType | None, prefix: str) -> tuple[Volume, Iterable[Found]]:
+def _open(
+    source: Source, place: Place, tsk: ModuleType | None, budget: Budget, prefix: str
+) -> tuple[Volume, Iterable[Found]]:
     if place.kind is FilesystemKind.FAT:
         fat = FatVolume(source, place.offset, place.boot_offset)
-        return fat.volume, Walk(fat, source.size_bytes, prefix)
+        return fat.volume, Walk(fat, budget, prefix)
     if place.kind is FilesystemKind.EXFAT:
         exfat = ExFatVolume(source, place.offset, place.boot_offset)
-        return exfat.volume, Walk(exfat, source.size_bytes, prefix)
-    other = TskVolume(tsk, source, place, prefix)
+        return exfat.volume, Walk(exfat, budget, prefix)
+    other = TskVolume(tsk, source, place, budget, prefix)
     return other.volume, other
 
 

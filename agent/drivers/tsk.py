@@ -9,7 +9,7 @@ from enum import Enum, auto
 from types import ModuleType
 from typing import Any, Final
 
-from agent.drivers.filesystem import Entry, Found, Limits, Located, Unreadable
+from agent.drivers.filesystem import DEPTH_LIMIT, Budget, Entry, Found, Located, Unreadable
 from agent.drivers.names import join_path, safe_name, stamp
 from agent.drivers.partition import FilesystemKind, Place
 from agent.drivers.source import FilesystemError, Source
@@ -37,11 +37,11 @@ class Holes(Enum):
 class TskVolume:
     """An NTFS or ext volume. The type is always given: detection would read a whole card looking for rare formats."""
 
-    def __init__(self, tsk: Any, source: Source, place: Place, prefix: str = "", limits: Limits | None = None) -> None:  # noqa: ANN401
+    def __init__(self, tsk: Any, source: Source, place: Place, budget: Budget, prefix: str = "") -> None:  # noqa: ANN401
         self._tsk = tsk
         self._offset = place.offset
         self._prefix = prefix
-        self._limits = limits or Limits()
+        self._budget = budget
         self._device_bytes = source.size_bytes
         is_ntfs = place.kind is FilesystemKind.NTFS
         kind = tsk.TSK_FS_TYPE_NTFS if is_ntfs else tsk.TSK_FS_TYPE_EXT_DETECT
@@ -59,19 +59,16 @@ class TskVolume:
     def __iter__(self) -> Iterator[Found]:
         stack = [(self._prefix, int(self._filesystem.info.root_inum), 0)]
         seen: set[int] = set()
-        entries = 0
         while stack:
             path, inode, depth = stack.pop()
-            if inode in seen or depth > self._limits.depth:
+            if inode in seen or depth > DEPTH_LIMIT:
                 continue
             seen.add(inode)
             for raw_name, file in self._children(inode, path):
                 if file is None:
                     yield Finding("directory-damaged", {"path": path})
                     continue
-                entries += 1
-                if entries > self._limits.entries:
-                    raise FilesystemError("limit", f"The card has more than {self._limits.entries} directory entries.")
+                self._budget.take_entry()
                 item_path = join_path(path, safe_name(raw_name.decode("utf-8", "surrogateescape")))
                 if self._is_directory(file) and not self._is_deleted(file):
                     stack.append((item_path, int(file.info.name.meta_addr), depth + 1))
@@ -97,12 +94,15 @@ class TskVolume:
 
     def _describe(self, path: str, raw_name: bytes, file: Any) -> Iterator[Found]:  # noqa: ANN401
         meta = file.info.meta
-        size = int(meta.size) if meta else 0
+        size = max(0, int(meta.size)) if meta else 0
         modified, created = (_stamp(meta.mtime), _stamp(meta.crtime)) if meta else (Stamp(), Stamp())
         entry = Entry(
             path.rpartition("/")[2], raw_name, size, size, 0, -1, created=created, modified=modified
         )  # fmt: skip
         if self._is_deleted(file):
+            self._budget.deleted -= 1
+            if self._budget.deleted < 0:
+                return
             detail = {"path": path, "raw_name": raw_name.hex(), "size": size, "modified": [modified.local, 0]}
             yield Finding("deleted", {**detail, "name_quality": "exact", "state": "unknown", "extents": []})
         elif not meta or int(file.info.name.type) != int(self._tsk.TSK_FS_NAME_TYPE_REG):
@@ -125,10 +125,12 @@ class TskVolume:
         covered = sum(length for _, length in extents)
         if holes is Holes.INSIDE:
             return Unreadable(path, entry, "has-holes")
+        readable = entry.size_bytes if holes is Holes.AT_END else covered
+        reason = self._budget.refusal(readable, len(extents)) if readable else "no-clusters"
+        if reason:
+            return Unreadable(path, entry, reason)
         if holes is Holes.AT_END:
-            return Located(path, entry, entry.size_bytes, extents, ("valid-shorter",), covered)
-        if not covered:
-            return Unreadable(path, entry, "no-clusters")
+            return Located(path, entry, readable, extents, ("valid-shorter",), covered)
         return Located(path, entry, covered, extents, ("chain-short",) if covered < entry.size_bytes else ())
 
     def _extents(self, attribute: Any, size_bytes: int) -> tuple[tuple[Extent, ...], Holes]:  # noqa: ANN401

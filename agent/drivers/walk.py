@@ -7,17 +7,17 @@ from typing import Final
 
 from agent.drivers.clusters import Chain, ChainFlag, ClusterSet
 from agent.drivers.filesystem import (
+    DEPTH_LIMIT,
     SIZE_LIMIT_BYTES,
+    Budget,
     ClusterVolume,
     Directory,
     Entry,
     Found,
-    Limits,
     Located,
     Unreadable,
 )
 from agent.drivers.names import join_path
-from agent.drivers.source import FilesystemError
 from agent.model import Extent, Finding
 
 DELETED_DIRECTORY_CLUSTERS: Final = 64
@@ -30,20 +30,14 @@ class Walk:
     the second; when files claim more than twice what the device holds, the rest is refused.
     """
 
-    def __init__(
-        self, volume: ClusterVolume, device_bytes: int, prefix: str = "", limits: Limits | None = None
-    ) -> None:
+    def __init__(self, volume: ClusterVolume, budget: Budget, prefix: str = "") -> None:
         self._volume = volume
         self._clusters = volume.clusters
         self._prefix = prefix
-        self._limits = limits or Limits()
+        self._budget = budget
         self._claimed = ClusterSet.empty(self._clusters.geometry.cluster_count)
         self._visited: set[int] = set()
-        self._directory_bytes = 0
-        self._entries = 0
-        self._deleted = 0
-        self._extents_left = self._limits.extents
-        self._readable_left = 2 * device_bytes
+        self._deleted_not_listed = 0
 
     def __iter__(self) -> Iterator[Found]:
         stack = [(self._prefix, self._volume.root, 0)]
@@ -58,12 +52,12 @@ class Walk:
                         below.append((item_path, item, depth + 1))
                 else:
                     yield item
-            if depth < self._limits.depth:
+            if depth < DEPTH_LIMIT:
                 stack += reversed(below)
             elif below:
                 yield Finding("too-deep", {"path": path, "folders": len(below)})
-        if self._deleted > self._limits.deleted:
-            yield Finding("deleted-not-listed", {"entries": self._deleted - self._limits.deleted})
+        if self._deleted_not_listed:
+            yield Finding("deleted-not-listed", {"entries": self._deleted_not_listed})
         yield from self._volume.findings()
 
     # Directories.
@@ -85,13 +79,9 @@ class Walk:
         if flags:
             yield Finding("directory-damaged", {"path": path, "flags": list(flags)})
         data = self._clusters.read(extents)
-        self._directory_bytes += len(data)
-        if self._directory_bytes > self._limits.all_directories_bytes:
-            raise FilesystemError("limit", "The card's directories are larger than any recorder makes them.")
+        self._budget.take_directory(len(data))
         for item in self._volume.entries(Directory(path, data, extents, entry.is_deleted)):
-            self._entries += 1
-            if self._entries > self._limits.entries:
-                raise FilesystemError("limit", f"The card has more than {self._limits.entries} directory entries.")
+            self._budget.take_entry()
             yield item
 
     def _directory_extents(self, entry: Entry) -> tuple[tuple[Extent, ...], tuple[str, ...]]:
@@ -104,7 +94,7 @@ class Walk:
             return self._clusters.extents(chain.runs, size), ()
         limit = self._volume.directory_limit_bytes
         if entry.is_contiguous and entry.size_bytes:
-            chain = self._clusters.contiguous(entry.start, min(entry.size_bytes, limit + 1))
+            chain = self._clusters.unchained(entry.start, min(entry.size_bytes, limit + 1))
         else:
             chain = self._clusters.chain(entry.start, entry.size_bytes or None)
         self._claim(chain)
@@ -117,9 +107,11 @@ class Walk:
 
     def _judge(self, path: str, entry: Entry) -> Iterator[Found]:
         if entry.is_deleted:
-            self._deleted += 1
-            if self._deleted <= self._limits.deleted:
+            if self._budget.deleted > 0:
+                self._budget.deleted -= 1
                 yield self._tombstone(path, entry)
+            else:
+                self._deleted_not_listed += 1
         elif not entry.is_dir:
             yield self._locate(path, entry)
 
@@ -142,8 +134,6 @@ class Walk:
         reason = self._refusal(size, readable, len(extents), flags)
         if reason:
             return Unreadable(path, entry, reason, tuple(flags))
-        self._readable_left -= readable
-        self._extents_left -= len(extents)
         if size and entry.valid_bytes < readable:
             zero_from = entry.valid_bytes
             extents = self._clusters.extents(chain.runs, zero_from) if zero_from else ()
@@ -153,15 +143,13 @@ class Walk:
     def _chain_of(self, entry: Entry) -> Chain:
         if not entry.is_contiguous:
             return self._clusters.chain(entry.start, entry.size_bytes or None)
-        return self._clusters.contiguous(entry.start, entry.size_bytes or self._clusters.geometry.cluster_bytes)
+        return self._clusters.unchained(entry.start, entry.size_bytes or self._clusters.geometry.cluster_bytes)
 
     def _refusal(self, size: int, readable: int, extents: int, flags: list[str]) -> str:
         """Why a file can't be pulled at all, or nothing."""
         if not readable:
             return next(iter(flags), "no-clusters") if size else ChainFlag.BAD_START.value
-        if readable > self._readable_left:
-            return "cross-linked"
-        return ChainFlag.FRAGMENTED.value if extents > self._extents_left else ""
+        return self._budget.refusal(readable, extents)
 
     def _claim(self, chain: Chain) -> bool:
         """Note the clusters of a chain as used; tell if some were used before."""
