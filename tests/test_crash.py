@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.vault import Vault
 from tests.conftest import SettableClock
-from tests.crashing import BLOCK, Place, World, check_complete, check_true, live
+from tests.crashing import BLOCK, VISIBLE, Place, World, check_complete, check_true, expected, live, state_of
 
 BIG = bytes(range(251)) * 40
 CARD = {"/BIG.MP4": BIG[: 2 * BLOCK + 100], "/A.WAV": b"voice", "/B.WAV": b"voice", "/C.JPG": b"photo"}
@@ -78,3 +80,44 @@ def test_a_disk_that_refuses_any_effect_never_makes_a_claim_untrue(
         except Exception as error:
             error.add_note(f"{fault} at effect {world.at} of {world.log}")
             raise
+
+
+CARDS = {
+    "a big file": {"/BIG.MP4": BIG[: 2 * BLOCK + 100]},
+    "a small file and its copy": {"/A.WAV": b"voice", "/B.WAV": b"voice"},
+}
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_pairs_of_crashes_and_any_number_of_them(memory: Path, clock: SettableClock, card: str) -> None:
+    """Explores every state that crashes can leave: from each, a crash before every effect; until no new state comes.
+
+    What a process does follows from the state that it finds, so when no crash in any state leads to a new state, then
+    all pairs, and all longer series of crashes, have been tried: from each state an undisturbed process ends well.
+    """
+    start = Place(memory / "0", clock, CARDS[card])
+    start.folder.mkdir()
+    Vault(start.root, seal=False)
+    for digest in expected(start):
+        (start.root / "vault" / digest[:2]).mkdir()
+    waiting = [start]
+    seen = {""}
+    cases = 0
+    while waiting:
+        found = waiting.pop()
+        for at in itertools.count():
+            here = found.copy_to(memory / str(cases := cases + 1))
+            world = World(at, counts=VISIBLE)
+            live(here, world)
+            if at >= len(world.log):
+                check_complete(here)
+                shutil.rmtree(here.folder)
+                break
+            check_true(here)
+            if (state := state_of(here)) in seen:
+                shutil.rmtree(here.folder)
+            else:
+                seen.add(state)
+                waiting.append(here)
+        shutil.rmtree(found.folder)
+    assert len(seen) > 20, "the crashes come everywhere"
