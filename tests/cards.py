@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
+from agent import cli
 from agent.drivers.mass_storage import DEFAULT_LIMITS, Limits, MassStorage
 from agent.journal.views import DockingView
 from agent.model import Device, Outcome, SlotProgress
@@ -15,8 +18,13 @@ from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
+from agent.service import progress_fields
+from agent.status.board import Board
+from agent.status.summary import summary
+from agent.status.views import Live
 from simulator.card import Card
 from simulator.content import Content
+from tests.stations import SHIPPED
 
 MIB = 1024 * 1024
 KINDS = ("fat32", "exfat")
@@ -103,3 +111,28 @@ def sha256(path: Path) -> str:
 
 def mounts() -> str:
     return Path("/proc/self/mountinfo").read_text()
+
+
+async def said(station: Station, shown: SlotProgress, store_error: str = "") -> tuple[dict[str, Any], str]:
+    """What the status endpoint and `capture-agent status` say while a slot shows this."""
+    live = Live((shown,), station.vault.free_bytes(), store_error)
+    board = Board(SHIPPED, station.journal.reader, station.clock, lambda: live, lambda: 0)
+    try:
+        status = json.loads(await board.status())
+    finally:
+        board.close()
+    return status, summary(status)
+
+
+async def assert_not_done(station: Station, shown: SlotProgress) -> None:
+    """F25: nothing that anybody looks at says that this recorder may be taken away."""
+    status, text = await said(station, shown)
+    (slot,) = status["slots"]
+    assert not shown.may_remove
+    assert not slot["may_remove"]
+    assert slot["hold"]["name"] != "take"
+    assert "可以取走" not in json.dumps(status, ensure_ascii=False) + text
+    assert "may be taken" not in json.dumps(status) + text
+    fields = progress_fields(shown)
+    assert "every file is safe" not in cli._told(fields)
+    assert not fields["may_remove"]
