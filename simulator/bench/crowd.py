@@ -1,0 +1,163 @@
+"""Case d: many recorders at the speed of USB 2.0 at once, and what the daemon still does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from agent import control
+from agent.journal import Reader
+from agent.model import AssetState
+from simulator.bench.daemon import STATUS, Asking, running
+from simulator.bench.measure import PeakMemory, forget, run
+from simulator.bench.place import Bench, contents, write_card
+from simulator.bench.report import BenchError, Row
+from simulator.bench.throttle import Slow, slowed
+from simulator.stage import Stage
+
+MIB: Final = 1 << 20
+RATE_GOAL: Final = 0.95
+P99_GOAL_MS: Final = 100
+ONE_MEMORY_GOAL_MB: Final = 150
+MEMORY_GOAL_MB: Final = 400
+_CLIPS: Final = 4
+_MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - memory on purpose
+_SAMPLE_S: Final = 0.05
+_LIMIT_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one crowd of recorders showed."""
+
+    rates_mb_s: list[float] = field(default_factory=list)
+    held_mb_s: float = 0.0
+    p99_ms: float = 0.0
+    peak_mb: float = 0.0
+    ordered: int = 0
+
+
+def crowd(bench: Bench) -> list[Row]:
+    """One recorder, then all of them; the same devices read by `dd` are the reference."""
+    recorders, clip_bytes, rate = (3, 6 * MIB, 8 * MIB) if bench.quick else (16, 75 * MIB, 30_000_000)
+    bench.require_room(bench.root, 3 * recorders * _CLIPS * clip_bytes)
+    bench.require_room(_MEMORY_FOLDER, 2 * recorders * _CLIPS * clip_bytes)
+    folder = Path(tempfile.mkdtemp(prefix="capture-agent-bench-", dir=_MEMORY_FOLDER))
+    try:
+        bench.say(f"making {recorders} recorders of {_CLIPS * clip_bytes // MIB} MiB in memory")
+        images = [folder / f"recorder-{number:02}.img" for number in range(recorders)]
+        for number, image in enumerate(images):
+            write_card(image, contents(_CLIPS, clip_bytes, seed=1000 * (number + 1)))
+        alone, plain, together = [], [], []
+        for _ in range(bench.rounds):
+            with slowed(images, rate) as slow:
+                plain.append(_by_dd(bench, slow, clip_bytes))
+                alone.append(_docked(bench, slow, slow.devices[:1], clip_bytes))
+            with slowed(images, rate) as slow:
+                together.append(_docked(bench, slow, slow.devices, clip_bytes))
+                bench.say(f"{recorders} recorders: slowest {min(together[-1].rates_mb_s):.1f} MB/s")
+    finally:
+        shutil.rmtree(folder)
+    return _rows(recorders, rate, alone, plain, together)
+
+
+def _rows(recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen]) -> list[Row]:
+    crowded = f"{recorders} recorders, {rate / 1e6:.0f} MB/s each"
+    slowest = tuple(min(seen.rates_mb_s) for seen in together)
+    return [
+        Row("d", f"{crowded}: the slowest", "MB/s", slowest, "dd of one of them alone", tuple(plain), RATE_GOAL, True),
+        Row("d", f"{crowded}: sum until HELD", "MB/s", tuple(seen.held_mb_s for seen in together)),
+        Row("d", "status meanwhile, p99", "ms", tuple(seen.p99_ms for seen in together), goal=P99_GOAL_MS),
+        Row(
+            "d", "recorders held in the order of deadlines", "", tuple(float(seen.ordered) for seen in together),
+            goal=recorders, at_least=True,
+        ),
+        Row(
+            "c", "peak memory of daemon and helpers, 1 recorder (PSS)", "MB", tuple(seen.peak_mb for seen in alone),
+            goal=ONE_MEMORY_GOAL_MB,
+        ),
+        Row(
+            "c", f"peak memory of daemon and helpers, {recorders} recorders (PSS)", "MB",
+            tuple(seen.peak_mb for seen in together), goal=MEMORY_GOAL_MB,
+        ),
+    ]  # fmt: skip
+
+
+def _by_dd(bench: Bench, slow: Slow, clip_bytes: int) -> float:
+    """MB/s that the throttled device gives to dd."""
+    forget()
+    size = min(_CLIPS * clip_bytes, 4 * slow.rate_bytes_s)
+    words = ["dd", f"if={slow.devices[0]}", "of=/dev/null", "bs=256K", f"count={size}", "iflag=count_bytes"]
+    return size / 1e6 / run(slow.command(words), bench.log).wall_s
+
+
+def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int) -> Seen:
+    """Dock the devices at once at a running daemon. The store's disk is not there: docking alone is measured."""
+    seen = Seen()
+    with bench.stage("crowd", {"runner.backoff_base_s": "600"}) as stage:
+        _take_the_store_away(stage)
+        forget()
+        with running(stage, slow.command(stage.command("run"))) as daemon:
+            with PeakMemory(daemon.pid) as peak, Asking(stage) as asking:
+                asyncio.run(_dock(stage, devices))
+                _watch(stage, slow, len(devices), clip_bytes, seen)
+        if asking.trouble:
+            raise BenchError(f"the status gave no answer: {asking.trouble}")
+        seen.peak_mb = peak.peak_bytes / 1e6
+        seen.p99_ms = 1e3 * statistics.quantiles(asking.times_s, n=100, method="inclusive")[98]
+        seen.ordered = _ordered(stage)
+    return seen
+
+
+def _take_the_store_away(stage: Stage) -> None:
+    away = stage.root / "not-mounted"
+    options = f'path = "{away}/store"\nrequire_mount = "{away}"\n'
+    text = stage.config.read_text("utf-8")
+    stage.config.write_text(text.replace(f'path = "{stage.store}"\n', options), "utf-8")
+
+
+async def _dock(stage: Stage, devices: tuple[Path, ...]) -> None:
+    await asyncio.gather(*(control.ask(stage.station, "dock", {"path": str(device)}) for device in devices))
+
+
+def _watch(stage: Stage, slow: Slow, recorders: int, clip_bytes: int, seen: Seen) -> None:
+    """Follow the counters of the devices until all is held: each one's rate from first to last byte."""
+    total = _CLIPS * clip_bytes
+    before = [0] * recorders
+    first_s: dict[int, float] = {}
+    last_s: dict[int, float] = {}
+    began_s = time.perf_counter()
+    with closing(Reader(stage.station / "journal.db")) as reader:
+        while reader.overview(datetime.now(UTC)).assets[AssetState.HELD].files < recorders * _CLIPS:
+            now_s = time.perf_counter()
+            for number, got in enumerate(slow.read_bytes()[:recorders]):
+                before[number] = before[number] or got
+                first_s.setdefault(number, now_s)
+                if got < total:
+                    last_s[number] = now_s
+            if now_s > began_s + 4 * total / slow.rate_bytes_s + _LIMIT_S:
+                raise BenchError(f"the recorders are not held in time: {stage.ask(STATUS)['slots']}")
+            time.sleep(_SAMPLE_S)
+    ended_s = time.perf_counter()
+    seen.held_mb_s = recorders * total / 1e6 / (ended_s - began_s)
+    seen.rates_mb_s = [total / 1e6 / (last_s.get(number, ended_s) - first_s[number]) for number in first_s]
+
+
+def _ordered(stage: Stage) -> int:
+    """Dockings whose originals became held in the order of their deadlines."""
+    with closing(Reader(stage.station / "journal.db")) as reader:
+        views = {view.asset.asset_id: view for view in reader.recordings(datetime.now(UTC), limit=1 << 20)}
+        held = [event.subject for event in reader.events(limit=1 << 30) if event.kind == "acquired"]
+    alarms = defaultdict(list)
+    for asset_id in held:
+        alarms[views[asset_id].docking_id].append(views[asset_id].recording.deadline.alarm_at)
+    return sum(times == sorted(times) for times in alarms.values())

@@ -1,0 +1,102 @@
+"""Runs one command and tells what it cost: wall time, CPU of all its processes, peak memory of the whole tree."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from simulator.bench.report import BenchError
+
+_SAMPLE_S: Final = 0.1
+_LOG_TAIL: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a command cost, or several one after the other."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s, max(self.peak_bytes, other.peak_bytes))
+
+
+def run(command: Sequence[str | Path], log: Path, *, memory: bool = False) -> Cost:
+    """Run a command to its end, output appended to `log`; raises BenchError if it fails.
+
+    CPU is that of the command and of every process that it waited for, as the kernel accounts it. Write-back by kernel
+    threads is in nobody's CPU figure, on either side.
+    """
+    words = [str(word) for word in command]
+    with log.open("ab") as out, contextlib.ExitStack() as stack:
+        began_s = time.perf_counter()
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        peak = stack.enter_context(PeakMemory(process.pid)) if memory else None
+        _, status, used = os.wait4(process.pid, 0)
+        wall_s = time.perf_counter() - began_s
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        tail = log.read_text("utf-8", "replace")[-_LOG_TAIL:]
+        raise BenchError(f"{words[0]} ended with {process.returncode}:\n{tail}")
+    return Cost(wall_s, used.ru_utime + used.ru_stime, peak.peak_bytes if peak else 0)
+
+
+def forget() -> None:
+    """Write what is dirty and drop all caches, so that the next command starts cold; raises BenchError unless root."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except PermissionError:
+        raise BenchError("caches are dropped before each command, and that needs root") from None
+
+
+class PeakMemory:
+    """Samples the memory of a process and all its descendants, as PSS: shared pages are counted once in the sum."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory")
+        self.peak_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, family(self._pid))))
+            self._done.wait(_SAMPLE_S)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and its descendants, as they are now."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from family(int(child))
+
+
+def _pss_bytes(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
