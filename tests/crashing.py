@@ -49,8 +49,6 @@ _DOCKINGS = 6
 VISIBLE = frozenset(
     {"commit", "open part", "write part", "make_read_only", "rename_no_replace", "remove_part", "store"}
 )
-    {"commit", "open part", "write part", "make_read_only", "rename_no_replace", "remove_part", "store"}
-)
 """Effects that a later process can see, once all folders are there; a crash before any other leaves nothing else."""
 
 _LOOKS_ONLY = {"cached_bytes", "is_immutable"}
