@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -63,7 +64,7 @@ EXIT_CODES: Final = """exit codes:
   4  the recorder or image can't be read
   5  the store refused or could not prove that it keeps an original
   6  the journal is in use by another process, or contradicts itself
-  7  the service is not running
+  7  the service is not running, or can't serve its status
 """
 
 
@@ -158,11 +159,22 @@ async def _pulled(config: Config, path: Path, bar: _Bar) -> Fields:
     except NotRunningError:
         return progress_fields(await pull_by_hand(config, path, _now, lambda shown: bar.draw(progress_fields(shown))))
     while True:
-        fields = await ask(config.storage.root, "slot", {"slot": str(answer["slot"])})
+        fields = await _slot(config, str(answer["slot"]))
         bar.draw(fields)
         if fields.get("phase") in _ENDED:
             return fields
         await asyncio.sleep(_POLL_S)
+
+
+async def _slot(config: Config, slot: str) -> Fields:
+    with contextlib.suppress(NotRunningError):
+        if fields := await ask(config.storage.root, "slot", {"slot": slot}):
+            return fields
+    raise StatusUnavailable(
+        "The service ended before it had finished.",
+        safe="What it had pulled is safe; the rest is on the recorder.",
+        do="Start it again, then pull again: it goes on where it stopped.",
+    )
 
 
 def _told(fields: Fields) -> str:

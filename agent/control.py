@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
 
 SOCKET_NAME: Final = "control.sock"
 _BODY_LIMIT_BYTES: Final = 16 * 1024
 _ANSWER_LIMIT_S: Final = 30
+_KINDS: Final[Mapping[str, type[AgentError]]] = {
+    kind.__name__: kind for kind in (ConfigError, DeviceError, EvidenceError, JournalError, StoreError)
+}
 
 Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
 
@@ -26,7 +29,7 @@ class NotRunningError(Exception):
 
 @contextlib.asynccontextmanager
 async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
-    """Answer `POST /<verb>` with a JSON object of texts; errors are told as {"error": text}."""
+    """Answer `POST /<verb>` with a JSON object of texts; errors tell "error", "kind", "safe" and "do"."""
 
     async def handle(request: web.Request) -> web.Response:
         verb = verbs.get(request.match_info["verb"])
@@ -40,7 +43,8 @@ async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
         except (ValueError, KeyError) as error:
             return web.json_response({"error": f"bad request: {error}"}, status=400)
         except AgentError as error:
-            return web.json_response({"error": str(error)}, status=409)
+            told = {"error": error.what, "kind": type(error).__name__, "safe": error.safe, "do": error.do}
+            return web.json_response(told, status=409)
 
     app = web.Application(client_max_size=_BODY_LIMIT_BYTES)
     app.router.add_post("/{verb}", handle)
@@ -49,7 +53,8 @@ async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
     try:
         before = os.umask(0o117)
         try:
-            await web.UnixSite(runner, str(root / SOCKET_NAME)).start()
+            with _address(root) as address:
+                await web.UnixSite(runner, address).start()
         finally:
             os.umask(before)
         yield
@@ -58,16 +63,28 @@ async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
 
 
 async def ask(root: Path, verb: str, body: dict[str, str]) -> dict[str, object]:
-    """Send one verb to the daemon; raises NotRunningError, or AgentError with the daemon's own words."""
-    path = root / SOCKET_NAME
+    """Send one verb to the daemon; raises NotRunningError, or the daemon's own error."""
     try:
-        async with (
-            ClientSession(connector=UnixConnector(str(path)), timeout=ClientTimeout(_ANSWER_LIMIT_S)) as session,
-            session.post(f"http://localhost/{verb}", json=body) as response,
-        ):
-            answer = await response.json()
-    except (ClientError, FileNotFoundError, TimeoutError) as error:
+        with _address(root) as address:
+            async with (
+                ClientSession(connector=UnixConnector(address), timeout=ClientTimeout(_ANSWER_LIMIT_S)) as session,
+                session.post(f"http://localhost/{verb}", json=body) as response,
+            ):
+                answer = await response.json()
+    except (ClientError, OSError) as error:
         raise NotRunningError(str(error)) from error
     if response.status != 200:
-        raise AgentError(str(answer.get("error", "the service refused")))
+        kind = _KINDS.get(str(answer.get("kind")), AgentError)
+        told = str(answer.get("error", "The service refused."))
+        raise kind(told, safe=str(answer.get("safe", "")), do=str(answer.get("do", "")))
     return dict(answer)
+
+
+@contextlib.contextmanager
+def _address(root: Path) -> Iterator[str]:
+    """A path of the socket that fits into the 108 bytes of its address, however deep the folder lies."""
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{SOCKET_NAME}"
+    finally:
+        os.close(folder)

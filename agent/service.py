@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import stat
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,7 +77,7 @@ async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[
     """Dock one device or image without the daemon; what is held is stored when the daemon runs next."""
     device = hand_device(path)
     async with opened(config, clock) as station:
-        meter = Meter(_BY_HAND + path.name, path.name, draw)
+        meter = Meter(f"{_BY_HAND}{path}", path.name, draw)
         await Docking(station, driver(config, station, path, device), meter.state.slot, meter).run()
         return meter.state
 
@@ -97,15 +98,23 @@ async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
 
 def hand_device(path: Path) -> Device:
     """What is known of a path that a person named; raises DeviceError if it can't be a recorder."""
-    if path.is_block_device():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _no_recorder(path, f"can't be found: {error.strerror}") from error
+    if stat.S_ISBLK(mode):
         return named_disk(path).device
-    if not path.is_file():
-        raise DeviceError(
-            f"{path} is neither a block device nor an image file.",
-            safe="Nothing was touched.",
-            do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
-        )
+    if not stat.S_ISREG(mode):
+        raise _no_recorder(path, "is neither a block device nor an image file")
     return image_device(path)
+
+
+def _no_recorder(path: Path, why: str) -> DeviceError:
+    return DeviceError(
+        f"{path} {why}.",
+        safe="Nothing was touched.",
+        do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
+    )
 
 
 class Service:
@@ -163,7 +172,7 @@ class Service:
     async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
         path = Path(asked["path"])
         device = hand_device(path)
-        slot = _BY_HAND + path.name
+        slot = f"{_BY_HAND}{path}"
         opener = partial(driver, self._config, self._station, path, device)
         self._runner.dock(slot, slot, opener, once=True)
         return {"slot": slot}

@@ -19,6 +19,7 @@ from agent import __version__
 from agent.errors import AgentError
 from agent.model import AssetState
 from agent.status.board import Board
+from agent.status.client import StatusUnavailable
 from agent.status.stream import LIMIT_S, Stream
 
 _ANSWER_LIMIT_S: Final = 5.0
@@ -42,7 +43,8 @@ _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; 
 
 @contextlib.asynccontextmanager
 async def serving(board: Board, host: str, port: int, *, any_host: bool = False) -> AsyncIterator[int]:
-    """Serve until the block ends, close the board, yield the port; raises AgentError if the address can't be had.
+    """Serve until the block ends, close the board, yield the port; raises StatusUnavailable if the address
+    can't be had.
 
     `any_host` accepts every Host header, for use behind a proxy; else only this machine's own names are answered,
     so that no web page elsewhere can read the status through somebody's browser.
@@ -61,7 +63,7 @@ async def serving(board: Board, host: str, port: int, *, any_host: bool = False)
         try:
             await site.start()
         except OSError as error:
-            raise AgentError(
+            raise StatusUnavailable(
                 f"The status page can't listen at {host} port {port}: {error.strerror}.",
                 safe="No recording was touched.",
                 do="Change [status] in the configuration, or stop what listens there.",
