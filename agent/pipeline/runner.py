@@ -43,6 +43,7 @@ class Runner:
     def __init__(self, station: Station) -> None:
         self._station = station
         self._slots: dict[str, Slot] = {}
+        self._shown: dict[str, Slot] = {}
         self._progress: dict[str, SlotProgress] = {}
         self._group = asyncio.TaskGroup()
         self._store = StoreLane(station)
@@ -120,7 +121,7 @@ class Runner:
         if old is not None:
             old.gone.set()
         self._publish(SlotProgress(name, name, Phase.IDENTIFYING))
-        slot = self._slots[key] = Slot(name, once=once)
+        slot = self._slots[key] = self._shown[name] = Slot(name, once=once)
         self._group.create_task(self._serve(key, slot, opener))
 
     def undock(self, key: str) -> None:
@@ -155,12 +156,12 @@ class Runner:
         finally:
             if self._slots.get(key) is slot:
                 del self._slots[key]
-                self._unplugged(slot)
+            self._unplugged(slot)
 
     async def _one_docking(self, slot: Slot, opener: Opener) -> End:
         name = slot.name
         docked = opener()
-        docking = Docking(self._station, docked, name, Meter(name, docked.device.label, self._publish))
+        docking = Docking(self._station, docked, name, Meter(name, docked.device.label, partial(self._show, slot)))
         watcher = asyncio.create_task(self._watch(slot, docking, docked))
         ends: list[End] = []
 
@@ -168,7 +169,8 @@ class Runner:
             ends.append(await docking.run())
 
         async def bug(trace: str) -> None:
-            self._publish(replace(self._progress[name], phase=Phase.FAILED, message="internal error", may_remove=False))
+            shown = self._progress.get(name, SlotProgress(name, name, Phase.FAILED))
+            self._show(slot, replace(shown, phase=Phase.FAILED, message="internal error", may_remove=False))
             await self._note_bug("docking", trace)
 
         try:
@@ -184,12 +186,20 @@ class Runner:
         await docked.unplugged()
 
     def _unplugged(self, slot: Slot) -> None:
+        if self._shown.get(slot.name) is not slot:
+            return
+        del self._shown[slot.name]
         shown = self._progress.get(slot.name)
         if shown is not None and (slot.once or shown.phase is Phase.FINISHED):
             del self._progress[slot.name]
             self._version += 1
         elif shown is not None:
             self._publish(replace(shown, phase=Phase.UNPLUGGED, may_remove=False))
+
+    def _show(self, slot: Slot, progress: SlotProgress) -> None:
+        """Publish, unless another recorder sits in this place by now: what ends late must not speak for it."""
+        if self._shown.get(slot.name) is slot:
+            self._publish(progress)
 
     def _publish(self, progress: SlotProgress) -> None:
         self._progress[progress.slot] = progress
