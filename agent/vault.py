@@ -291,10 +291,18 @@ class Vault:
 
     def originals(self) -> Iterator[tuple[str, Path, int]]:
         """(BLAKE3 as its name says, path, size in bytes) of every original, in the order of names."""
+        yield from ((path.name, path, path.stat().st_size) for path in self._files() if self._is_original(path))
+
+    def strangers(self) -> Iterator[Path]:
+        """Everything among the originals that can't be one by its name and place: the agent puts nothing else there."""
+        yield from (path for path in self._files() if not self._is_original(path))
+
+    def _files(self) -> Iterator[Path]:
         for folder in sorted(self.originals_dir.iterdir()):
-            for path in sorted(folder.iterdir()):
-                if _BLAKE3.fullmatch(path.name) and path.name.startswith(folder.name) and path.is_file():
-                    yield path.name, path, path.stat().st_size
+            yield from sorted(folder.iterdir()) if folder.is_dir() else [folder]
+
+    def _is_original(self, path: Path) -> bool:
+        return bool(_BLAKE3.fullmatch(path.name)) and path == self.address(path.name) and path.is_file()
 
 
 def _fingerprint_of(path: Path) -> tuple[int, Digests]:

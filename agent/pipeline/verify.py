@@ -94,7 +94,8 @@ async def _check_stored(store: Store, asset: Asset, report: Report) -> None:
 
 
 def _check_strays(vault: Vault, reader: Reader, report: Report) -> None:
-    """Originals without a row: they are kept, and the service adopts them at its next start."""
+    """Originals without a row: they are kept, and the service adopts them at its next start; and what is none."""
     for digest, _, _ in vault.originals():
         if reader.asset_by_blake3(digest, tuple(AssetState)) is None:
             report.problems.append(f"{digest}: in the vault without a row; the service adopts it at its next start")
+    report.problems += [f"{path}: is no original, and was not put there by the agent" for path in vault.strangers()]
