@@ -257,3 +257,32 @@ async def test_full_storage_leaves_the_footage_on_the_card_and_says_so(
     assert any(progress.phase is Phase.NO_SPACE for progress in shown)
     assert accounts(station) == {"pulled": len(SMALL)}
     assert isinstance(station.store, FakeStore)
+
+
+async def test_a_helper_that_breaks_everywhere_is_not_blamed_on_the_clips(station: Station) -> None:
+    shown: list[SlotProgress] = []
+    broken = recorder(station, SMALL, broken=dict.fromkeys(SMALL, 1))
+    assert await dock(station, broken, shown) is End.FAILED
+    assert "administrator" in shown[-1].message
+    assert accounts(station) == {"left": len(SMALL)}
+    assert station.journal.reader.overview(station.clock()).assets[AssetState.STUCK].files == 0
+    await dock(station, recorder(station, SMALL))
+    assert accounts(station) == {"pulled": len(SMALL)}
+
+
+class Buggy(FakeRecorder):
+    """A driver with a bug of its own."""
+
+    async def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
+        async for report in super().fetch(requests):
+            yield report
+            raise ValueError("our own bug")
+
+
+async def test_a_docking_that_ends_in_a_bug_is_closed_by_the_next_one(station: Station) -> None:
+    with pytest.raises(ValueError, match="our own bug"):
+        await dock(station, Buggy(dict(SMALL), station.vault.staging_dir))
+    assert len(station.journal.reader.open_dockings()) == 1
+    await dock(station, recorder(station, SMALL))
+    assert station.journal.reader.open_dockings() == ()
+    assert accounts(station) == {"pulled": len(SMALL)}

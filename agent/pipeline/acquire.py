@@ -8,26 +8,23 @@ from contextlib import aclosing
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, Listing, ListingEnd
+from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, ListingEnd
 from agent.drivers.base import Progress as ReadProgress
-from agent.errors import AgentError, EvidenceError, JournalError
-from agent.journal import device_id, new_id
+from agent.errors import AgentError, DeviceError, EvidenceError, JournalError
+from agent.journal import new_id
 from agent.journal.views import PendingClip
 from agent.model import (
     BLOCK_BYTES,
     AssetChanged,
     Blocked,
-    Clip,
     ClipAccounted,
     DockingClosed,
-    DockingOpened,
     Finding,
     Incident,
     Mode,
     Observed,
     Outcome,
     Phase,
-    Volume,
 )
 from agent.pipeline.admit import Admission
 from agent.pipeline.hold import hold
@@ -35,9 +32,9 @@ from agent.pipeline.progress import Meter
 from agent.pipeline.pull import BigPull, SmallBatch
 from agent.pipeline.station import Station
 
-_ADMIT_CLIPS: Final = 500
 _BATCH_FILES: Final = 256
 _SPACE_CHECK_S: Final = 5.0
+_BROKEN_CLIPS: Final = 5
 
 
 class End(StrEnum):
@@ -58,12 +55,13 @@ class Docking:
         self._slot = slot
         self._meter = meter
         self._id = new_id(station.clock)
-        self._admission: Admission | None = None
+        self._admission = Admission(self._id, station, docked, slot, meter)
         self._metadata_blake3 = ""
         self._in_flight: set[int] = set()
         self._is_refused_space = self._is_told_full = False
         self._tried: dict[int, set[str]] = {}
         self._holding: asyncio.Task[None] | None = None
+        self._broken_at: set[int] = set()
         self._unplugged = asyncio.Event()
 
     def unplugged(self) -> None:
@@ -81,11 +79,12 @@ class Docking:
         finally:
             await self._finish_holding()
             await self._docked.close()
-            if self._admission is not None:
-                self._station.claims.difference_update(self._admission.claimed)
+            self._station.claims.difference_update(self._admission.claimed)
+            if self._admission.is_open:
+                self._station.unclosed.add(self._id)
 
     async def _run(self) -> End:
-        await self._list()
+        self._metadata_blake3 = await self._admission.admit_all()
         self._meter.phase(Phase.READING, docking_id=self._id)
         end = await self._pull_all()
         await self._held()
@@ -97,58 +96,13 @@ class Docking:
 
     async def _failed_as_a_whole(self, error: AgentError) -> End:
         end = End.YANKED if self._unplugged.is_set() else End.FAILED
-        if self._admission is not None:
-            self._station.unclosed.add(self._id)
         try:
             await self._station.journal.record(Incident("docking-failed", {"slot": self._slot, "what": error.what}))
-            await self._close_left_open()
+            if self._admission.is_open:
+                await self._record_end(end)
         except JournalError:
             return end  # the journal's disk is full or failing: the next docking closes this one
         return end
-
-    # Listing
-
-    async def _list(self) -> None:
-        volumes: list[Listing] = []
-        batch: list[Listing] = []
-        seen = 0
-        async with aclosing(self._docked.clips()) as items:
-            async for item in items:
-                if self._admission is None and isinstance(item, Volume):
-                    volumes.append(item)  # the identity of the recorder needs its filesystems
-                    continue
-                if self._admission is None:
-                    self._admission = await self._open()
-                    batch += volumes
-                batch.append(item)
-                seen += not isinstance(item, (Finding, Volume, ListingEnd))
-                if isinstance(item, ListingEnd):
-                    self._metadata_blake3 = item.metadata_blake3
-                    await self._admit(batch)
-                    await self._station.journal.record(self._admission.listed(seen, item))
-                elif len(batch) >= _ADMIT_CLIPS:
-                    await self._admit(batch)
-                    batch = []
-
-    async def _open(self) -> Admission:
-        device = self._docked.device
-        identity = device_id(device)
-        reader = self._station.journal.reader
-        now = self._station.clock()
-        last_out = await self._station.on_disk(reader.last_dock_out, identity)
-        await self._close_left_open()
-        await self._station.journal.record(DockingOpened(self._id, identity, device, self._slot))
-        self._meter.label(device.label or device.product or device.serial)
-        return Admission(self._id, identity, now, last_out, self._station)
-
-    async def _admit(self, batch: Sequence[Listing]) -> None:
-        assert self._admission is not None
-        async with self._station.commit:
-            entries = await self._station.on_disk(self._admission.entries, batch)
-            await self._station.journal.record(*entries)
-        clips = [item for item in batch if isinstance(item, Clip)]
-        files = sum(not isinstance(item, (Finding, Volume, ListingEnd)) for item in batch)
-        self._meter.listed(files, sum(clip.readable_bytes for clip in clips))
 
     # Pulling
 
@@ -256,6 +210,7 @@ class Docking:
                     gone = gone or report.reason is FailReason.GONE
                     await self._failed(item, report)
                 else:
+                    self._broken_at.clear()
                     self._meter.read(await sink.take(item, report))
         return gone
 
@@ -301,11 +256,23 @@ class Docking:
         elif reason is FailReason.UNREADABLE and item.mode is Mode.PULL:
             await self._defer(item, report)
         else:
+            self._check_helper(item, report)
             failures = await self._station.failed(item.asset_id, f"{reason.value}: {report.message}")
             if reason is FailReason.CHANGED or failures >= self._station.limits.attempts:
                 await self._give_up(item, report)
             else:
                 await self._defer(item, report)
+
+    def _check_helper(self, item: PendingClip, report: Failed) -> None:
+        """A helper that breaks at one clip after the other is at fault itself: no clip is to be blamed for it."""
+        if report.reason is FailReason.BROKEN:
+            self._broken_at.add(item.clip.number)
+        if len(self._broken_at) >= _BROKEN_CLIPS:
+            raise DeviceError(
+                f"Reading breaks at every file: {report.message}.",
+                safe="What was pulled before is safe; nothing on the recorder was changed.",
+                do="It is tried again; if it goes on, call the administrator.",
+            )
 
     async def _differs(self, item: PendingClip, error: EvidenceError) -> None:
         """Our own disk gave back other bytes than were written: start this clip over, a few times."""
@@ -315,7 +282,6 @@ class Docking:
 
     async def _another(self, item: PendingClip) -> None:
         """The clip is not the recording it looked like: try the next candidate, else it is new footage."""
-        assert self._admission is not None
         tried = self._tried.setdefault(item.clip.number, set())
         tried.add(item.asset_id)
         async with self._station.commit:
@@ -370,14 +336,12 @@ class Docking:
                     )
         return end
 
-    async def _close_left_open(self) -> None:
-        for docking_id in sorted(self._station.unclosed):
-            await self._station.journal.record(DockingClosed(docking_id, End.FAILED.value))
-            self._station.unclosed.discard(docking_id)
+    async def _record_end(self, end: End) -> None:
+        await self._station.journal.record(DockingClosed(self._id, end.value))
+        self._admission.is_open = False
 
     async def _close(self, end: End) -> None:
-        assert self._admission is not None, "the listing opened the docking"
-        await self._station.journal.record(DockingClosed(self._id, end.value))
+        await self._record_end(end)
         accounts = await self._station.on_disk(self._station.journal.reader.accounting, self._id)
         self._meter.final(
             {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -10,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Final, assert_never
 
 from agent.deadline import capture_interval, deadline_for
-from agent.drivers.base import Listing, ListingEnd, RefusedEntry
-from agent.journal import new_id
+from agent.drivers.base import Docked, Listing, ListingEnd, RefusedEntry
+from agent.journal import device_id, new_id
 from agent.model import (
     Asset,
     AssetChanged,
@@ -20,6 +21,7 @@ from agent.model import (
     ClipRefused,
     ClipSeen,
     DockingListed,
+    DockingOpened,
     Finding,
     JournalEntry,
     Medium,
@@ -30,6 +32,7 @@ from agent.model import (
     Role,
     Volume,
 )
+from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 
 _MEDIA: Final[Mapping[Medium, str]] = {
@@ -41,6 +44,7 @@ _MEDIUM_OF: Final[Mapping[str, Medium]] = {
     f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()
 }
 
+_ADMIT_CLIPS: Final = 500
 _NOT_ALL_SEEN: Final = frozenset(
     {"directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported"}
 )
@@ -52,21 +56,64 @@ def medium_of(path: str) -> Medium:
 
 
 class Admission:
-    """Knows one docking: who is docked since when, and which assets this docking has claimed for itself.
+    """Lists one docked recorder into the journal, and knows which assets this docking has claimed for itself.
 
-    `may_have_more`: the listing found something behind which there may be footage that was not listed.
+    `is_open`: the journal has the docking, and not yet its end. `may_have_more`: the listing found something behind
+    which there may be footage that was not listed.
     """
 
-    def __init__(
-        self, docking_id: str, device_id: str, docked_at: datetime, last_dock_out: datetime | None, station: Station
-    ) -> None:
+    def __init__(self, docking_id: str, station: Station, docked: Docked, slot: str, meter: Meter) -> None:
         self._docking_id = docking_id
-        self._device_id = device_id
-        self._docked_at = docked_at
-        self._last_dock_out = last_dock_out
         self._station = station
+        self._docked = docked
+        self._slot = slot
+        self._meter = meter
+        self._docked_at = station.clock()
+        self._device_id = ""
+        self._last_dock_out: datetime | None = None
         self.claimed: set[str] = set()
+        self.is_open = False
         self.may_have_more = False
+
+    async def admit_all(self) -> str:
+        """Journal everything on the recorder; returns the BLAKE3 of its filesystem metadata. Raises DeviceError."""
+        batch: list[Listing] = []
+        seen = 0
+        metadata_blake3 = ""
+        async with aclosing(self._docked.clips()) as items:
+            async for item in items:
+                batch.append(item)
+                if isinstance(item, Volume) and not self.is_open:
+                    continue  # the identity of the recorder needs its filesystems
+                if not self.is_open:
+                    await self._open()
+                seen += isinstance(item, (Clip, RefusedEntry))
+                if isinstance(item, ListingEnd):
+                    await self._admit(batch)
+                    metadata_blake3 = item.metadata_blake3
+                    await self._station.journal.record(DockingListed(self._docking_id, seen, metadata_blake3))
+                elif len(batch) >= _ADMIT_CLIPS:
+                    await self._admit(batch)
+                    batch = []
+        assert metadata_blake3, "a listing ends with ListingEnd or DeviceError"
+        return metadata_blake3
+
+    async def _open(self) -> None:
+        device = self._docked.device
+        self._device_id = device_id(device)
+        reader = self._station.journal.reader
+        self._last_dock_out = await self._station.on_disk(reader.last_dock_out, self._device_id)
+        await self._station.close_left_open()
+        await self._station.journal.record(DockingOpened(self._docking_id, self._device_id, device, self._slot))
+        self.is_open = True
+        self._meter.label(device.label or device.product or device.serial)
+
+    async def _admit(self, batch: Sequence[Listing]) -> None:
+        async with self._station.commit:
+            entries = await self._station.on_disk(self.entries, batch)
+            await self._station.journal.record(*entries)
+        files = [item for item in batch if isinstance(item, (Clip, RefusedEntry))]
+        self._meter.listed(len(files), sum(item.readable_bytes for item in files if isinstance(item, Clip)))
 
     def entries(self, items: Iterable[Listing]) -> list[JournalEntry]:
         """Journal entries for one batch of the listing; claims the assets that it is going to pull."""
@@ -87,10 +134,6 @@ class Admission:
                 case _:
                     assert_never(item)
         return found
-
-    def listed(self, seen: int, end: ListingEnd) -> DockingListed:
-        """The entry that closes the listing."""
-        return DockingListed(self._docking_id, seen, end.metadata_blake3)
 
     def candidate(self, clip: Clip, tried: Iterable[str]) -> list[JournalEntry]:
         """The asset this clip may be, or a new recording. A candidate only: content decides.

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 from agent.config import Runner
 from agent.deadline import Rules
 from agent.journal import Journal
-from agent.model import Clock
+from agent.model import Clock, DockingClosed
 from agent.uploader.base import Store
 from agent.vault import Vault
 
@@ -50,6 +50,12 @@ class Station:
             await asyncio.wait([done])
             done.exception()  # its outcome is no news to anybody any more
             raise
+
+    async def close_left_open(self) -> None:
+        """Journal the end of dockings that could not say it themselves."""
+        for docking_id in sorted(self.unclosed):
+            await self.journal.record(DockingClosed(docking_id, "failed"))
+            self.unclosed.discard(docking_id)
 
     async def failed(self, asset_id: str, why: str) -> int:
         """Note a failed attempt and when the next may begin; returns how often it has failed now."""
