@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import pwd
 import signal
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -44,12 +46,37 @@ _BY_HAND: Final = "by hand: "
 @contextlib.asynccontextmanager
 async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
     """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
+    _check_owner(config.storage.root)
     vault = Vault(config.storage.root, seal=config.storage.seal)
     store = load_store(config)
     rules = Rules(config.profile, config.calendars)
     with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
         async with Journal.open(config.storage.root / "journal.db", clock) as journal:
             yield Station(journal, vault, store, rules, clock, config.runner, config.storage.reserve_bytes, disk)
+
+
+def _check_owner(root: Path) -> None:
+    """What one user writes into the vault another one could not read: only the owner works there."""
+    try:
+        owner = root.stat().st_uid
+    except FileNotFoundError:
+        return  # whoever makes it owns it
+    except PermissionError:
+        owner = -1
+    if owner != os.geteuid():
+        name = "somebody else" if owner < 0 else _name_of(owner)
+        raise ConfigError(
+            f"The storage {root} belongs to {name}, not to the user who runs this.",
+            safe="Nothing was touched.",
+            do=f"Run it as that user, for example with sudo -u {name}, or ask the running service.",
+        )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
 
 
 def load_store(config: Config) -> Store:

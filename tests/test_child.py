@@ -113,3 +113,9 @@ async def test_the_helper_gets_nothing_of_our_environment(monkeypatch: pytest.Mo
 
 def environment_of(pid: int) -> str:
     return Path(f"/proc/{pid}/environ").read_text()
+
+
+async def test_a_helper_that_can_not_be_started_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(ChildError, match="can't be started: No such file"):
+        await Child.start("platform", [], stall_limit_s=10)

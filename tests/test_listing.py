@@ -172,3 +172,8 @@ def test_no_accepted_layout_reaches_outside_the_device(extents: list[tuple[int, 
     for layout in listing.layouts.values():
         assert sum(length for _, length in layout.pairs()) == size
         assert all(0 <= offset and offset + length <= DEVICE_BYTES for offset, length in layout.pairs())
+
+
+def test_a_device_that_could_not_be_opened_is_told_as_that() -> None:
+    with pytest.raises(DeviceError, match="Permission denied"):
+        feed({"error": {"kind": "open", "message": "Permission denied"}})

@@ -32,12 +32,15 @@ class Child:
     async def start(
         cls, module: str, arguments: Sequence[str], *, stall_limit_s: float, pass_fds: Sequence[int] = ()
     ) -> Child:
-        """Start `python -I -m module` in its own session with nothing of our environment but TZ=UTC."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-m", module, *arguments,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, env={"TZ": "UTC"}, cwd="/",
-        )  # fmt: skip
+        """Start `python -I -m module` in its own session with only TZ=UTC as its environment; raises ChildError."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-m", module, *arguments,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, env={"TZ": "UTC"}, cwd="/",
+            )  # fmt: skip
+        except OSError as error:
+            raise ChildError(f"can't be started: {error.strerror}") from error
         return cls(process, stall_limit_s)
 
     @property

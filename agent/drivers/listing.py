@@ -111,7 +111,7 @@ class CheckedListing:
     def feed(self, line: object) -> list[Listing]:
         """Items that are complete with this line."""
         fields = _mapping(line, "line")
-        if self.source is None:
+        if self.source is None and "error" not in fields:
             self.source = _source(_mapping(fields.get("source"), "source"))
             return []
         if "more" in fields:

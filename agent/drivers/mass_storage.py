@@ -65,11 +65,11 @@ class MassStorage:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
         limits = self._limits
         arguments = [str(self._path), str(math.ceil(limits.parser_s)), str(limits.parser_memory_bytes)]
-        self._parser = await Child.start("agent.drivers.parser", arguments, stall_limit_s=limits.parser_s)
         listing = CheckedListing()
         volumes: list[str] = []
         ended = False
         try:
+            self._parser = await Child.start("agent.drivers.parser", arguments, stall_limit_s=limits.parser_s)
             while (line := await self._parser.line()) is not None:
                 if ended:
                     raise DeviceError("The reader of this recorder went on after its end.")

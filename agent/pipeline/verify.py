@@ -13,10 +13,11 @@ from agent import journal as log
 from agent.errors import EvidenceError, StoreError
 from agent.journal import Reader
 from agent.model import Asset, AssetState
+from agent.states import is_kept
 from agent.uploader.base import Store
 from agent.vault import Vault
 
-_KEPT: Final = (AssetState.HELD, AssetState.STORED)
+_WITH_BYTES: Final = tuple(state for state in AssetState if state is not AssetState.MATCHED)
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being read, how many are done, and how many there are."""
@@ -50,21 +51,25 @@ async def verify(
     if not read_originals:
         return report
     with contextlib.closing(Reader(journal)) as reader:
-        total = sum(reader.overview(now).assets[state].files for state in _KEPT)
-        for done, asset in enumerate(_kept(reader, now)):
+        total = sum(reader.overview(now).assets[state].files for state in _WITH_BYTES)
+        for done, asset in enumerate(_known_bytes(reader, now)):
             tell("originals", done, total)
-            _check_held(vault, asset, report)
+            if is_kept(asset) and asset.state is not AssetState.RELEASED:
+                _check_held(vault, asset, report)
+            elif asset.receipt is None:
+                report.problems.append(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
             if asset.receipt is not None:
                 await _check_stored(store, asset, report)
         _check_strays(vault, reader, report)
     return report
 
 
-def _kept(reader: Reader, now: datetime) -> Iterator[Asset]:
-    for state in _KEPT:
+def _known_bytes(reader: Reader, now: datetime) -> Iterator[Asset]:
+    """Every original that was ever held, whatever state it is in now."""
+    for state in _WITH_BYTES:
         after = ""
         while page := reader.recordings(now, state=state, after=after):
-            yield from (view.asset for view in page)
+            yield from (view.asset for view in page if view.asset.digests is not None)
             after = page[-1].after
 
 
