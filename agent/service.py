@@ -116,11 +116,10 @@ async def resume_by_hand(config: Config, clock: Clock, identifier: str, who: str
 
 
 async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
-    found = await station.on_disk(station.journal.reader.recording, identifier, station.clock())
-    asset_id = found.view.asset.asset_id
-    await station.journal.record(AssetChanged(asset_id, Resumed(who, why)))
+    asset = await station.on_disk(station.journal.reader.asset, identifier)
+    await station.journal.record(AssetChanged(asset.asset_id, Resumed(who, why)))
     station.held_news.set()
-    return asset_id
+    return asset.asset_id
 
 
 def hand_device(path: Path) -> Device:

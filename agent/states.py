@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import assert_never
 
 from agent.errors import EvidenceError, JournalError
@@ -13,11 +12,9 @@ from agent.model import (
     Asset,
     AssetEvent,
     AssetState,
-    Basis,
     Blocked,
     Confirmed,
     Damaged,
-    Deadline,
     Digests,
     Extent,
     Matched,
@@ -32,7 +29,7 @@ def transition(asset: Asset, event: AssetEvent) -> Asset:
     """Return the asset as it is after the event.
 
     Size, digests and receipt are never forgotten once known: an asset that was damaged and is wanted again accepts
-    only the same bytes, and one that the store has proved stays `is_safe` while its local copy is pulled again.
+    only the same bytes, and one that the store has proved stays proved while its local copy is pulled again.
 
     Raises:
         JournalError: the state does not allow this event.
@@ -69,21 +66,6 @@ def is_kept(asset: Asset) -> bool:
             return False
         case _:
             assert_never(asset.state)
-
-
-def is_safe(asset: Asset) -> bool:
-    """Tell whether the store has proved that it keeps these bytes; a later damage of the local copy changes nothing.
-
-    A MATCHED asset has no bytes of its own: ask the asset named by `same_as`.
-    """
-    return asset.receipt is not None
-
-
-def is_late(asset: Asset, deadline: Deadline, now: datetime) -> bool:
-    """Tell whether the recording is 逾期; never on a provisional calendar, and never for a MATCHED asset itself."""
-    if asset.state is AssetState.MATCHED or is_safe(asset):
-        return False
-    return deadline.basis is Basis.OFFICIAL and now >= deadline.due_at
 
 
 def _acquired(asset: Asset, event: Acquired) -> Asset:

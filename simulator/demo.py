@@ -18,7 +18,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from agent.journal import Reader
-from agent.model import BLOCK_BYTES
+from agent.journal.codec import decode
+from agent.model import BLOCK_BYTES, Observed
 from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.footage import FootageError
@@ -227,7 +228,9 @@ class Demo:
 
     def _tell_findings(self, recorder: Recorder, slot: Slot) -> None:
         with closing(Reader(self._stage.station / "journal.db")) as journal:
-            findings = [view.finding for view in journal.findings(slot["docking_id"])]
+            events = [event for event in journal.events(limit=1_000_000) if event.subject == slot["docking_id"]]
+        entries = [decode(event.kind, event.detail) for event in events]
+        findings = [entry.finding for entry in entries if isinstance(entry, Observed)]
         deleted = {str(finding.detail["path"]) for finding in findings if finding.kind == "deleted"}
         self._show.claim(f"已删除 deleted entries found: {len(deleted) or 'none'}", deleted, set(recorder.deleted))
         gaps = {number for finding in findings if finding.kind == "gap" for number in _numbers(finding.detail)}

@@ -19,7 +19,7 @@ from typing import Final
 
 from agent.journal import Journal, Reader, device_id
 from agent.journal.codec import FIRST_LINK, encode, link, to_text
-from agent.journal.rows import clip_likeness, sortable
+from agent.journal.rows import likeness, sortable
 from agent.journal.schema import connect, migrate
 from agent.model import (
     Acquired,
@@ -146,8 +146,7 @@ def _asset_row(index: int) -> tuple[object, ...]:
 def _clip_row(index: int, number: int) -> tuple[object, ...]:
     outcome = Outcome.LEFT if state_of(index) is AssetState.WANTED else Outcome.PULLED
     alarm_at = sortable(_deadline(index).alarm_at)
-    likeness = clip_likeness(_OWNER, _clip(index, number))
-    return (name_of(index), likeness, SIZE_BYTES, Mode.PULL, outcome, "", alarm_at)
+    return (name_of(index), likeness(_OWNER, _clip(index, number)), SIZE_BYTES, Mode.PULL, outcome, "", alarm_at)
 
 
 def _seen(docking: str, index: int, number: int) -> ClipSeen:
@@ -187,27 +186,22 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
     """Everything the status page and the pipeline ask, by name."""
     some, docking = name_of(recordings // 2 + 50), "docking-000000000"
     clip = _clip(recordings // 2 + 50, 500)
-    page = reader.recordings(NOW, limit=50)
+    page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
     return {
         "overview": lambda: reader.overview(NOW),
-        "recordings, newest": lambda: reader.recordings(NOW),
-        "recordings, next page": lambda: reader.recordings(NOW, after=page[-1].after if page else ""),
-        "recordings, stored": lambda: reader.recordings(NOW, state=AssetState.STORED),
-        "recordings, held": lambda: reader.recordings(NOW, state=AssetState.HELD),
-        "recordings, stuck": lambda: reader.recordings(NOW, state=AssetState.STUCK),
-        "recordings, late": lambda: reader.recordings(NOW, late=True),
-        "recordings, late and held": lambda: reader.recordings(NOW, late=True, state=AssetState.HELD),
-        "recordings, due": lambda: reader.recordings(NOW, due_before=far),
-        "recordings, due and wanted": lambda: reader.recordings(NOW, due_before=far, state=AssetState.WANTED),
-        "recording with its history": lambda: reader.recording(some, NOW),
+        "recordings, newest": reader.recordings,
+        "recordings, next page": lambda: reader.recordings(after=page[-1].after if page else ""),
+        "recordings, stored": lambda: reader.recordings(state=AssetState.STORED),
+        "recordings, held": lambda: reader.recordings(state=AssetState.HELD),
+        "recordings, stuck": lambda: reader.recordings(state=AssetState.STUCK),
+        "recordings, due": lambda: reader.recordings(due_before=far),
+        "recordings, due and wanted": lambda: reader.recordings(due_before=far, state=AssetState.WANTED),
+        "asset": lambda: reader.asset(some),
+        "asset of a recording": lambda: reader.asset(f"rec-{some}"),
         "dockings": reader.dockings,
-        "open dockings": lambda: (reader.open_dockings(), reader.dockings(only_open=True)),
-        "docking": lambda: reader.docking(docking),
+        "open dockings": reader.open_dockings,
         "accounting": lambda: reader.accounting(docking),
-        "clips of a docking": lambda: reader.clips(docking, after=500),
-        "findings": lambda: reader.findings(docking),
-        "incidents": reader.incidents,
         "events": lambda: reader.events(recordings),
         "devices": reader.devices,
         "known clips": lambda: reader.known_clips(_OWNER, clip),
@@ -218,7 +212,6 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "open clip of": lambda: reader.open_clip_of(some),
         "last dock-out": lambda: reader.last_dock_out(_OWNER),
         "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),
-        "wanted parts": lambda: reader.wanted_parts([some]),
     }
 
 

@@ -101,7 +101,8 @@ def expected(*contents: bytes) -> dict[str, bytes]:
 
 
 def incidents(station: Station) -> list[str]:
-    return [event.detail for event in station.journal.reader.incidents(limit=50)]
+    events = station.journal.reader.events(limit=100_000)
+    return [event.detail for event in reversed(events) if event.kind == "incident"]
 
 
 def sha256(path: Path) -> str:

@@ -372,7 +372,7 @@ def check_true(place: Place) -> None:
     stored = place.stored()
     assert stored.items() <= contents.items(), "the store has something else than whole originals under their names"
     with contextlib.closing(Reader(place.journal)) as reader:
-        for view in reader.recordings(place.clock(), limit=1000):
+        for view in reader.recordings(limit=1000):
             asset = view.asset
             if asset.state in {AssetState.HELD, AssetState.STORED}:
                 assert asset.digests is not None
@@ -399,7 +399,7 @@ def check_complete(place: Place, *, copies_left: bool = False) -> None:
         folders = {path.name for path in (place.folder / "store").glob("*")}
         assert copies_left or folders == {name[:2] for name in contents}
     with contextlib.closing(Reader(place.journal)) as reader:
-        views = reader.recordings(place.clock(), limit=1000)
+        views = reader.recordings(limit=1000)
         found = sorted(view.clip.path for view in views if view.clip)
         assert found == sorted(place.card), "each clip is one recording"
         assert len(views) == len(found), "nothing was adopted that came from the card"
@@ -434,7 +434,7 @@ def state_of(place: Place) -> str:
     except JournalError:
         return "no journal yet"
     with contextlib.closing(reader):
-        views = reader.recordings(place.clock(), limit=1000)
+        views = reader.recordings(limit=1000)
         name_of = {view.asset.asset_id: view.clip.path if view.clip else "adopted" for view in views}
 
         def plain(path: Path) -> tuple[str, str, bytes]:
@@ -445,12 +445,9 @@ def state_of(place: Place) -> str:
             (name_of[view.asset.asset_id], view.asset.state, reader.blocks(view.asset.asset_id)) for view in views
         ]
         notes = [(name_of[note.settled.asset_id], note.settled.digests) for note in reader.settled()]
-        clips = [
-            (docking_id == reader.dockings(limit=1)[0].docking_id, clip.clip.path, clip.mode, clip.outcome)
-            for docking_id in reader.open_dockings()
-            for clip in reader.clips(docking_id)
-        ]
+        dockings = reader.open_dockings()
+        clips = [(item.clip.path, item.mode) for docking in dockings for item in reader.next_clips(docking, 1000)]
         return repr((
-            sorted(map(plain, files)), sorted(assets), sorted(notes), sorted(clips), len(reader.open_dockings()),
+            sorted(map(plain, files)), sorted(assets), sorted(notes), sorted(clips), len(dockings),
             sorted(place.stored()),
         ))  # fmt: skip

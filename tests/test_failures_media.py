@@ -359,7 +359,7 @@ async def test_equal_content_under_two_names_is_kept_once_with_both_names(
         assert (await docked(station, second))[1].may_remove
         assert accounts(station) == {"already_held": 1}
         assert len(held(station)) == 2
-        views = station.journal.reader.recordings(clock(), limit=10)
+        views = station.journal.reader.recordings(limit=10)
         assert {view.clip.path for view in views if view.clip} == {*files, "X/COPY.WAV"}
 
 
@@ -395,7 +395,7 @@ async def test_a_clone_put_in_its_place_in_the_middle_of_a_file_is_never_mixed_w
     made.close()
     async with opened(tmp_path / "root", clock) as station:
         await yanked(station, made.path, MIB)
-        (asset,) = (view.asset for view in station.journal.reader.recordings(clock(), limit=2))
+        (asset,) = (view.asset for view in station.journal.reader.recordings(limit=2))
         assert station.journal.reader.blocks(asset.asset_id), "something of it is here"
         other = Noise(long.size_bytes, 99).read()
         with made.path.open("r+b") as file:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import JournalError
-from agent.journal import Journal, WriterLock, rebuild, verify
+from agent.journal import Journal, rebuild, verify
 from agent.journal.codec import link
+from agent.journal.lock import WriterLock
 from agent.journal.schema import EVIDENCE_TABLES
 from agent.model import AssetChanged, Blocked, ClipRefused, Damaged, DockingClosed, Incident, JournalEntry
 from tests.journal_entries import (

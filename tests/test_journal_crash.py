@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from agent.errors import JournalError
-from agent.journal import Journal, WriterLock, verify
+from agent.journal import Journal, verify
 from agent.journal.codec import encode
+from agent.journal.lock import WriterLock
 from agent.journal.log import Log
 from agent.journal.writer import Writer
 from agent.model import Incident
@@ -112,7 +113,7 @@ class DyingConnection:
 def _dies_at(path: Path, statements: int) -> bool:
     """Commit one group of two jobs, the second refused, and die on the way; false if it survived."""
     log = Log(path, lambda: NOW)
-    log.db = log._projection._db = log._projection.tallies._db = DyingConnection(log.db, statements)  # type: ignore[assignment]
+    log.db = log._projection._db = DyingConnection(log.db, statements)  # type: ignore[assignment]
     good = [encode(entry) for entry in (seen("b", 2), acquired("b", 2), confirmed("b"))]
     bad = [encode(entry) for entry in (seen("c", 3), acquired("nobody"))]
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from itertools import product
 from typing import get_args
 
@@ -17,7 +16,6 @@ from agent.model import (
     Asset,
     AssetEvent,
     AssetState,
-    Basis,
     Blocked,
     Confirmed,
     Damaged,
@@ -25,8 +23,8 @@ from agent.model import (
     Released,
     Resumed,
 )
-from agent.states import is_kept, is_late, is_safe, transition
-from tests.journal_entries import NOW, deadline, digests_of, held, receipt, wanted
+from agent.states import is_kept, transition
+from tests.journal_entries import digests_of, held, receipt, wanted
 
 W, H, S, R, X, M = (
     AssetState.WANTED,
@@ -167,8 +165,7 @@ def test_a_damaged_original_is_only_replaced_by_the_same_bytes() -> None:
 def test_a_damaged_copy_of_a_stored_original_stays_safe_and_can_be_proved_again() -> None:
     for damage in (Damaged("a bit flipped", source_docked=True), Damaged("a bit flipped", source_docked=False)):
         lost = transition(STORED, damage)
-        assert is_safe(lost)
-        assert not is_late(lost, deadline(-10), NOW)
+        assert lost.receipt == STORED.receipt
         wanted_again = lost if damage.source_docked else transition(lost, Resumed("officer", "docked again"))
         back = transition(transition(wanted_again, Acquired(held("a"))), Confirmed(receipt("a")))
         assert back == STORED
@@ -181,20 +178,6 @@ def test_kept_means_the_bytes_are_here_or_were_proved_there() -> None:
         "released",
         "stuck, was held",
     }
-
-
-def test_safe_means_a_receipt() -> None:
-    assert {name for name, asset in ASSETS.items() if is_safe(asset)} == {"stored", "released"}
-
-
-def test_late_needs_an_official_calendar_a_passed_due_time_and_no_receipt() -> None:
-    due = deadline().due_at
-    just_before = due - timedelta(microseconds=1)
-    for name, asset in ASSETS.items():
-        expected = name in {"wanted", "held", "stuck, was wanted", "stuck, was held"}
-        assert is_late(asset, deadline(), due) is expected, name
-        assert not is_late(asset, deadline(), just_before)
-        assert not is_late(asset, deadline(basis=Basis.PROVISIONAL), due + timedelta(days=365))
 
 
 @settings(deadline=None)

@@ -114,7 +114,7 @@ def test_a_yank_tells_how_many_were_not_pulled() -> None:
 def row(config: Config, made: datetime, state: AssetState = AssetState.WANTED, *, exact: bool = True) -> RecordingView:
     seen = footage(config, "a", 1, made, path=HOSTILE, exact=exact)
     assert seen.recording is not None
-    return RecordingView(seen.recording, replace(wanted("a"), state=state), seen.clip, "d1", late=False, after="")
+    return RecordingView(seen.recording, replace(wanted("a"), state=state), seen.clip, "d1", after="")
 
 
 def view_of(

@@ -119,10 +119,9 @@ def _replay(log: sqlite3.Connection, tables: sqlite3.Connection, tell: _Tell) ->
             projection.apply(number, at, decode(kind, detail))
         except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             tables.execute("ROLLBACK TO event")
-            projection.tallies.forget_event()
             tell(f"event {number}", f"contradicts the events before it: {error}")
         tables.execute("RELEASE event")
-    projection.tallies.flush()
+    projection.flush()
     return seq, head
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from agent.journal import notes
 from agent.journal.codec import encode
 from agent.journal.lock import WriterLock
 from agent.journal.log import Job
@@ -31,30 +29,26 @@ class Journal:
     a restart may find that call after all, whole: so callers look at the journal again instead of repeating blindly.)
     """
 
-    def __init__(self, lock: WriterLock, writer: Writer, reader: Reader) -> None:
+    def __init__(self, writer: Writer, reader: Reader, opened: ExitStack) -> None:
         """Use `Journal.open`."""
-        self._lock = lock
         self._writer = writer
+        self._opened = opened
         self._room = asyncio.Semaphore(QUEUE_JOBS)
         self.reader = reader
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> Self:
         """Open or create the journal at `path` for writing; raises JournalError, also if another process writes it."""
-        with ExitStack() as undo:
-            lock = WriterLock(path)
-            undo.callback(lock.release)
-            writer = Writer(path, clock)
-            undo.callback(writer.close)
-            journal = cls(lock, writer, Reader(path))
-            undo.pop_all()
-        return journal
+        with ExitStack() as opened:
+            opened.enter_context(WriterLock(path))
+            writer = opened.enter_context(closing(Writer(path, clock)))
+            # Closed first: only the last connection, if it may write, folds the -wal file into the database.
+            reader = opened.enter_context(closing(Reader(path)))
+            return cls(writer, reader, opened.pop_all())
 
     async def close(self) -> None:
         """Commit what is queued and close; idempotent."""
-        self.reader.close()  # first: only the last connection, if it may write, folds the -wal file into the database
-        await asyncio.to_thread(self._writer.close)
-        self._lock.release()
+        await asyncio.to_thread(self._opened.close)
 
     async def record(self, *entries: JournalEntry) -> int:
         """Append the entries as one atomic step and return the sequence number of the last event (0 for no entries).
@@ -74,23 +68,23 @@ class Journal:
 
         Returns, in order, how many attempts began since the asset last changed its state.
         """
-        return await self._do(notes.begun(asset_ids))
+        return await self._do(lambda log: log.begun(asset_ids))
 
     async def failed(self, asset_id: str, error: str, next_at: datetime) -> int:
         """Note that the attempt failed and when the next may begin; returns the failures since the last change."""
-        return (await self._do(notes.failed(asset_id, error, next_at)))[0]
+        return (await self._do(lambda log: log.failed(asset_id, error, next_at)))[0]
 
     async def block(self, asset_id: str, block: DurableBlock) -> None:
         """Note that a block of the asset's part is durable; blocks noted behind it become void."""
-        await self._do(notes.block(asset_id, block))
+        await self._do(lambda log: log.block(asset_id, block))
 
     async def settled(self, parts: Sequence[tuple[Settled, tuple[Extent, ...]]]) -> None:
         """Note parts, with their holes, that were read back and are about to be renamed."""
-        await self._do(notes.settled(parts))
+        await self._do(lambda log: log.settled(parts))
 
     async def unsettled(self, asset_id: str) -> None:
         """Drop the blocks and the settled note of an asset whose part is void."""
-        await self._do(notes.unsettled(asset_id))
+        await self._do(lambda log: log.unsettled(asset_id))
 
     async def _do(self, job: Job) -> list[int]:
         await self._room.acquire()
@@ -101,7 +95,5 @@ class Journal:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

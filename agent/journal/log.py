@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from agent.errors import AgentError, JournalError
 from agent.journal.codec import FIRST_LINK, Encoded, link
 from agent.journal.projection import Projection
-from agent.journal.rows import sortable
+from agent.journal.rows import holes_text, sortable, storable
 from agent.journal.schema import connect, migrate
-from agent.model import Acquired, AssetChanged, Clock, Matched
+from agent.journal.views import DurableBlock
+from agent.model import Acquired, AssetChanged, Clock, Extent, Matched
+from agent.vault import Settled
 
 Job = Callable[["Log"], list[int]]
 """Work inside the group's transaction; its result is what the caller gets after the commit."""
@@ -63,30 +66,64 @@ class Log:
             self._head = (seq, digest)
         return list(range(first, self._head[0] + 1))
 
-    def _run(self, job: Job) -> list[int] | AgentError:
-        head = self._head
-        self.db.execute("SAVEPOINT job")
-        try:
-            result: list[int] | AgentError = job(self)
-            self._projection.tallies.flush()
-        except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
-            self.db.execute("ROLLBACK TO job")
-            self._projection.tallies.forget_all()
-            self._head = head
-            result = error if isinstance(error, AgentError) else _contradiction(error)
-        self.db.execute("RELEASE job")
-        return result
+    # Notes of work under way: durable, but never evidence. `Journal` tells what they are for.
 
-    def drop_part(self, asset_id: str) -> None:
-        """Forget the blocks and the settled note of an asset's part."""
+    def begun(self, asset_ids: Sequence[str]) -> list[int]:
+        """Count one more attempt for each asset; returns, in order, how many began since the asset last changed."""
+        statement = (
+            "INSERT INTO attempt VALUES (?, 1, 0, '', '') ON CONFLICT DO UPDATE SET begun = begun + 1 RETURNING begun"
+        )
+        return [self.db.execute(statement, (asset_id,)).fetchall()[0][0] for asset_id in asset_ids]
+
+    def failed(self, asset_id: str, error: str, next_at: datetime) -> list[int]:
+        """Note that an attempt failed; returns how many failed since the asset last changed."""
+        statement = (
+            "INSERT INTO attempt VALUES (?1, 1, 1, ?2, ?3)"
+            " ON CONFLICT DO UPDATE SET failed = failed + 1, next_at = ?2, last_error = ?3 RETURNING failed"
+        )
+        return [*self.db.execute(statement, (asset_id, sortable(next_at), storable(error))).fetchall()[0]]
+
+    def block(self, asset_id: str, block: DurableBlock) -> list[int]:
+        """Note that a block of a part is durable; those behind it are void, since a part grows in order."""
+        self.db.execute("DELETE FROM block WHERE asset_id = ? AND number >= ?", (asset_id, block.index))
+        row = (asset_id, block.index, block.size_bytes, block.blake3, holes_text(block.holes))
+        self.db.execute("INSERT INTO block VALUES (?, ?, ?, ?, ?)", row)
+        return []
+
+    def settled(self, parts: Sequence[tuple[Settled, tuple[Extent, ...]]]) -> list[int]:
+        """Note parts, and their holes, that were read back."""
+        rows = [
+            (part.asset_id, part.size_bytes, part.digests.blake3, part.digests.sha256, holes_text(holes))
+            for part, holes in parts
+        ]
+        self.db.executemany("INSERT OR REPLACE INTO settled VALUES (?, ?, ?, ?, ?)", rows)
+        return []
+
+    def unsettled(self, asset_id: str) -> list[int]:
+        """Drop what was noted about the part of an asset."""
         self.db.execute("DELETE FROM block WHERE asset_id = ?", (asset_id,))
         self.db.execute("DELETE FROM settled WHERE asset_id = ?", (asset_id,))
+        return []
 
     def _drop_notes(self, entry: AssetChanged) -> None:
         """A change of state ends the attempts; the part is noted until the asset is held or not wanted."""
         self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (entry.asset_id,))
         if isinstance(entry.event, Acquired | Matched):
-            self.drop_part(entry.asset_id)
+            self.unsettled(entry.asset_id)
+
+    def _run(self, job: Job) -> list[int] | AgentError:
+        head = self._head
+        self.db.execute("SAVEPOINT job")
+        try:
+            result: list[int] | AgentError = job(self)
+            self._projection.flush()
+        except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
+            self.db.execute("ROLLBACK TO job")
+            self._projection.forget()
+            self._head = head
+            result = error if isinstance(error, AgentError) else _contradiction(error)
+        self.db.execute("RELEASE job")
+        return result
 
     def _read_head(self) -> tuple[int, bytes]:
         row = self.db.execute("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1").fetchone()

@@ -6,8 +6,7 @@ import sqlite3
 from typing import Any, Final, assert_never
 
 from agent.errors import JournalError
-from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, clip_likeness, sortable, storable
-from agent.journal.tallies import Tallies
+from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, likeness, sortable, storable
 from agent.model import (
     Acquired,
     Adopted,
@@ -42,17 +41,37 @@ class Projection:
     """Applies entries to the evidence tables of one connection, inside the caller's transaction.
 
     It never reads `event`, clocks or notes, so that a replay gives the same rows. Raises JournalError or
-    EvidenceError if an entry contradicts the tables; the caller rolls back and tells `tallies`.
+    EvidenceError if an entry contradicts the tables; the caller rolls back.
+
+    Counters are collected, by (scope, name), and added to their table once per job by `flush`, not at all after
+    `forget`. One that was touched has a row, even if that is zero, so that a replay gives the same rows.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.tallies = Tallies(db)
+        self._of_event: list[tuple[str, str, int, int]] = []
+        self._of_job: dict[tuple[str, str], tuple[int, int]] = {}
 
     def apply(self, seq: int, at: str, entry: JournalEntry) -> None:
-        """Change the tables as event `seq`, recorded `at` (UTC text), says; counters wait for `tallies.flush`."""
+        """Change the tables as event `seq`, recorded `at` (UTC text), says; counters wait for `flush`."""
+        self._of_event.clear()
         self._apply(seq, at, entry)
-        self.tallies.keep()
+        for scope, name, files, size_bytes in self._of_event:
+            before = self._of_job.get((scope, name), (0, 0))
+            self._of_job[scope, name] = before[0] + files, before[1] + size_bytes
+
+    def flush(self) -> None:
+        """The job is complete: add what it counted to the table."""
+        self._db.executemany(
+            "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET files = files + excluded.files, bytes = bytes + excluded.bytes",
+            [(*key, *change) for key, change in self._of_job.items()],
+        )
+        self._of_job.clear()
+
+    def forget(self) -> None:
+        """The job was refused."""
+        self._of_job.clear()
 
     def _apply(self, seq: int, at: str, entry: JournalEntry) -> None:
         match entry:
@@ -110,7 +129,7 @@ class Projection:
         if not listed and self._insert_clip(seq, device_id, entry, alarm_at):
             return
         # The clip was thought to be known, and its bytes say that it is other footage under the same name.
-        place = (entry.docking_id, entry.clip.number, clip_likeness(device_id, entry.clip))
+        place = (entry.docking_id, entry.clip.number, likeness(device_id, entry.clip))
         self._one(
             self._db.execute(
                 "UPDATE clip SET seq = ?, asset_id = ?, mode = ?, alarm_at = ?"
@@ -121,7 +140,7 @@ class Projection:
         )
 
     def _insert_clip(self, seq: int, device_id: str, entry: ClipSeen, alarm_at: str) -> bool:
-        row = (entry.asset_id, clip_likeness(device_id, entry.clip), entry.clip.readable_bytes)
+        row = (entry.asset_id, likeness(device_id, entry.clip), entry.clip.readable_bytes)
         cursor = self._db.execute(
             "INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', ?) ON CONFLICT DO NOTHING",
             (entry.docking_id, entry.clip.number, seq, *row, entry.mode, Outcome.PENDING, alarm_at),
@@ -131,8 +150,7 @@ class Projection:
         return cursor.rowcount == 1
 
     def _count_clip(self, docking_id: str, outcome: Outcome, files: int, size_bytes: int) -> None:
-        self.tallies.add(docking_id, outcome, files, size_bytes)
-        self.tallies.add("clip", outcome, files, size_bytes)
+        self._of_event += (docking_id, outcome, files, size_bytes), ("clip", outcome, files, size_bytes)
 
     def _pending_clip(self, docking_id: str, number: int) -> tuple[str, int]:
         """Return (asset id, bytes) of a clip that must be pending."""
@@ -147,7 +165,7 @@ class Projection:
         if listed:
             raise JournalError(f"Docking {entry.docking_id} is listed; no entry can be added.", safe=_UNCHANGED)
         clip: Clip = entry.clip
-        row = (clip_likeness(device_id, clip), clip.readable_bytes, Mode.PULL, Outcome.REFUSED, storable(entry.reason))
+        row = (likeness(device_id, clip), clip.readable_bytes, Mode.PULL, Outcome.REFUSED, storable(entry.reason))
         self._db.execute(
             "INSERT INTO clip VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, '')", (entry.docking_id, clip.number, seq, *row)
         )
@@ -234,7 +252,7 @@ class Projection:
             "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*key, *changing, *_urgency(recording.deadline)),
         )
-        self.tallies.add("asset", asset.state, 1, asset.expected_bytes)
+        self._of_event.append(("asset", asset.state, 1, asset.expected_bytes))
 
     def _change(self, asset_id: str, event: AssetEvent) -> None:
         before = self._asset(asset_id)
@@ -251,8 +269,8 @@ class Projection:
             ),
             f"Asset {asset_id} is no longer {before.state}.",
         )
-        self.tallies.add("asset", before.state, -1, -before.expected_bytes)
-        self.tallies.add("asset", after.state, 1, after.expected_bytes)
+        self._of_event.append(("asset", before.state, -1, -before.expected_bytes))
+        self._of_event.append(("asset", after.state, 1, after.expected_bytes))
 
     def _check_single(self, asset: Asset) -> None:
         """Equal content exists once: who finds it again records Matched."""

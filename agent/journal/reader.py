@@ -1,31 +1,63 @@
-"""Queries of the pipeline: what to do next, what is known, what was under way when the last process ended."""
+"""Queries of the pipeline and of the status page: what to do next, what is known, what a person asks."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from agent.errors import JournalError
 from agent.journal.codec import decode
 from agent.journal.connection import Connection
-from agent.journal.overview import StatusQueries
-from agent.journal.rows import SELECT_ASSET, asset_of, clip_likeness, holes_of, sortable
-from agent.journal.views import Attempt, DurableBlock, PendingClip, SettledNote
-from agent.model import Asset, AssetState, Clip, ClipSeen, Device, Digests, Mode
+from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_of, holes_of, likeness, sortable
+from agent.journal.views import (
+    Accounting,
+    Attempt,
+    DockingView,
+    DurableBlock,
+    EventView,
+    Overview,
+    PendingClip,
+    RecordingView,
+    SettledNote,
+    Tally,
+)
+from agent.model import (
+    Adopted,
+    Asset,
+    AssetState,
+    Clip,
+    ClipSeen,
+    Device,
+    Digests,
+    DockingOpened,
+    JournalEntry,
+    Mode,
+    Outcome,
+)
 from agent.states import is_kept
 from agent.vault import Settled
 
+LATE_LIMIT: Final = 10_000
 _CANDIDATES: Final = 32
 _CLIPS_CACHED: Final = 2048
+_UNSAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
+_SELECT_RECORDING: Final = (
+    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, event.kind, event.detail FROM asset"  # noqa: S608
+    " JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
+)
 
 
-class Reader(StatusQueries):
-    """Answers from a read-only connection that sees only what is committed; may be used from any thread."""
+class Reader:
+    """Answers from a read-only connection that sees only what is committed; may be used from any thread.
+
+    What a person asks is answered from one snapshot, in milliseconds with a million recordings.
+    """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(Connection(path))
+        self._db = Connection(path)
         # An event never changes, so what it says may be remembered.
         self._clip = lru_cache(_CLIPS_CACHED)(self._decode_clip)
 
@@ -33,9 +65,18 @@ class Reader(StatusQueries):
         """Close the connection; idempotent."""
         self._db.close()
 
-    def asset(self, asset_id: str) -> Asset:
-        """Return an asset; raises JournalError if there is none."""
-        return self._asset(asset_id)
+    # Assets and clips.
+
+    def asset(self, identifier: str) -> Asset:
+        """Return an asset by its id or that of its recording; raises JournalError if there is none."""
+        row = self._db.one(
+            SELECT_ASSET + " WHERE asset_id = coalesce("  # noqa: S608
+            "(SELECT asset_id FROM asset WHERE recording_id = ?1 AND role = 'original'), ?1)",
+            identifier,
+        )
+        if row is None:
+            raise JournalError(f"There is no recording or asset {identifier}.", do="Check the id; the status shows it.")
+        return asset_of(row)
 
     def asset_by_blake3(self, blake3: str, states: Collection[AssetState]) -> Asset | None:
         """Return the first asset with this content in one of the states."""
@@ -54,7 +95,7 @@ class Reader(StatusQueries):
             SELECT_ASSET + " JOIN (SELECT asset_id, max(seq) AS last FROM clip"  # noqa: S608
             " WHERE likeness = ? AND asset_id IS NOT NULL GROUP BY asset_id ORDER BY last DESC LIMIT ?) AS seen"
             " USING (asset_id) ORDER BY last DESC",
-            clip_likeness(device_id, clip),
+            likeness(device_id, clip),
             _CANDIDATES,
         )
         return tuple(map(asset_of, rows))
@@ -84,11 +125,6 @@ class Reader(StatusQueries):
         )
         return next((asset_of(row) for row in rows if row[0] not in taken), None)
 
-    def open_dockings(self) -> tuple[str, ...]:
-        """Return the ids of dockings that have not ended, oldest first."""
-        rows = self._db.all("SELECT docking_id FROM docking WHERE closed_at IS NULL ORDER BY seq")
-        return tuple(row[0] for row in rows)
-
     def open_clip_of(self, asset_id: str) -> tuple[str, int] | None:
         """Return (docking id, clip number) under which an open docking still has to settle this asset."""
         row = self._db.one(
@@ -97,6 +133,21 @@ class Reader(StatusQueries):
             asset_id,
         )
         return (row[0], row[1]) if row else None
+
+    def _assets_with(self, blake3: str) -> list[Asset]:
+        return [asset_of(row) for row in self._db.all(SELECT_ASSET + " WHERE blake3 = ?", blake3)]
+
+    def _decode_clip(self, seq: int) -> Clip:
+        entry = self._entry(seq)
+        assert isinstance(entry, ClipSeen), "a pending clip was seen"
+        return entry.clip
+
+    # Recorders and dockings.
+
+    def devices(self) -> dict[str, Device]:
+        """Return every recorder that was ever docked, as it was last seen, by device id."""
+        rows = self._db.all("SELECT device_id, last_seq FROM device")
+        return {device_id: self._opened(seq).device for device_id, seq in rows}
 
     def last_dock_out(self, device_id: str) -> datetime | None:
         """Return when the newest docking of this device that was listed to the end and has ended did so.
@@ -108,7 +159,47 @@ class Reader(StatusQueries):
             " ORDER BY seq DESC LIMIT 1",
             device_id,
         )
-        return datetime.fromisoformat(row[0]) if row else None
+        return _time(row[0]) if row else None
+
+    def open_dockings(self) -> tuple[str, ...]:
+        """Return the ids of dockings that have not ended, oldest first."""
+        rows = self._db.all("SELECT docking_id FROM docking WHERE closed_at IS NULL ORDER BY seq")
+        return tuple(row[0] for row in rows)
+
+    def dockings(self, limit: int = 50) -> tuple[DockingView, ...]:
+        """Return the newest dockings, newest first."""
+        with self._db.snapshot():
+            rows = self._db.all(
+                "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason FROM docking"
+                " ORDER BY seq DESC LIMIT ?",
+                limit,
+            )
+            return tuple(map(self._docking_view, rows))
+
+    def accounting(self, docking_id: str) -> Accounting:
+        """Return where the clips of a docking went; all zero if the docking is unknown."""
+        return Accounting(**{name: tally.files for name, tally in self._counters(docking_id).items()})
+
+    def _docking_view(self, row: tuple[Any, ...]) -> DockingView:
+        seq, docking_id, opened_at, listed_at, closed_at, reason = row
+        opened = self._opened(seq)
+        return DockingView(
+            docking_id,
+            opened.device,
+            opened.slot,
+            datetime.fromisoformat(opened_at),
+            _time(listed_at),
+            _time(closed_at),
+            reason,
+            self.accounting(docking_id),
+        )
+
+    def _opened(self, seq: int) -> DockingOpened:
+        entry = self._entry(seq)
+        assert isinstance(entry, DockingOpened), "a docking was opened by its event"
+        return entry
+
+    # What was under way when the last process ended.
 
     def blocks(self, asset_id: str) -> tuple[DurableBlock, ...]:
         """Return the durable blocks of an asset's part, in order."""
@@ -129,33 +220,89 @@ class Reader(StatusQueries):
         """Tell whether a part with this content was read back and is on its way to be held."""
         return self._db.one("SELECT 1 FROM settled WHERE blake3 = ?", blake3) is not None
 
-    def wanted_parts(self, asset_ids: Iterable[str]) -> set[str]:
-        """Return those of these assets whose part is still of use: they are wanted, or will be when resumed."""
-        query = (
-            "SELECT 1 FROM asset WHERE asset_id = ?"
-            " AND (state = 'wanted' OR (state = 'stuck' AND resume_to = 'wanted'))"
-        )
-        return {asset_id for asset_id in asset_ids if self._db.one(query, asset_id)}
-
     def attempt(self, asset_id: str) -> Attempt | None:
         """Return the attempts since the asset last changed its state."""
         row = self._db.one("SELECT begun, failed, next_at, last_error FROM attempt WHERE asset_id = ?", asset_id)
         if row is None:
             return None
         begun, failed, next_at, last_error = row
-        return Attempt(begun, failed, datetime.fromisoformat(next_at) if next_at else None, last_error)
+        return Attempt(begun, failed, _time(next_at or None), last_error)
 
-    def devices(self) -> dict[str, Device]:
-        """Return every recorder that was ever docked, as it was last seen, by device id."""
-        rows = self._db.all("SELECT device_id, last_seq FROM device")
-        return {device_id: self._opened(seq).device for device_id, seq in rows}
+    # What a person asks.
 
-    def _assets_with(self, blake3: str) -> list[Asset]:
-        return [asset_of(row) for row in self._db.all(SELECT_ASSET + " WHERE blake3 = ?", blake3)]
+    def overview(self, now: datetime) -> Overview:
+        """Return the station in numbers."""
+        with self._db.snapshot():
+            assets = self._counters("asset")
+            clips = self._counters("clip")
+            late = self._db.all(
+                f"SELECT count(*) FROM (SELECT 1 FROM asset WHERE {_UNSAFE} AND late_at <= ? LIMIT ?)",  # noqa: S608
+                sortable(now),
+                LATE_LIMIT,
+            )
+            head = self._db.one("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1") or (0, b"")
+            return Overview(
+                {state: assets.get(state, Tally()) for state in AssetState},
+                {outcome: clips.get(outcome, Tally()) for outcome in Outcome},
+                late[0][0],
+                len(self.open_dockings()),
+                head[0],
+                head[1].hex(),
+            )
 
-    def _decode_clip(self, seq: int) -> Clip:
+    def recordings(
+        self, *, state: AssetState | None = None, due_before: datetime | None = None, after: str = "", limit: int = 50
+    ) -> tuple[RecordingView, ...]:
+        """Return one page of recordings; `after` is that of the last one of the page before.
+
+        Without filter the newest come first; else the most urgent. `due_before`: alarm before that time, without what
+        is safe. Pages are stable: a recording that keeps its place is neither skipped nor repeated while others come
+        and go.
+        """
+        terms: list[str] = []
+        values: list[object] = []
+        if state is not None:
+            terms.append("asset.state = ?")
+            values.append(state)
+        if due_before is not None:
+            terms.append(f"{_UNSAFE} AND asset.alarm_at < ?")
+            values.append(sortable(due_before))
+        order = "asset.alarm_at, asset.asset_id" if terms else "asset.asset_id DESC"
+        if after:
+            place, _, asset_id = after.partition("/")
+            values += [place, asset_id] if terms else [asset_id]
+            terms.append(f"({order}) > (?, ?)" if terms else "asset.asset_id < ?")
+        where = " AND ".join(terms) or "true"
+        rows = self._db.all(f"{_SELECT_RECORDING} WHERE {where} ORDER BY {order} LIMIT ?", *values, limit)
+        return tuple(map(_recording_view, rows))
+
+    def events(self, after_seq: int = 0, limit: int = 100) -> tuple[EventView, ...]:
+        """Return the events behind `after_seq`, oldest first."""
+        query = "SELECT seq, at, kind, subject, detail, hash FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+        return tuple(
+            EventView(seq, datetime.fromisoformat(at), kind, subject, detail, digest.hex())
+            for seq, at, kind, subject, detail, digest in self._db.all(query, after_seq, limit)
+        )
+
+    def _counters(self, scope: str) -> dict[str, Tally]:
+        rows = self._db.all("SELECT name, files, bytes FROM counter WHERE scope = ?", scope)
+        return {name: Tally(files, size) for name, files, size in rows}
+
+    def _entry(self, seq: int) -> JournalEntry:
         row = self._db.one("SELECT kind, detail FROM event WHERE seq = ?", seq)
-        assert row is not None, "a clip names its event"
-        entry = decode(*row)
-        assert isinstance(entry, ClipSeen), "a pending clip was seen"
-        return entry.clip
+        assert row is not None, "a row names the event that holds its facts"
+        return decode(*row)
+
+
+def _recording_view(row: tuple[Any, ...]) -> RecordingView:
+    asset = asset_of(row)
+    alarm_at, kind, detail = row[12:]
+    entry = decode(kind, detail)
+    assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
+    assert entry.recording is not None, "as above"
+    clip, docking_id = (entry.clip, entry.docking_id) if isinstance(entry, ClipSeen) else (None, "")
+    return RecordingView(entry.recording, asset, clip, docking_id, f"{alarm_at}/{asset.asset_id}")
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.journal.codec import from_text, to_text
-from agent.model import Asset, AssetState, Clip, Digests, Extent, Receipt, Role, Stamp
+from agent.model import Asset, AssetState, Clip, Digests, Extent, Receipt, Role
 
 _compact: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -66,15 +66,11 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def likeness(device_id: str, path: str, raw_name: bytes, size_bytes: int, modified: Stamp) -> bytes:
+def likeness(device_id: str, clip: Clip) -> bytes:
     """Return 16 bytes that are equal for clips which may be the same one again; never a proof, only a hint."""
-    key = [device_id, path, raw_name.hex(), size_bytes, modified.local, modified.offset_min]
+    stamp = clip.modified
+    key = [device_id, clip.path, clip.raw_name.hex(), clip.size_bytes, stamp.local, stamp.offset_min]
     return hashlib.sha256(_compact(key).encode("ascii")).digest()[:16]
-
-
-def clip_likeness(device_id: str, clip: Clip) -> bytes:
-    """Return the likeness of a listed clip."""
-    return likeness(device_id, clip.path, clip.raw_name, clip.size_bytes, clip.modified)
 
 
 def holes_text(holes: tuple[Extent, ...]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from agent.model import Asset, AssetState, Clip, Device, Extent, Finding, Mode, Outcome, Recording
+from agent.model import Asset, AssetState, Clip, Device, Extent, Mode, Outcome, Recording
 from agent.vault import Settled
 
 
@@ -57,16 +57,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Accounting:
-    """Where the clips of one docking went, in files; `bytes` tells the same in bytes."""
+    """Where the clips of one docking went, in files."""
 
-    docking_id: str
-    pending: int
-    pulled: int
-    already_held: int
-    refused: int
-    unreadable: int
-    left: int
-    bytes: Mapping[Outcome, int]
+    pending: int = 0
+    pulled: int = 0
+    already_held: int = 0
+    refused: int = 0
+    unreadable: int = 0
+    left: int = 0
 
     @property
     def seen(self) -> int:
@@ -78,9 +76,7 @@ class Accounting:
 class DockingView:
     """One docking; `listed_at` and `closed_at` are None until it happened."""
 
-    seq: int
     docking_id: str
-    device_id: str
     device: Device
     slot: str
     opened_at: datetime
@@ -91,18 +87,6 @@ class DockingView:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipView:
-    """One clip of one docking and what became of it; `asset_id` is empty if it was refused."""
-
-    docking_id: str
-    clip: Clip
-    mode: Mode
-    outcome: Outcome
-    reason: str
-    asset_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class RecordingView:
     """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages."""
 
@@ -110,7 +94,6 @@ class RecordingView:
     asset: Asset
     clip: Clip | None
     docking_id: str
-    late: bool
     after: str
 
 
@@ -127,32 +110,12 @@ class EventView:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingHistory:
-    """Everything about one recording: its original, where it was seen, and its newest events, oldest first."""
-
-    view: RecordingView
-    sightings: tuple[ClipView, ...]
-    events: tuple[EventView, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
-    """The station in numbers. `late` counts up to `LATE_LIMIT`; `next_alarm_at` is the earliest of what is not safe."""
+    """The station in numbers. `late` counts up to `LATE_LIMIT`."""
 
     assets: Mapping[AssetState, Tally]
     clips: Mapping[Outcome, Tally]
     late: int
-    next_alarm_at: datetime | None
     open_dockings: int
     head_seq: int
     head_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class FindingView:
-    """A finding of a docking, and when it was recorded."""
-
-    seq: int
-    at: datetime
-    docking_id: str
-    finding: Finding

@@ -52,7 +52,7 @@ async def verify(
         return report
     with contextlib.closing(Reader(journal)) as reader:
         total = sum(reader.overview(now).assets[state].files for state in _WITH_BYTES)
-        for done, asset in enumerate(_known_bytes(reader, now)):
+        for done, asset in enumerate(_known_bytes(reader)):
             tell("originals", done, total)
             if is_kept(asset) and asset.state is not AssetState.RELEASED:
                 _check_held(vault, asset, report)
@@ -64,11 +64,11 @@ async def verify(
     return report
 
 
-def _known_bytes(reader: Reader, now: datetime) -> Iterator[Asset]:
+def _known_bytes(reader: Reader) -> Iterator[Asset]:
     """Every original that was ever held, whatever state it is in now."""
     for state in _WITH_BYTES:
         after = ""
-        while page := reader.recordings(now, state=state, after=after):
+        while page := reader.recordings(state=state, after=after):
             yield from (view.asset for view in page if view.asset.digests is not None)
             after = page[-1].after
 

@@ -135,7 +135,7 @@ class Board:
 
     def _make_recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
         now = self._clock()
-        rows = self._reader.recordings(now, state=state, after=after, limit=limit)
+        rows = self._reader.recordings(state=state, after=after, limit=limit)
         satisfied_by, devices = self._config.deadline.satisfied_by, self._devices_of(rows)
         page = [recording_view(row, self._rules, satisfied_by, devices, now) for row in rows]
         return to_json({"recordings": page, "next_after": rows[-1].after if len(rows) == limit else None})
@@ -143,9 +143,9 @@ class Board:
     def _at_risk(self, now: datetime) -> tuple[RecordingView, ...]:
         """What the time limit still runs for, most urgent first."""
         if self._config.deadline.satisfied_by is Milestone.CENTRAL:
-            return self._reader.recordings(now, due_before=_FAR, limit=SHOWN_AT_RISK)
-        wanted = self._reader.recordings(now, state=AssetState.WANTED, limit=SHOWN_AT_RISK)
-        stuck = self._reader.recordings(now, state=AssetState.STUCK, limit=SHOWN_AT_RISK)
+            return self._reader.recordings(due_before=_FAR, limit=SHOWN_AT_RISK)
+        wanted = self._reader.recordings(state=AssetState.WANTED, limit=SHOWN_AT_RISK)
+        stuck = self._reader.recordings(state=AssetState.STUCK, limit=SHOWN_AT_RISK)
         missing = (row for row in (*wanted, *stuck) if not is_kept(row.asset))
         both = sorted(missing, key=lambda row: row.recording.deadline.alarm_at)
         return tuple(both[:SHOWN_AT_RISK])

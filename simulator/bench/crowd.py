@@ -155,7 +155,7 @@ def _watch(stage: Stage, slow: Slow, recorders: int, clip_bytes: int, seen: Seen
 def _ordered(stage: Stage) -> int:
     """Dockings whose originals became held in the order of their deadlines."""
     with closing(Reader(stage.station / "journal.db")) as reader:
-        views = {view.asset.asset_id: view for view in reader.recordings(datetime.now(UTC), limit=1 << 20)}
+        views = {view.asset.asset_id: view for view in reader.recordings(limit=1 << 20)}
         held = [event.subject for event in reader.events(limit=1 << 30) if event.kind == "acquired"]
     alarms = defaultdict(list)
     for asset_id in held:
