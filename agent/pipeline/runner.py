@@ -35,6 +35,7 @@ class Slot:
         self.once = once
         self.ended = False
         self.gone = asyncio.Event()
+        self.free = asyncio.Event()
 
 
 class Runner:
@@ -116,13 +117,14 @@ class Runner:
     def dock(self, key: str, name: str, opener: Opener, *, once: bool = False) -> None:
         """A recorder appeared; a key that is docked already is ignored. `once`: don't wait for it to be unplugged."""
         old = self._slots.get(key)
-        if old is not None and not (once and old.ended):
+        if old is not None and not old.gone.is_set() and not (once and old.ended):
             return
         if old is not None:
             old.gone.set()
         self._publish(SlotProgress(name, name, Phase.IDENTIFYING))
+        before = self._shown.get(name)
         slot = self._slots[key] = self._shown[name] = Slot(name, once=once)
-        self._group.create_task(self._serve(key, slot, opener))
+        self._group.create_task(self._serve(key, slot, opener, before))
 
     def undock(self, key: str) -> None:
         """The recorder is gone: what is under way ends as yanked, and the slot becomes free."""
@@ -138,10 +140,12 @@ class Runner:
         if self._progress.pop(slot, None) is not None:
             self._version += 1
 
-    async def _serve(self, key: str, slot: Slot, opener: Opener) -> None:
+    async def _serve(self, key: str, slot: Slot, opener: Opener, before: Slot | None) -> None:
         """Dock again and again with growing pauses until it is complete or the recorder is gone."""
         pause_s = self._station.limits.backoff_base_s
         try:
+            if before is not None and before.gone.is_set():
+                await before.free.wait()  # a recorder that comes back goes on with what its last docking gives up
             while not slot.gone.is_set():
                 end = await self._one_docking(slot, opener)
                 slot.ended = True
@@ -157,6 +161,7 @@ class Runner:
             if self._slots.get(key) is slot:
                 del self._slots[key]
             self._unplugged(slot)
+            slot.free.set()
 
     async def _one_docking(self, slot: Slot, opener: Opener) -> End:
         name = slot.name
