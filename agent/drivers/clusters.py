@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from agent.drivers.source import Source
@@ -51,13 +53,8 @@ class Chain:
 class ClusterSet:
     """A set of clusters of a volume, one bit each; clusters beyond its size are never in it."""
 
-    def __init__(self, bits: bytes | bytearray) -> None:
-        self._bits = bytearray(bits)
-
-    @classmethod
-    def empty(cls, cluster_count: int) -> ClusterSet:
-        """An empty set for a volume of that many clusters."""
-        return cls(bytes((min(cluster_count, TRACKED_CLUSTERS) + 7) // 8))
+    def __init__(self, cluster_count: int, bits: bytes = b"") -> None:
+        self._bits = bytearray(bits.ljust((min(cluster_count, TRACKED_CLUSTERS) + 7) // 8, b"\0"))
 
     def count(self, first: int, count: int) -> int:
         """How many of the clusters of a run are in the set."""
@@ -80,15 +77,18 @@ class ClusterSet:
 class Geometry:
     """Where a volume keeps its table and clusters; offsets in bytes on the device."""
 
-    entry_bits: int
+    value_bits: int  # 12, 16, 28 (FAT32) or 32 (exFAT)
     table_offset: int
     table_bytes: int
     mirror_offset: int | None
     heap_offset: int
     cluster_bytes: int
     cluster_count: int
-    value_mask: int
-    end_mark: int
+
+    @property
+    def heap_bytes(self) -> int:
+        """What all files together can hold."""
+        return self.cluster_count * self.cluster_bytes
 
 
 class Clusters:
@@ -104,6 +104,9 @@ class Clusters:
         self.bitmap: ClusterSet | None = None
         self.differing_entries = 0
         self.first_difference: int | None = None
+        self._mask = (1 << geometry.value_bits) - 1
+        self._entry_bits = 32 if geometry.value_bits == 28 else geometry.value_bits
+        self._per_piece = PIECE_BYTES * 8 // self._entry_bits
         self._pieces: dict[int, Sequence[int]] = {}
         self._compared: set[int] = set()
         self._end = geometry.cluster_count + FIRST_CLUSTER
@@ -116,20 +119,11 @@ class Clusters:
         """Whether the volume has a cluster of that number."""
         return FIRST_CLUSTER <= number < self._end
 
-    def offset(self, cluster: int) -> int:
-        """Absolute offset of a cluster on the device."""
-        return self.geometry.heap_offset + (cluster - FIRST_CLUSTER) * self.geometry.cluster_bytes
-
     def entry(self, cluster: int) -> int:
         """Table entry of a cluster; 0 (free) where the table can't be read."""
-        if self.geometry.entry_bits == 12:
-            raw = self._source.read(self.geometry.table_offset + cluster + cluster // 2, 2)
-            value = int.from_bytes(raw, "little") if len(raw) == 2 else 0
-            return value >> 4 if cluster & 1 else value & 0xFFF
-        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
-        piece = self._piece(cluster // per_piece)
-        index = cluster % per_piece
-        return piece[index] & self.geometry.value_mask if index < len(piece) else 0
+        piece = self._piece(cluster // self._per_piece)
+        index = cluster % self._per_piece
+        return piece[index] & self._mask if index < len(piece) else 0
 
     def unchained(self, start: int, size_bytes: int) -> Chain:
         """The clusters of a live file that is stored without a chain; they count against the budget too."""
@@ -141,8 +135,6 @@ class Clusters:
 
     def contiguous(self, start: int, size_bytes: int) -> Chain:
         """The clusters of a file that lies or lay in one piece."""
-        if not size_bytes:
-            return Chain()
         if not self.is_cluster(start):
             return Chain(flags=(ChainFlag.BAD_START,))
         needed = self._clusters_of(size_bytes)
@@ -152,8 +144,6 @@ class Clusters:
 
     def chain(self, start: int, size_bytes: int | None) -> Chain:
         """Follow a chain for as many clusters as the size needs, or to its end mark if no size is known."""
-        if not start and not size_bytes:
-            return Chain()
         if not self.is_cluster(start):
             return Chain(flags=(ChainFlag.BAD_START,))
         if self._live_budget <= 0:
@@ -172,23 +162,17 @@ class Clusters:
 
     def _follow(self, start: int, needed: int) -> tuple[list[Run], ChainFlag | None]:
         """Runs from `start` on, and why the chain ended before `needed` clusters."""
-        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
-        mask, is_packed = self.geometry.value_mask, self.geometry.entry_bits == 12
         limit = min(needed, self._live_budget)
         runs: list[Run] = []
         cluster = first = start
         taken = 1
         end = None if limit == needed else ChainFlag.BUDGET
         while taken < limit:
-            if is_packed:
-                following = self.entry(cluster)
-            else:
-                piece, index = self._piece(cluster // per_piece), cluster % per_piece
-                following = piece[index] & mask if index < len(piece) else 0
+            following = self.entry(cluster)
             if following != cluster + 1 or following >= self._end:
                 runs.append((first, cluster - first + 1))
-                if not FIRST_CLUSTER <= following < self._end:
-                    end = ChainFlag.SHORT if following >= self.geometry.end_mark else ChainFlag.BROKEN
+                if not self.is_cluster(following):
+                    end = ChainFlag.SHORT if following >= self._mask - 7 else ChainFlag.BROKEN
                     break
                 if len(runs) >= RUNS_LIMIT:
                     end = ChainFlag.FRAGMENTED
@@ -203,7 +187,7 @@ class Clusters:
 
     def _cut_at_loop(self, runs: Sequence[Run]) -> list[Run]:
         """The runs up to the first cluster that occurs a second time."""
-        seen = ClusterSet.empty(self.geometry.cluster_count)
+        seen = ClusterSet(self.geometry.cluster_count)
         kept: list[Run] = []
         for first, count in runs:
             if seen.count(first, count):
@@ -223,38 +207,32 @@ class Clusters:
         if needed > self._deleted_budget:
             return None
         self._deleted_budget -= needed
-        if self.bitmap:
-            return self.bitmap.count(start, needed), needed
-        if self.geometry.entry_bits == 12:
-            return sum(1 for cluster in range(start, start + needed) if self.entry(cluster)), needed
-        return self._count_taken(start, start + needed), needed
+        return self.bitmap.count(start, needed) if self.bitmap else self._count_taken(start, start + needed), needed
 
     def _count_taken(self, cluster: int, end: int) -> int:
         """Table entries from `cluster` to before `end` that are not free."""
-        per_piece = PIECE_BYTES * 8 // self.geometry.entry_bits
         taken = 0
         while cluster < end:
-            index = cluster % per_piece
-            step = min(end - cluster, per_piece - index)
-            entries = self._piece(cluster // per_piece)[index : index + step]
+            index = cluster % self._per_piece
+            step = min(end - cluster, self._per_piece - index)
+            entries = self._piece(cluster // self._per_piece)[index : index + step]
             if any(entries):
-                taken += sum(1 for value in entries if value & self.geometry.value_mask)
+                taken += sum(1 for value in entries if value & self._mask)
             cluster += step
         return taken
 
     def extents(self, runs: Sequence[Run], size_bytes: int | None) -> tuple[Extent, ...]:
         """Absolute byte ranges of the runs, cut to the size and to what the device really has."""
-        left = size_bytes
+        left = self.geometry.heap_bytes if size_bytes is None else size_bytes
         found = []
         for first, count in runs:
-            offset, length = self.offset(first), count * self.geometry.cluster_bytes
-            if left is not None:
-                length = min(length, left)
-                left -= length
+            offset = self.geometry.heap_offset + (first - FIRST_CLUSTER) * self.geometry.cluster_bytes
+            length = min(count * self.geometry.cluster_bytes, left)
             inside = min(length, self._source.size_bytes - offset)
             if inside > 0:
                 found.append((offset, inside))
-            if inside < length or left == 0:
+            left -= length
+            if inside < length or not left:
                 break
         return tuple(found)
 
@@ -277,19 +255,21 @@ class Clusters:
         start = number * PIECE_BYTES
         length = min(PIECE_BYTES, self.geometry.table_bytes - start)
         raw = self._source.read(self.geometry.table_offset + start, length)
-        width = self.geometry.entry_bits // 8
-        values = memoryview(raw[: len(raw) // width * width]).cast("I" if width == 4 else "H")
         mirror = self.geometry.mirror_offset
         if mirror is not None and number not in self._compared and len(self._compared) < COMPARED_PIECES:
             self._compared.add(number)
             self._compare(number, raw, self._source.read(mirror + start, length))
-        return values
+        if self._entry_bits == 12:  # such a table is at most 6 KiB, so its pieces don't cut an entry in two
+            pairs = (raw[at * 3 // 2 : at * 3 // 2 + 2] for at in range(len(raw) * 2 // 3))
+            return array("H", (int.from_bytes(pair, "little") >> at % 2 * 4 & 0xFFF for at, pair in enumerate(pairs)))
+        width = self._entry_bits // 8
+        return memoryview(raw[: len(raw) // width * width]).cast("I" if width == 4 else "H")
 
     def _compare(self, number: int, raw: bytes, mirror: bytes) -> None:
         """Count entries that differ between the two copies of the table."""
         if raw == mirror:
             return
-        width = self.geometry.entry_bits // 8
+        width = self._entry_bits // 8
         for at in range(0, len(raw), width):
             if raw[at : at + width] != mirror[at : at + width]:
                 self.differing_entries += 1
@@ -298,9 +278,4 @@ class Clusters:
 
 
 def _overlapping(runs: Sequence[Run]) -> bool:
-    end = 0
-    for first, count in sorted(runs) if len(runs) > 1 else ():
-        if first < end:
-            return True
-        end = first + count
-    return False
+    return any(sum(before) > after[0] for before, after in pairwise(sorted(runs)))

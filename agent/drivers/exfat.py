@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from agent.drivers.clusters import Clusters, ClusterSet, Geometry
-from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Directory, Entry, NameQuality
-from agent.drivers.names import decode_long_name, dos_time, safe_name, stamp
-from agent.drivers.source import SECTOR_BYTES, FilesystemError, Source
-from agent.model import Extent, Finding, Stamp, Volume
+from agent.drivers.filesystem import (
+    SIZE_LIMIT_BYTES,
+    SLOT_BYTES,
+    Boot,
+    ClusterVolume,
+    Directory,
+    Entry,
+    NameQuality,
+    rotating_sum,
+)
+from agent.drivers.names import decode_long_name, dos_stamp, safe_name
+from agent.drivers.source import SECTOR_BYTES, Source
+from agent.model import Finding, Stamp, Volume
 
-BOOT_BYTES: Final = 512
 SIGNATURE: Final = b"EXFAT   "
-SLOT_BYTES: Final = 32
 IN_USE: Final = 0x80
 FILE, STREAM, NAME = 0x05, 0x40, 0x41
 """Entry types without the in-use bit."""
@@ -27,148 +35,85 @@ DIRECTORY: Final = 0x10
 NO_CHAIN: Final = 0x02
 SECOND_ACTIVE, VOLUME_DIRTY, MEDIA_FAILURE = 0x0001, 0x0002, 0x0004
 CHECKED_BOOT_SECTORS: Final = 11
-UNCHECKED_BOOT_BYTES: Final = frozenset({106, 107, 112})
-ROOT_SCAN_BYTES: Final = 1024 * 1024
-DIRECTORY_LIMIT_BYTES: Final = 64 * 1024 * 1024
 BITMAP_LIMIT_BYTES: Final = 512 * 1024 * 1024 // 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Boot:
-    """The fields of the boot sector that matter; offsets and sizes in bytes from the start of the volume."""
-
-    sector_bytes: int
-    cluster_bytes: int
-    total_bytes: int
-    table_offset: int
-    table_bytes: int
-    heap_offset: int
-    cluster_count: int
-    root_cluster: int
-    serial: int
-    flags: int
-
-
-def _parse_boot(boot: bytes) -> _Boot | None:
-    """None if the sector can't be that of an exFAT volume."""
-    if len(boot) < BOOT_BYTES or boot[3:11] != SIGNATURE or boot[510:512] != b"\x55\xaa":
-        return None
-    sectors, table, table_sectors, heap, count, root, serial, _, flags, sector_shift, shift, copies = (
-        struct.unpack_from("<QIIIIIIHHBBB", boot, 72)
-    )
-    count = min(count, (table_sectors << sector_shift) // 4 - 2) if sector_shift <= 12 else 0
-    if not 9 <= sector_shift <= 12 or shift > 25 - sector_shift or copies not in (1, 2) or count <= 0:
-        return None
-    table_bytes = table_sectors << sector_shift
-    return _Boot(
-        sector_bytes=1 << sector_shift,
-        cluster_bytes=1 << sector_shift + shift,
-        total_bytes=sectors << sector_shift,
-        table_offset=(table << sector_shift) + (table_bytes if copies == 2 and flags & SECOND_ACTIVE else 0),
-        table_bytes=table_bytes,
-        heap_offset=heap << sector_shift,
-        cluster_count=count,
-        root_cluster=root,
-        serial=serial,
-        flags=flags,
-    )
-
-
-def is_exfat(boot: bytes) -> bool:
-    """Whether a boot sector describes an exFAT volume."""
-    return _parse_boot(boot) is not None
 
 
 def is_whole_boot_region(source: Source, offset: int) -> bool:
     """Whether a boot region (main or backup) is exFAT and its checksum fits: eleven sectors, summed in the twelfth."""
-    boot = _parse_boot(source.read(offset, BOOT_BYTES))
-    if boot is None:
+    sector = source.read(offset, SECTOR_BYTES)
+    if ExFatVolume.parse_boot(sector) is None:
         return False
-    region = source.read(offset, CHECKED_BOOT_SECTORS * boot.sector_bytes)
-    total = 0
-    for index, byte in enumerate(region):
-        if index not in UNCHECKED_BOOT_BYTES:
-            total = ((total & 1) << 31 | total >> 1) + byte & 0xFFFFFFFF
-    return source.read(offset + len(region), 4) == total.to_bytes(4, "little")
+    region = source.read(offset, CHECKED_BOOT_SECTORS << sector[108])
+    checked = region[:106] + region[108:112] + region[113:]  # flags and percentage in use may change
+    return source.read(offset + len(region), 4) == rotating_sum(checked, 32).to_bytes(4, "little")
 
 
-class ExFatVolume:
-    """An exFAT volume that begins at `offset` bytes of the device; its boot sector may be the backup."""
+class ExFatVolume(ClusterVolume):
+    """An exFAT volume."""
+
+    directory_limit_bytes = 64 * 1024 * 1024
 
     def __init__(self, source: Source, offset: int = 0, boot_offset: int | None = None) -> None:
-        boot_offset = offset if boot_offset is None else boot_offset
-        boot = _parse_boot(source.read(boot_offset, BOOT_BYTES))
-        if boot is None:
-            raise FilesystemError("no-filesystem", "The boot sector is not that of an exFAT volume.")
-        self._source = source
-        self._uses_backup = boot_offset != offset
-        self._flags = boot.flags
-        self._end = offset + boot.total_bytes
-        self.clusters = Clusters(
-            source,
-            Geometry(
-                entry_bits=32,
-                table_offset=offset + boot.table_offset,
-                table_bytes=boot.table_bytes,
-                mirror_offset=None,
-                heap_offset=offset + boot.heap_offset,
-                cluster_bytes=boot.cluster_bytes,
-                cluster_count=boot.cluster_count,
-                value_mask=0xFFFFFFFF,
-                end_mark=0xFFFFFFF8,
-            ),
-        )
-        self.root = Entry("", b"", 0, 0, boot.root_cluster, -1, is_dir=True)
-        self.directory_limit_bytes = DIRECTORY_LIMIT_BYTES
-        self.fixed_root: Extent | None = None
-        self.volume = Volume(
-            kind="exfat",
-            filesystem_id=f"{boot.serial >> 16:04X}-{boot.serial & 0xFFFF:04X}",
-            label=self._load_root_entries(),
-            cluster_bytes=boot.cluster_bytes,
-            size_bytes=min(boot.total_bytes, SIZE_LIMIT_BYTES),
-            dirty=bool(boot.flags & VOLUME_DIRTY),
-        )
-
-    def _load_root_entries(self) -> str:
-        """Load the allocation bitmap; return the label."""
-        chain = self.clusters.chain(self.root.start, None)
-        data = self.clusters.read(self.clusters.extents(chain.runs, ROOT_SCAN_BYTES))
-        label = ""
-        for at in range(0, len(data) - SLOT_BYTES + 1, SLOT_BYTES):
-            slot = data[at : at + SLOT_BYTES]
-            if not slot[0]:
-                break
+        super().__init__(source, offset, boot_offset)
+        for slot in self.root_slots():
             if slot[0] == BITMAP and self.clusters.bitmap is None and not slot[1] & 1:
                 self.clusters.bitmap = self._bitmap(*struct.unpack_from("<IQ", slot, 20))
             elif slot[0] == LABEL:
                 label = safe_name(decode_long_name(slot[2 : 2 + 2 * min(slot[1], 11)])) if slot[1] else ""
-        return label
+                self.volume = replace(self.volume, label=label)
+
+    @staticmethod
+    def parse_boot(sector: bytes, offset: int = 0) -> Boot | None:
+        """The fields that matter, checked against each other."""
+        if len(sector) < SECTOR_BYTES or sector[3:11] != SIGNATURE or sector[510:] != b"\x55\xaa":
+            return None
+        sectors, table, table_sectors, heap, count, root, serial, _, flags, sector_shift, shift, copies = (
+            struct.unpack_from("<QIIIIIIHHBBB", sector, 72)
+        )
+        if not 9 <= sector_shift <= 12 or shift > 25 - sector_shift or copies not in (1, 2):
+            return None
+        table_bytes = table_sectors << sector_shift
+        count = min(count, table_bytes // 4 - 2)
+        if count <= 0:
+            return None
+        geometry = Geometry(
+            value_bits=32,
+            table_offset=offset
+            + (table << sector_shift)
+            + (table_bytes if copies == 2 and flags & SECOND_ACTIVE else 0),
+            table_bytes=table_bytes,
+            mirror_offset=None,
+            heap_offset=offset + (heap << sector_shift),
+            cluster_bytes=1 << sector_shift + shift,
+            cluster_count=count,
+        )
+        volume = Volume(
+            kind="exfat",
+            filesystem_id=f"{serial >> 16:04X}-{serial & 0xFFFF:04X}",
+            label="",
+            cluster_bytes=geometry.cluster_bytes,
+            size_bytes=min(sectors << sector_shift, SIZE_LIMIT_BYTES),
+            dirty=bool(flags & VOLUME_DIRTY),
+        )
+        return Boot(geometry, volume, root, had_errors=bool(flags & MEDIA_FAILURE))
 
     def _bitmap(self, start: int, size_bytes: int) -> ClusterSet | None:
-        needed = -(-self.clusters.geometry.cluster_count // 8)
+        count = self.clusters.geometry.cluster_count
+        needed = -(-count // 8)
         if size_bytes < needed or needed > BITMAP_LIMIT_BYTES:
             return None
-        data = self.clusters.read(self.clusters.extents(self.clusters.chain(start, needed).runs, needed))
-        return ClusterSet(data.ljust(needed, b"\0"))
+        extents = self.clusters.extents(self.clusters.chain(start, needed).runs, needed)
+        return ClusterSet(count, self.clusters.read(extents))
 
     def entries(self, directory: Directory) -> Iterator[Entry | Finding]:
         """Entries of one directory."""
         return iter(ExFatDirectory(directory, self.clusters))
 
-    def findings(self) -> Sequence[Finding]:
-        """Dirty and failure flags, missing bitmap, truncation."""
-        found = []
-        if self._uses_backup:
-            found.append(Finding("boot-sector-damaged", {"volume": self.volume.filesystem_id}))
-        if self._flags & (VOLUME_DIRTY | MEDIA_FAILURE):
-            errors = bool(self._flags & MEDIA_FAILURE)
-            found.append(Finding("dirty", {"volume": self.volume.filesystem_id, "errors": errors}))
-        if self.clusters.bitmap is None:
-            found.append(Finding("bitmap-missing", {"volume": self.volume.filesystem_id}))
-        if self._end > self._source.size_bytes:
-            found.append(Finding("truncated-volume", {"missing_bytes": self._end - self._source.size_bytes}))
-        return found
+    def findings(self) -> list[Finding]:
+        """Those of every volume, and a missing bitmap."""
+        is_bare = self.clusters.bitmap is None
+        missing = [Finding("bitmap-missing", {"volume": self.volume.filesystem_id})] if is_bare else []
+        return super().findings() + missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +138,8 @@ class ExFatDirectory:
     def __init__(self, directory: Directory, clusters: Clusters) -> None:
         self._directory = directory
         self._clusters = clusters
-        self._slots: dict[int, int] = {}
-        self._stray: dict[int, int] = {}
+        self._live: Counter[int] = Counter()
+        self._stray: Counter[int] = Counter()
 
     def __iter__(self) -> Iterator[Entry | Finding]:
         unproven: list[_Set] = []
@@ -203,7 +148,7 @@ class ExFatDirectory:
                 yield self._entry(found)
             elif found.is_in_use or self._is_plausible(found):
                 unproven.append(found)
-        damaged = {sector for sector, stray in self._stray.items() if 2 * stray > self._slots[sector]}
+        damaged = {sector for sector, stray in self._stray.items() if 2 * stray > self._live[sector]}
         left_out = 0
         for found in unproven:
             if found.position // SECTOR_BYTES in damaged:
@@ -217,7 +162,7 @@ class ExFatDirectory:
                     "path": self._directory.path,
                     "sectors": len(damaged),
                     "first_offset": self._directory.offset(min(self._stray) * SECTOR_BYTES),
-                    "stray_slots": sum(self._stray.values()),
+                    "stray_slots": self._stray.total(),
                     "entries_not_believed": left_out,
                 },
             )
@@ -241,10 +186,9 @@ class ExFatDirectory:
 
     def _count(self, position: int, slots: int, *, is_stray: bool) -> None:
         for at in range(position, position + slots * SLOT_BYTES, SLOT_BYTES):
-            sector = at // SECTOR_BYTES
-            self._slots[sector] = self._slots.get(sector, 0) + 1
+            self._live[at // SECTOR_BYTES] += 1
             if is_stray:
-                self._stray[sector] = self._stray.get(sector, 0) + 1
+                self._stray[at // SECTOR_BYTES] += 1
 
     def _set_at(self, position: int, is_past_end: bool) -> _Set | None:
         """The set that begins here, if a stream entry and enough slots of the same state follow."""
@@ -265,18 +209,16 @@ class ExFatDirectory:
             raw[at] |= IN_USE
         (checksum,) = struct.unpack_from("<H", raw, 2)
         is_whole = len(kinds) == slots and all(bool(kind & IN_USE) == is_in_use for kind in kinds)
-        return _Set(position, bytes(raw), is_in_use, is_past_end, is_whole and _set_checksum(raw) == checksum)
+        return _Set(
+            position, bytes(raw), is_in_use, is_past_end, is_whole and rotating_sum(raw[:2] + raw[4:], 16) == checksum
+        )
 
     def _is_plausible(self, found: _Set) -> bool:
         """Whether a deleted set that was partly overwritten still says something."""
         _, _, size, start = _stream(found.raw)
         name, is_complete = _name(found.raw)
-        (modified,) = struct.unpack_from("<I", found.raw, 12)
-        geometry = self._clusters.geometry
-        is_possible = size <= geometry.cluster_count * geometry.cluster_bytes and (
-            not start or self._clusters.is_cluster(start)
-        )
-        return bool(name) and is_complete and is_possible and dos_time(modified >> 16, modified & 0xFFFF) is not None
+        is_possible = size <= self._clusters.geometry.heap_bytes and (not start or self._clusters.is_cluster(start))
+        return bool(name) and is_complete and is_possible and _stamp(found.raw, 12, 21, 23).local is not None
 
     def _entry(self, found: _Set) -> Entry:
         raw = found.raw
@@ -333,11 +275,4 @@ def _stamp(raw: bytes, time_at: int, tens_at: int, zone_at: int) -> Stamp:
     (value,) = struct.unpack_from("<I", raw, time_at)
     zone = raw[zone_at]
     quarters = (zone & 0x7F) - (0x80 if zone & 0x40 else 0)
-    return stamp(dos_time(value >> 16, value & 0xFFFF, raw[tens_at]), 15 * quarters if zone & 0x80 else None)
-
-
-def _set_checksum(raw: bytes | bytearray) -> int:
-    total = 0
-    for byte in raw[:2] + raw[4:]:
-        total = ((total & 1) << 15 | total >> 1) + byte & 0xFFFF
-    return total
+    return dos_stamp(value, raw[tens_at], 15 * quarters if zone & 0x80 else None)

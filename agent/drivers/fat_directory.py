@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from agent.drivers.clusters import Clusters
-from agent.drivers.filesystem import Directory, Entry, NameQuality
-from agent.drivers.names import decode_long_name, decode_short_name, dos_time, safe_name, stamp
+from agent.drivers.filesystem import SLOT_BYTES, Directory, Entry, NameQuality, rotating_sum
+from agent.drivers.names import decode_long_name, decode_short_name, dos_stamp, safe_name
 from agent.drivers.source import SECTOR_BYTES
-from agent.model import Finding
+from agent.model import Finding, Stamp
 
-SLOT_BYTES: Final = 32
 DELETED: Final = 0xE5
 LONG_SLOTS_LIMIT: Final = 20
 LONG_ATTRIBUTES: Final = 0x0F
@@ -42,38 +41,18 @@ class _Short:
     """A short entry with the long-name slots before it; `problem` says what can't be right."""
 
     position: int
-    name: bytes
-    attributes: int
-    case_bits: int
-    created: tuple[int, int, int]
-    modified: tuple[int, int]
+    raw: bytes
+    slots: tuple[_LongSlot, ...]
     start: int
     size_bytes: int
-    slots: tuple[_LongSlot, ...]
+    modified: Stamp
     is_deleted: bool
     is_past_end: bool
     problem: str
 
-
-@dataclass(slots=True)
-class _Sector:
-    """Live slots of one sector; a few odd ones are a careless firmware, many are not a directory."""
-
-    slots: int = 0
-    invalid: int = 0
-
     @property
-    def is_damaged(self) -> bool:
-        return self.invalid >= DAMAGED_FROM and 2 * self.invalid > self.slots
-
-
-@dataclass(slots=True)
-class _Damage:
-    """What was left out because its sector holds mostly impossible entries."""
-
-    sectors: set[int] = field(default_factory=set)
-    entries: int = 0
-    names: list[str] = field(default_factory=list)
+    def name(self) -> bytes:
+        return self.raw[:11]
 
 
 class FatDirectory:
@@ -84,11 +63,11 @@ class FatDirectory:
     good form with an impossible start, size or time is listed and flagged.
     """
 
-    def __init__(self, directory: Directory, clusters: Clusters, *, is_wide: bool) -> None:
+    def __init__(self, directory: Directory, clusters: Clusters) -> None:
         self._directory = directory
         self._clusters = clusters
-        self._is_wide = is_wide
-        self._sectors: defaultdict[int, _Sector] = defaultdict(_Sector)
+        self._live: Counter[int] = Counter()
+        self._invalid: Counter[int] = Counter()
         self._first_letters: defaultdict[bytes, set[int]] = defaultdict(set)
 
     def __iter__(self) -> Iterator[Entry | Finding]:
@@ -98,31 +77,31 @@ class FatDirectory:
         for short in shorts:
             if not short.is_deleted and not short.problem:
                 self._first_letters[_digits_out(short.name)].add(short.name[0])
-        damage = _Damage()
+        left_out: list[_Short] = []
         for short in shorts:
-            entry = self._entry(short)
-            sector = self._sectors[short.position // SECTOR_BYTES]
-            if sector.is_damaged and not self._is_proven(short):
-                damage.sectors.add(short.position // SECTOR_BYTES)
-                damage.entries += 1
-                damage.names += [entry.name] if len(damage.names) < NAMES_IN_FINDING else []
+            if self._is_damaged(short.position // SECTOR_BYTES) and not _is_proven(short):
+                left_out.append(short)
             elif not (short.is_deleted and short.problem):
-                yield entry
-        yield from self._report(damage)
+                yield self._entry(short)
+        if left_out:
+            yield self._report(left_out)
 
-    def _report(self, damage: _Damage) -> Iterator[Finding]:
-        if damage.sectors:
-            first = min(damage.sectors) * SECTOR_BYTES
-            yield Finding(
-                "directory-damaged",
-                {
-                    "path": self._directory.path,
-                    "sectors": len(damage.sectors),
-                    "first_offset": self._directory.offset(first),
-                    "entries_not_believed": damage.entries,
-                    "names": damage.names,
-                },
-            )
+    def _is_damaged(self, sector: int) -> bool:
+        """A few odd slots are a careless firmware, many are not a directory."""
+        return self._invalid[sector] >= DAMAGED_FROM and 2 * self._invalid[sector] > self._live[sector]
+
+    def _report(self, left_out: Sequence[_Short]) -> Finding:
+        sectors = {short.position // SECTOR_BYTES for short in left_out}
+        return Finding(
+            "directory-damaged",
+            {
+                "path": self._directory.path,
+                "sectors": len(sectors),
+                "first_offset": self._directory.offset(min(sectors) * SECTOR_BYTES),
+                "entries_not_believed": len(left_out),
+                "names": [self._entry(short).name for short in left_out[:NAMES_IN_FINDING]],
+            },
+        )
 
     # Slots.
 
@@ -146,9 +125,8 @@ class FatDirectory:
                 yield short
 
     def _count(self, position: int, *, is_valid: bool) -> None:
-        sector = self._sectors[position // SECTOR_BYTES]
-        sector.slots += 1
-        sector.invalid += not is_valid
+        self._live[position // SECTOR_BYTES] += 1
+        self._invalid[position // SECTOR_BYTES] += not is_valid
 
     def _long_slot(self, position: int, raw: bytes, is_past_end: bool) -> _LongSlot | None:
         is_valid = not raw[12] and raw[26:28] == b"\0\0"
@@ -157,62 +135,45 @@ class FatDirectory:
         return _LongSlot(raw[0], raw[13], raw[1:11] + raw[14:26] + raw[28:32]) if is_valid else None
 
     def _short(self, position: int, raw: bytes, slots: tuple[_LongSlot, ...], is_past_end: bool) -> _Short | None:
-        name, attributes, case_bits = raw[:11], raw[11], raw[12]
-        tens, time, date, _, high, modified_time, modified_date, low, size = struct.unpack_from("<BHHHHHHHI", raw, 13)
-        start = low | high << 16 if self._is_wide else low
-        is_deleted = name[0] == DELETED or self._directory.is_deleted or is_past_end
-        if name in DOT_NAMES or (attributes & 0x18 == LABEL and not (start and size)):
+        high, time, low, size = struct.unpack_from("<HIHI", raw, 20)
+        start = low | high << 16 if self._clusters.geometry.value_bits == 28 else low
+        is_deleted = raw[0] == DELETED or self._directory.is_deleted or is_past_end
+        if raw[:11] in DOT_NAMES or (raw[11] & 0x18 == LABEL and not (start and size)):
             if not is_deleted:
                 self._count(position, is_valid=True)
             return None
-        modified = (modified_date, modified_time)
-        problem = self._problem(name, attributes, start, size, modified)
+        modified = dos_stamp(time)
+        problem = self._problem(raw, start, size)
+        if not problem and time >> 16 and modified.local is None:
+            problem = "time"
         if not is_deleted:
             self._count(position, is_valid=problem not in FORM_PROBLEMS)
-        elif name[0] == DELETED and (name[1:] == b" " * 10 or not (any(modified) or date or start or size or slots)):
+        elif raw[0] == DELETED and (raw[1:11] == b" " * 10 or not (time or any(raw[16:18]) or start or size or slots)):
             problem = "empty"
-        created = (date, time, tens)
-        return _Short(
-            position,
-            name,
-            attributes,
-            case_bits,
-            created,
-            modified,
-            start,
-            size,
-            slots,
-            is_deleted,
-            is_past_end,
-            problem,
-        )
+        return _Short(position, raw, slots, start, size, modified, is_deleted, is_past_end, problem)
 
-    def _problem(self, name: bytes, attributes: int, start: int, size: int, modified: tuple[int, int]) -> str:
+    def _problem(self, raw: bytes, start: int, size: int) -> str:
         """What can't be right in an entry that a recorder wrote, or nothing."""
-        checked = name[1:] if name[0] in (DELETED, 0x05) else name
-        if attributes & RESERVED_ATTRIBUTES or attributes & (LABEL | DIRECTORY) == LABEL | DIRECTORY:
+        checked = raw[1:11] if raw[0] in (DELETED, 0x05) else raw[:11]
+        if raw[11] & RESERVED_ATTRIBUTES or raw[11] & (LABEL | DIRECTORY) == LABEL | DIRECTORY:
             return "attributes"
-        if len(checked.translate(None, FORBIDDEN)) != len(checked) or name[0] == 0x20:
+        if len(checked.translate(None, FORBIDDEN)) != len(checked) or raw[0] == 0x20:
             return "name"
         if start and not self._clusters.is_cluster(start):
             return "start"
-        geometry = self._clusters.geometry
-        if size > geometry.cluster_count * geometry.cluster_bytes:
-            return "size"
-        return "time" if modified[0] and dos_time(*modified) is None else ""
+        return "size" if size > self._clusters.geometry.heap_bytes else ""
 
     # Entries.
-
-    def _is_proven(self, short: _Short) -> bool:
-        return not short.is_deleted and not short.problem and bool(_live_long_name(short))
 
     def _entry(self, short: _Short) -> Entry:
         raw_name, name, quality = self._name(short)
         flags = ["after-end-mark"] if short.is_past_end else []
         if not short.is_deleted:
             flags += [f"entry-{short.problem}"] if short.problem in UNSEEN_BY_CHAIN else []
-            flags += ["long-name-damaged"] if _has_live_slots(short) and not _live_long_name(short) else []
-        is_dir = bool(short.attributes & DIRECTORY)
+            has_live_slots = any(slot.order != DELETED for slot in short.slots)
+            flags += ["long-name-damaged"] if has_live_slots and not _live_long_name(short) else []
+        is_dir = bool(short.raw[11] & DIRECTORY)
+        tens, created = struct.unpack_from("<BI", short.raw, 13)
         return Entry(
             name=safe_name(name),
             raw_name=raw_name,
@@ -222,8 +183,8 @@ class FatDirectory:
             entry_offset=self._directory.offset(short.position),
             is_dir=is_dir,
             is_deleted=short.is_deleted,
-            created=stamp(dos_time(*short.created)),
-            modified=stamp(dos_time(*short.modified)),
+            created=dos_stamp(created, tens),
+            modified=short.modified,
             quality=quality,
             flags=tuple(flags),
             short_name=short.name,
@@ -236,31 +197,21 @@ class FatDirectory:
             if long_name:
                 return long_name, decode_long_name(long_name), NameQuality.EXACT
             whole = b"\xe5" + short.name[1:] if short.name[0] == 0x05 else short.name
-            return short.name, decode_short_name(whole, short.case_bits), NameQuality.EXACT
+            return short.name, decode_short_name(whole, short.raw[12]), NameQuality.EXACT
         return _lost_long_name(short) or self._lost_short_name(short)
 
     def _lost_short_name(self, short: _Short) -> tuple[bytes, str, NameQuality]:
         """A deleted 8.3 name: its first letter is that of its siblings, if they agree, else `?`."""
         letters = self._first_letters.get(_digits_out(short.name), set())
-        first = next(iter(letters)) if len(letters) == 1 else ord("?")
-        quality = NameQuality.INFERRED if len(letters) == 1 else NameQuality.LOSSY
-        return short.name, decode_short_name(bytes((first,)) + short.name[1:], short.case_bits), quality
+        first, quality = ord("?"), NameQuality.LOSSY
+        if len(letters) == 1:
+            (first,), quality = letters, NameQuality.INFERRED
+        return short.name, decode_short_name(bytes((first,)) + short.name[1:], short.raw[12]), quality
 
 
 def _digits_out(name: bytes) -> bytes:
     """The pattern of an 8.3 name without its first letter: equal for `MOVI0001.MP4` and `MOVI0042.MP4`."""
     return re.sub(rb"[0-9]", b"0", name[1:])
-
-
-def _has_live_slots(short: _Short) -> bool:
-    return any(slot.order != DELETED for slot in short.slots)
-
-
-def _checksum(name: bytes) -> int:
-    total = 0
-    for byte in name:
-        total = ((total & 1) << 7 | total >> 1) + byte & 0xFF
-    return total
 
 
 def _first_byte(checksum: int, rest: bytes) -> int:
@@ -282,7 +233,7 @@ def _until_terminator(raw: bytes) -> tuple[bytes, bool]:
 
 def _live_long_name(short: _Short) -> bytes:
     """The long name whose slots are numbered 1, 2, ... upwards from the entry and carry its checksum; else nothing."""
-    checksum = _checksum(short.name)
+    checksum = rotating_sum(short.name, 8)
     parts: list[bytes] = []
     for slot in reversed(short.slots):
         if slot.order == DELETED or slot.order & 0x3F != len(parts) + 1 or slot.checksum != checksum:
@@ -291,6 +242,10 @@ def _live_long_name(short: _Short) -> bytes:
         if slot.order & 0x40:
             return _until_terminator(b"".join(parts))[0]
     return b""
+
+
+def _is_proven(short: _Short) -> bool:
+    return not short.is_deleted and not short.problem and bool(_live_long_name(short))
 
 
 def _lost_slots(slots: Sequence[_LongSlot]) -> Iterator[bytes]:

@@ -1,20 +1,21 @@
-"""What the readers of a card's filesystem share: limits, the form of an entry and of a result."""
+"""What the readers of FAT, exFAT and other filesystems share: limits, volumes, directory entries, files found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
-from agent.drivers.clusters import ChainFlag, Clusters
-from agent.drivers.source import FilesystemError
+from agent.drivers.clusters import ChainFlag, Clusters, Geometry
+from agent.drivers.source import SECTOR_BYTES, FilesystemError, Source
 from agent.model import Extent, Finding, Stamp, Volume
 
 SIZE_LIMIT_BYTES: Final = (1 << 63) - 1
 NO_STAMP: Final = Stamp()
-
-
+SLOT_BYTES: Final = 32
+ROOT_SCAN_BYTES: Final = 1024 * 1024
 DEPTH_LIMIT: Final = 24
 ENTRIES_LIMIT: Final = 400_000
 DELETED_LIMIT: Final = 100_000
@@ -35,11 +36,6 @@ class Budget:
     extents: int = EXTENTS_LIMIT
     directories_bytes: int = DIRECTORIES_LIMIT_BYTES
 
-    @classmethod
-    def of(cls, device_bytes: int) -> Budget:
-        """The budget for a device of that size."""
-        return cls(2 * device_bytes)
-
     def take_entry(self) -> None:
         """Count one directory entry; raises FilesystemError when there are too many."""
         self.entries -= 1
@@ -57,7 +53,7 @@ class Budget:
         if readable_bytes > self.readable_bytes:
             return "cross-linked"
         if extents > self.extents:
-            return ChainFlag.FRAGMENTED.value
+            return ChainFlag.FRAGMENTED
         self.readable_bytes -= readable_bytes
         self.extents -= extents
         return ""
@@ -116,55 +112,93 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """A file and where its bytes are; `extents` cover `readable_bytes`, or `zero_from` if zeros follow from there."""
+class File:
+    """A live file and where its bytes are, or the reason why it can't be read at all; it counts as seen either way.
+
+    `extents` cover `readable_bytes`, or what lies before `zero_from` if zeros follow from there.
+    """
 
     path: str
     entry: Entry
-    readable_bytes: int
+    readable_bytes: int = 0
     extents: tuple[Extent, ...] = ()
     flags: tuple[str, ...] = ()
     zero_from: int | None = None
+    refusal: str = ""
+
+
+Found = File | Finding
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A live entry that can't be read as a file at all; it still counts as seen."""
+class Boot:
+    """What a boot sector says; a fixed root directory (FAT12 and FAT16) has no clusters."""
 
-    path: str
-    entry: Entry
-    reason: str
-    flags: tuple[str, ...] = ()
-
-
-Found = Located | Unreadable | Finding
+    geometry: Geometry
+    volume: Volume
+    root_cluster: int = 0
+    fixed_root: Extent | None = None
+    had_errors: bool = False
 
 
-class ClusterVolume(Protocol):
-    """A FAT or exFAT volume: the walk asks it for directories and leaves the format to it."""
+class ClusterVolume(ABC):
+    """A FAT or exFAT volume that begins at `offset` bytes of the device; its boot sector may be the backup."""
 
-    @property
-    def volume(self) -> Volume:
-        """What the boot sector says."""
+    directory_limit_bytes: int
+    """What a directory of this format can't exceed, or none that a recorder makes."""
 
-    @property
-    def clusters(self) -> Clusters:
-        """Its allocation table."""
+    def __init__(self, source: Source, offset: int = 0, boot_offset: int | None = None) -> None:
+        boot_offset = offset if boot_offset is None else boot_offset
+        boot = self.parse_boot(source.read(boot_offset, SECTOR_BYTES), offset)
+        if boot is None:
+            raise FilesystemError("no-filesystem", "The boot sector is damaged.")
+        self.clusters = Clusters(source, boot.geometry)
+        self.root = Entry("", b"", 0, 0, boot.root_cluster, -1, is_dir=True)
+        self.fixed_root = boot.fixed_root
+        self.volume = boot.volume
+        self._had_errors = boot.had_errors
+        self._uses_backup = boot_offset != offset
+        self._missing_bytes = offset + boot.volume.size_bytes - source.size_bytes
 
-    @property
-    def root(self) -> Entry:
-        """The root directory as an entry."""
+    @staticmethod
+    @abstractmethod
+    def parse_boot(sector: bytes, offset: int = 0) -> Boot | None:
+        """What the boot sector of a volume at that offset says, or None if it isn't one of this format."""
 
-    @property
-    def fixed_root(self) -> Extent | None:
-        """Where the root directory is if it has no clusters (FAT12 and FAT16)."""
-
-    @property
-    def directory_limit_bytes(self) -> int:
-        """What a directory of this format can't exceed, or none that a recorder makes."""
-
+    @abstractmethod
     def entries(self, directory: Directory) -> Iterator[Entry | Finding]:
         """Entries of a directory in order, and what is wrong with it."""
 
-    def findings(self) -> Sequence[Finding]:
+    def root_slots(self) -> Iterator[bytes]:
+        """The used slots of the root directory, each of 32 bytes."""
+        extents: tuple[Extent, ...] = (self.fixed_root,) if self.fixed_root else ()
+        if not extents:
+            extents = self.clusters.extents(self.clusters.chain(self.root.start, None).runs, ROOT_SCAN_BYTES)
+        data = self.clusters.read(extents)
+        for at in range(0, len(data) - SLOT_BYTES + 1, SLOT_BYTES):
+            if not data[at]:
+                return
+            yield data[at : at + SLOT_BYTES]
+
+    def findings(self) -> list[Finding]:
         """What is wrong with the volume as a whole; complete after the walk."""
+        name = {"volume": self.volume.filesystem_id}
+        found = []
+        if self._uses_backup:
+            found.append(Finding("boot-sector-damaged", name))
+        if self.volume.dirty or self._had_errors:
+            found.append(Finding("dirty", {**name, "errors": self._had_errors}))
+        if self.clusters.differing_entries:
+            detail = {"entries": self.clusters.differing_entries, "first_cluster": self.clusters.first_difference}
+            found.append(Finding("fat-copies-differ", detail))
+        if self._missing_bytes > 0:
+            found.append(Finding("truncated-volume", {"missing_bytes": self._missing_bytes}))
+        return found
+
+
+def rotating_sum(data: Iterable[int], bits: int) -> int:
+    """The checksum of FAT's long names (8 bits), exFAT's entry sets (16) and boot regions (32)."""
+    total, mask = 0, (1 << bits) - 1
+    for byte in data:
+        total = ((total & 1) << bits - 1 | total >> 1) + byte & mask
+    return total

@@ -19,17 +19,11 @@ def safe_name(name: str) -> str:
     Control, format (bidirectional), surrogate, unassigned and separator characters become `<U+XXXX>`; so do the
     dots of `.` and `..`. No FAT or exFAT name holds `<`, so nothing is lost. Never used to open anything.
     """
-    if name.isprintable() and name not in ("", ".", "..") and SEPARATORS.isdisjoint(name):
+    is_dots = name in (".", "..")
+    if name.isprintable() and name and not is_dots and SEPARATORS.isdisjoint(name):
         return name
-    if name in (".", ".."):
-        return "".join(f"<U+{ord(character):04X}>" for character in name)
-    return "".join(map(_safe_character, name)) or "<empty>"
-
-
-def _safe_character(character: str) -> str:
-    if character in SEPARATORS or unicodedata.category(character) in UNSAFE_CATEGORIES:
-        return f"<U+{ord(character):04X}>"
-    return character
+    unsafe = (is_dots or one in SEPARATORS or unicodedata.category(one) in UNSAFE_CATEGORIES for one in name)
+    return "".join(f"<U+{ord(one):04X}>" if bad else one for one, bad in zip(name, unsafe, strict=True)) or "<empty>"
 
 
 def join_path(folder: str, name: str) -> str:
@@ -54,20 +48,12 @@ def decode_short_name(raw: bytes, case_bits: int = 0) -> str:
     return f"{stem}.{extension}" if extension else stem
 
 
-def dos_time(date: int, time: int, tens: int = 0) -> datetime | None:
-    """Naive local time from the 16-bit date and time of FAT and exFAT and 10 ms units; None if unset or impossible."""
-    if not date:
-        return None
-    second = (time & 31) * 2
+def dos_stamp(value: int, tens: int = 0, offset_min: int | None = None) -> Stamp:
+    """A time of FAT and exFAT: 16 bits of date above 16 of time, plus 10 ms units; no time if unset or impossible."""
+    date, time = value >> 16, value & 0xFFFF
+    day = (1980 + (date >> 9), date >> 5 & 15, date & 31)
     try:
-        moment = datetime(  # noqa: DTZ001 - the card does not know its zone
-            1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, second
-        )
+        moment = datetime(*day, time >> 11, time >> 5 & 63, (time & 31) * 2)  # noqa: DTZ001 - no zone is known
     except ValueError:
-        return None
-    return moment + timedelta(milliseconds=10 * tens) if tens < 200 else moment
-
-
-def stamp(moment: datetime | None, offset_min: int | None = None) -> Stamp:
-    """The model's form of a time on a card."""
-    return Stamp(moment.isoformat() if moment else None, offset_min)
+        return Stamp(None, offset_min)
+    return Stamp((moment + timedelta(milliseconds=10 * tens if tens < 200 else 0)).isoformat(), offset_min)

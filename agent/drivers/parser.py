@@ -13,10 +13,10 @@ from typing import Final
 
 from agent.drivers.exfat import ExFatVolume
 from agent.drivers.fat import FatVolume
-from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Budget, Found, Located, Unreadable
+from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Budget, File, Found
 from agent.drivers.partition import FilesystemKind, Place, find_volumes
 from agent.drivers.sandbox import Confinement, lock_parser
-from agent.drivers.sequence import Gap, find_gaps
+from agent.drivers.sequence import find_gaps
 from agent.drivers.source import FilesystemError, Source, open_read_only
 from agent.drivers.tsk import TskVolume, load_tsk
 from agent.drivers.walk import Walk
@@ -71,12 +71,11 @@ class Report:
             self.finding(item)
             return
         self.entries += 1
-        folder, _, name = item.path.rpartition("/")
-        self._live.append((folder, name))
-        if isinstance(item, Unreadable):
-            self._output.line({"refused": {"clip": self._clip(item, 0), "reason": item.reason}})
+        self._live.append(_folder_and_name(item.path))
+        if item.refusal:
+            self._output.line({"refused": {"clip": self._clip(item), "reason": item.refusal}})
             return
-        clip = {**self._clip(item, item.readable_bytes), "zero_from": item.zero_from}
+        clip = {**self._clip(item), "zero_from": item.zero_from}
         self._output.line({"clip": clip, "extents": item.extents[:FIRST_EXTENTS]})
         for at in range(FIRST_EXTENTS, len(item.extents), MORE_EXTENTS):
             self._output.line({"more": item.extents[at : at + MORE_EXTENTS]})
@@ -84,23 +83,22 @@ class Report:
     def finding(self, finding: Finding) -> None:
         """One line for a fact."""
         if finding.kind == "deleted" and finding.detail.get("name_quality") != "lossy":
-            folder, _, name = str(finding.detail["path"]).rpartition("/")
-            self._deleted.append((folder, name))
+            self._deleted.append(_folder_and_name(str(finding.detail["path"])))
         self._output.line({"finding": {"kind": finding.kind, "detail": finding.detail}})
 
     def gaps(self) -> None:
         """Lines for the gaps in the numbering of all files seen."""
         for gap in find_gaps(self._live, self._deleted):
-            self.finding(Finding("gap", _gap_detail(gap)))
+            self.finding(Finding("gap", asdict(gap)))
 
-    def _clip(self, item: Located | Unreadable, readable_bytes: int) -> Line:
+    def _clip(self, item: File) -> Line:
         entry = item.entry
         return {
             "number": self.entries,
             "path": item.path,
             "raw_name": entry.raw_name.hex(),
             "size": min(entry.size_bytes, SIZE_LIMIT_BYTES),
-            "readable": readable_bytes,
+            "readable": item.readable_bytes,
             "created": [entry.created.local, entry.created.offset_min],
             "modified": [entry.modified.local, entry.modified.offset_min],
             "flags": item.flags,
@@ -108,16 +106,9 @@ class Report:
         }
 
 
-def _gap_detail(gap: Gap) -> Line:
-    return {
-        "folder": gap.folder,
-        "pattern": gap.pattern,
-        "first": gap.first,
-        "last": gap.last,
-        "ranges": gap.ranges,
-        "missing": gap.missing,
-        "deleted": gap.deleted,
-    }
+def _folder_and_name(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
 
 
 def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
@@ -128,7 +119,7 @@ def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
         kinds = ", ".join(sorted({place.kind.value for place in places}))
         kind = "no-filesystem" if kinds == FilesystemKind.UNKNOWN.value else "unsupported"
         raise FilesystemError(kind, f"No filesystem that can be read was found ({kinds}).")
-    budget = Budget.of(source.size_bytes)
+    budget = Budget(2 * source.size_bytes)
     for number, place in enumerate(places, 1):
         if place not in known:
             detail = {"offset": place.offset, "size": place.size_bytes, "kind": place.kind.value}
@@ -153,14 +144,11 @@ def _is_known(place: Place, tsk: ModuleType | None) -> bool:
 def _open(
     source: Source, place: Place, tsk: ModuleType | None, budget: Budget, prefix: str
 ) -> tuple[Volume, Iterable[Found]]:
-    if place.kind is FilesystemKind.FAT:
-        fat = FatVolume(source, place.offset, place.boot_offset)
-        return fat.volume, Walk(fat, budget, prefix)
-    if place.kind is FilesystemKind.EXFAT:
-        exfat = ExFatVolume(source, place.offset, place.boot_offset)
-        return exfat.volume, Walk(exfat, budget, prefix)
-    other = TskVolume(tsk, source, place, budget, prefix)
-    return other.volume, other
+    if place.kind in (FilesystemKind.NTFS, FilesystemKind.EXT):
+        other = TskVolume(tsk, source, place, budget, prefix)
+        return other.volume, other
+    volume = (FatVolume if place.kind is FilesystemKind.FAT else ExFatVolume)(source, place.offset, place.boot_offset)
+    return volume.volume, Walk(volume, budget, prefix)
 
 
 def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.exfat import is_exfat, is_whole_boot_region
-from agent.drivers.fat import is_fat
-from agent.drivers.source import Source
+from agent.drivers.exfat import ExFatVolume, is_whole_boot_region
+from agent.drivers.fat import FatVolume
+from agent.drivers.source import SECTOR_BYTES, Source
 
-SECTOR_BYTES: Final = 512
 GPT_SECTOR_SIZES: Final = (512, 4096)
 PARTITIONS_LIMIT: Final = 32
 GPT_ENTRIES_LIMIT: Final = 256
@@ -81,11 +80,11 @@ def identify(source: Source, offset: int, size_bytes: int) -> Place:
 
 
 def _kind_of(boot: bytes) -> FilesystemKind:
-    if is_exfat(boot):
+    if ExFatVolume.parse_boot(boot):
         return EXFAT
     if boot[3:11] == b"NTFS    ":
         return FilesystemKind.NTFS
-    return FAT if is_fat(boot) else FilesystemKind.UNKNOWN
+    return FAT if FatVolume.parse_boot(boot) else FilesystemKind.UNKNOWN
 
 
 def _partitions(source: Source) -> Iterator[tuple[int, int]]:

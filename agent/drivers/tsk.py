@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from enum import Enum, auto
 from types import ModuleType
 from typing import Any, Final
 
-from agent.drivers.filesystem import DEPTH_LIMIT, Budget, Entry, Found, Located, Unreadable
-from agent.drivers.names import join_path, safe_name, stamp
+from agent.drivers.filesystem import DEPTH_LIMIT, Budget, Entry, File, Found
+from agent.drivers.names import join_path, safe_name
 from agent.drivers.partition import FilesystemKind, Place
 from agent.drivers.source import FilesystemError, Source
 from agent.model import Extent, Finding, Stamp, Volume
 
 DOT_NAMES: Final = frozenset({b".", b".."})
+Tsk = Any
+"""An object of pytsk3, which is published without types."""
 
 
 def load_tsk() -> ModuleType | None:
@@ -26,18 +27,10 @@ def load_tsk() -> ModuleType | None:
         return None
 
 
-class Holes(Enum):
-    """Whether parts of a file are zeros that take no room on the volume."""
-
-    NONE = auto()
-    AT_END = auto()
-    INSIDE = auto()
-
-
 class TskVolume:
     """An NTFS or ext volume. The type is always given: detection would read a whole card looking for rare formats."""
 
-    def __init__(self, tsk: Any, source: Source, place: Place, budget: Budget, prefix: str = "") -> None:  # noqa: ANN401
+    def __init__(self, tsk: Tsk, source: Source, place: Place, budget: Budget, prefix: str = "") -> None:
         self._tsk = tsk
         self._offset = place.offset
         self._prefix = prefix
@@ -75,7 +68,7 @@ class TskVolume:
                 else:
                     yield from self._describe(item_path, raw_name, file)
 
-    def _children(self, inode: int, path: str) -> Iterator[tuple[bytes, Any]]:
+    def _children(self, inode: int, path: str) -> Iterator[tuple[bytes, Tsk]]:
         """(raw name, file) of a directory; (b"", None) where it can't be read on. Never the orphan folder."""
         try:
             for file in self._filesystem.open_dir(inode=inode):
@@ -86,19 +79,18 @@ class TskVolume:
         except OSError:
             yield b"", None
 
-    def _is_deleted(self, file: Any) -> bool:  # noqa: ANN401
+    def _is_deleted(self, file: Tsk) -> bool:
         return bool(int(file.info.name.flags) & int(self._tsk.TSK_FS_NAME_FLAG_UNALLOC))
 
-    def _is_directory(self, file: Any) -> bool:  # noqa: ANN401
+    def _is_directory(self, file: Tsk) -> bool:
         return int(file.info.name.type) == int(self._tsk.TSK_FS_NAME_TYPE_DIR)
 
-    def _describe(self, path: str, raw_name: bytes, file: Any) -> Iterator[Found]:  # noqa: ANN401
+    def _describe(self, path: str, raw_name: bytes, file: Tsk) -> Iterator[Found]:
         meta = file.info.meta
         size = max(0, int(meta.size)) if meta else 0
         modified, created = (_stamp(meta.mtime), _stamp(meta.crtime)) if meta else (Stamp(), Stamp())
-        entry = Entry(
-            path.rpartition("/")[2], raw_name, size, size, 0, -1, created=created, modified=modified
-        )  # fmt: skip
+        name = path.rpartition("/")[2]
+        entry = Entry(name, raw_name, size, size, 0, -1, created=created, modified=modified)
         if self._is_deleted(file):
             self._budget.deleted -= 1
             if self._budget.deleted < 0:
@@ -106,59 +98,60 @@ class TskVolume:
             detail = {"path": path, "raw_name": raw_name.hex(), "size": size, "modified": [modified.local, 0]}
             yield Finding("deleted", {**detail, "name_quality": "exact", "state": "unknown", "extents": []})
         elif not meta or int(file.info.name.type) != int(self._tsk.TSK_FS_NAME_TYPE_REG):
-            yield Unreadable(path, entry, "not-a-file")
+            yield File(path, entry, refusal="not-a-file")
         elif size == 0:
-            yield Located(path, entry, 0)
+            yield File(path, entry)
         else:
             yield self._locate(path, entry, file)
 
-    def _locate(self, path: str, entry: Entry, file: Any) -> Located | Unreadable:  # noqa: ANN401
+    def _locate(self, path: str, entry: Entry, file: Tsk) -> File:
         attribute = next((one for one in file if self._is_data(one)), None)
         if attribute is None:
-            return Unreadable(path, entry, "no-content")
+            return File(path, entry, refusal="no-content")
         flags = int(attribute.info.flags)
         if flags & int(self._tsk.TSK_FS_ATTR_RES):
-            return Unreadable(path, entry, "stored-inside-its-record")
+            return File(path, entry, refusal="stored-inside-its-record")
         if flags & (int(self._tsk.TSK_FS_ATTR_COMP) | int(self._tsk.TSK_FS_ATTR_ENC)):
-            return Unreadable(path, entry, "compressed-or-encrypted")
-        extents, holes = self._extents(attribute, entry.size_bytes)
+            return File(path, entry, refusal="compressed-or-encrypted")
+        stored = self._extents(attribute, entry.size_bytes)
+        if stored is None:
+            return File(path, entry, refusal="has-holes")
+        extents, ends_in_zeros = stored
         covered = sum(length for _, length in extents)
-        if holes is Holes.INSIDE:
-            return Unreadable(path, entry, "has-holes")
-        readable = entry.size_bytes if holes is Holes.AT_END else covered
+        readable = entry.size_bytes if ends_in_zeros else covered
         reason = self._budget.refusal(readable, len(extents)) if readable else "no-clusters"
         if reason:
-            return Unreadable(path, entry, reason)
-        if holes is Holes.AT_END:
-            return Located(path, entry, readable, extents, ("valid-shorter",), covered)
-        return Located(path, entry, covered, extents, ("chain-short",) if covered < entry.size_bytes else ())
+            return File(path, entry, refusal=reason)
+        if ends_in_zeros:
+            return File(path, entry, readable, extents, ("valid-shorter",), covered)
+        return File(path, entry, covered, extents, ("chain-short",) if covered < entry.size_bytes else ())
 
-    def _extents(self, attribute: Any, size_bytes: int) -> tuple[tuple[Extent, ...], Holes]:  # noqa: ANN401
-        """Where the stored content is, and where it has holes (ranges of zeros that are not stored)."""
+    def _extents(self, attribute: Tsk, size_bytes: int) -> tuple[tuple[Extent, ...], bool] | None:
+        """Where the stored content is, and whether zeros that take no room follow; None if they lie in between."""
         unstored = int(self._tsk.TSK_FS_ATTR_RUN_FLAG_SPARSE) | int(self._tsk.TSK_FS_ATTR_RUN_FLAG_FILLER)
         extents: list[Extent] = []
-        holes = Holes.NONE
+        is_hole = False
         left = size_bytes
         for run in attribute:
             if int(run.flags) & unstored:
-                holes = Holes.AT_END
+                is_hole = True
                 continue
             offset = self._offset + int(run.addr) * self._block_bytes
             length = min(int(run.len) * self._block_bytes, left, self._device_bytes - offset)
             if length <= 0:
                 break
-            if holes is Holes.AT_END:
-                return (), Holes.INSIDE
+            if is_hole:
+                return None
             extents.append((offset, length))
             left -= length
-        return tuple(extents), holes
+        return tuple(extents), is_hole
 
-    def _is_data(self, attribute: Any) -> bool:  # noqa: ANN401
+    def _is_data(self, attribute: Tsk) -> bool:
         kinds = (self._tsk.TSK_FS_ATTR_TYPE_NTFS_DATA, self._tsk.TSK_FS_ATTR_TYPE_DEFAULT)
         return int(attribute.info.type) in {int(kind) for kind in kinds} and not attribute.info.name
 
 
-def _image(tsk: Any, source: Source) -> Any:  # noqa: ANN401
+def _image(tsk: Tsk, source: Source) -> Tsk:
     """Lets pytsk3 read through our source, so that its reads are bounded and fingerprinted too."""
 
     class Image(tsk.Img_Info):  # type: ignore[misc]
@@ -181,4 +174,4 @@ def _stamp(seconds: int) -> Stamp:
     """NTFS and ext store UTC."""
     if not 0 < seconds < 1 << 33:
         return Stamp()
-    return stamp(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None), 0)
+    return Stamp(datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(), 0)

@@ -6,17 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from agent.drivers.clusters import Chain, ChainFlag, ClusterSet
-from agent.drivers.filesystem import (
-    DEPTH_LIMIT,
-    SIZE_LIMIT_BYTES,
-    Budget,
-    ClusterVolume,
-    Directory,
-    Entry,
-    Found,
-    Located,
-    Unreadable,
-)
+from agent.drivers.filesystem import DEPTH_LIMIT, SIZE_LIMIT_BYTES, Budget, ClusterVolume, Directory, Entry, File, Found
 from agent.drivers.names import join_path
 from agent.model import Extent, Finding
 
@@ -35,7 +25,7 @@ class Walk:
         self._clusters = volume.clusters
         self._prefix = prefix
         self._budget = budget
-        self._claimed = ClusterSet.empty(self._clusters.geometry.cluster_count)
+        self._claimed = ClusterSet(self._clusters.geometry.cluster_count)
         self._visited: set[int] = set()
         self._deleted_not_listed = 0
 
@@ -72,7 +62,7 @@ class Walk:
         if entry.is_deleted and (not has_clusters or self._clusters.is_taken(entry.start)):
             return  # gone, or its clusters are something else now
         if not has_clusters and entry is not self._volume.root:
-            yield Finding("directory-damaged", {"path": path, "flags": [ChainFlag.BAD_START.value]})
+            yield Finding("directory-damaged", {"path": path, "flags": [ChainFlag.BAD_START]})
             return
         self._visited.add(entry.start)
         extents, flags = self._directory_extents(entry)
@@ -98,7 +88,7 @@ class Walk:
         else:
             chain = self._clusters.chain(entry.start, entry.size_bytes or None)
         self._claim(chain)
-        flags = [flag.value for flag in chain.flags if flag is not ChainFlag.LONGER]
+        flags: list[str] = [flag for flag in chain.flags if flag is not ChainFlag.LONGER]
         if (chain.clusters - 1) * unit >= limit:
             flags.append("too-large")
         return self._clusters.extents(chain.runs, limit), tuple(flags)
@@ -106,23 +96,26 @@ class Walk:
     # Entries.
 
     def _judge(self, path: str, entry: Entry) -> Iterator[Found]:
-        if entry.is_deleted:
-            if self._budget.deleted > 0:
-                self._budget.deleted -= 1
-                yield self._tombstone(path, entry)
-            else:
-                self._deleted_not_listed += 1
-        elif not entry.is_dir:
-            yield self._locate(path, entry)
+        if not entry.is_deleted:
+            if not entry.is_dir:
+                yield self._locate(path, entry)
+        elif self._budget.deleted > 0:
+            self._budget.deleted -= 1
+            yield self._tombstone(path, entry)
+        else:
+            self._deleted_not_listed += 1
 
-    def _locate(self, path: str, entry: Entry) -> Located | Unreadable:
+    def _locate(self, path: str, entry: Entry) -> File:
         size = entry.size_bytes
         if size > SIZE_LIMIT_BYTES:
-            return Unreadable(path, entry, "size-impossible")
+            return File(path, entry, refusal="size-impossible")
         if not size and not entry.start:
-            return Located(path, entry, 0, flags=entry.flags)
-        chain = self._chain_of(entry)
-        flags = [*entry.flags, *(flag.value for flag in chain.flags)]
+            return File(path, entry, flags=entry.flags)
+        if entry.is_contiguous:
+            chain = self._clusters.unchained(entry.start, size or self._clusters.geometry.cluster_bytes)
+        else:
+            chain = self._clusters.chain(entry.start, size or None)
+        flags: list[str] = [*entry.flags, *chain.flags]
         if not size:
             flags.append("size-zero-chain")
         if self._claim(chain):
@@ -131,25 +124,16 @@ class Walk:
         readable = sum(length for _, length in extents)
         if readable < min(size, chain.clusters * self._clusters.geometry.cluster_bytes):
             flags.append("beyond-device")
-        reason = self._refusal(size, readable, len(extents), flags)
-        if reason:
-            return Unreadable(path, entry, reason, tuple(flags))
-        if size and entry.valid_bytes < readable:
-            zero_from = entry.valid_bytes
-            extents = self._clusters.extents(chain.runs, zero_from) if zero_from else ()
-            return Located(path, entry, readable, extents, (*flags, "valid-shorter"), zero_from)
-        return Located(path, entry, readable, extents, tuple(flags))
-
-    def _chain_of(self, entry: Entry) -> Chain:
-        if not entry.is_contiguous:
-            return self._clusters.chain(entry.start, entry.size_bytes or None)
-        return self._clusters.unchained(entry.start, entry.size_bytes or self._clusters.geometry.cluster_bytes)
-
-    def _refusal(self, size: int, readable: int, extents: int, flags: list[str]) -> str:
-        """Why a file can't be pulled at all, or nothing."""
         if not readable:
-            return next(iter(flags), "no-clusters") if size else ChainFlag.BAD_START.value
-        return self._budget.refusal(readable, extents)
+            reason = next(iter(flags), "no-clusters") if size else ChainFlag.BAD_START
+            return File(path, entry, flags=tuple(flags), refusal=reason)
+        if reason := self._budget.refusal(readable, len(extents)):
+            return File(path, entry, flags=tuple(flags), refusal=reason)
+        if not size or entry.valid_bytes >= readable:
+            return File(path, entry, readable, extents, tuple(flags))
+        zero_from = entry.valid_bytes
+        extents = self._clusters.extents(chain.runs, zero_from) if zero_from else ()
+        return File(path, entry, readable, extents, (*flags, "valid-shorter"), zero_from)
 
     def _claim(self, chain: Chain) -> bool:
         """Note the clusters of a chain as used; tell if some were used before."""
@@ -168,7 +152,7 @@ class Walk:
                 "path": path,
                 "raw_name": entry.raw_name.hex(),
                 "short_name": entry.short_name.hex(),
-                "name_quality": entry.quality.value,
+                "name_quality": entry.quality,
                 "is_directory": entry.is_dir,
                 "size": min(entry.size_bytes, SIZE_LIMIT_BYTES),
                 "created": [entry.created.local, entry.created.offset_min],
