@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -17,14 +16,15 @@ E = TypeVar("E", bound=StrEnum)
 
 _FILE_LIMIT_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ABSOLUTE: Final = "an absolute path without .."
 
 
 class Unfit(ValueError):  # noqa: N818 - a reason, told with file and key
     """A value is not what its option takes; the text is the reason."""
 
 
-def option(default: T, takes: str, read: Callable[[object], T]) -> T:
+def option(default: T, takes: str, read: Callable[[Any], T]) -> T:
     """A field with `default`; `read` turns the TOML value into the field's or raises Unfit with the reason."""
     metadata = {"takes": takes, "read": read}
     if isinstance(default, dict):
@@ -32,119 +32,90 @@ def option(default: T, takes: str, read: Callable[[object], T]) -> T:
     return field(default=default, metadata=metadata)
 
 
+def _checked(
+    default: T, takes: str, fits: Callable[[Any], bool], make: Callable[[Any], T] = lambda value: value, must: str = ""
+) -> T:
+    """A field made from a value that fits; `must` is what it must be where that says more than `takes`."""
+
+    def read(value: object) -> T:
+        if not fits(value):
+            raise Unfit(f"must be {must or takes}")
+        return make(value)
+
+    return option(default, takes, read)
+
+
 def integer(default: int, low: int, high: int, unit: str = "") -> int:
     """A whole number from `low` to `high`."""
     takes = f"integer, {low}..{high} {unit}".rstrip()
-
-    def read(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise Unfit(f"must be {takes}")
-        return value
-
-    return option(default, takes, read)
+    return _checked(default, takes, lambda value: type(value) is int and low <= value <= high)
 
 
 def number(default: float, low: float, high: float, unit: str) -> float:
     """A number from `low` to `high`, whole or not."""
     takes = f"number, {low:g}..{high:g} {unit}"
-
-    def read(value: object) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or not low <= cast("float", value) <= high:
-            raise Unfit(f"must be {takes}")
-        return float(cast("float", value))
-
-    return option(default, takes, read)
+    return _checked(default, takes, lambda value: type(value) in {int, float} and low <= value <= high, float)
 
 
 def flag(*, default: bool) -> bool:
     """True or false."""
-
-    def read(value: object) -> bool:
-        if not isinstance(value, bool):
-            raise Unfit("must be true or false")
-        return value
-
-    return option(default, "true or false", read)
+    return _checked(default, "true or false", lambda value: type(value) is bool)
 
 
 def text(default: str, longest: int, *, shortest: int = 0) -> str:
     """One line of text of `shortest` to `longest` characters."""
+
+    def fits(value: object) -> bool:
+        return isinstance(value, str) and shortest <= len(value) <= longest and value.isprintable()
+
     takes = f"text, {shortest}..{longest} characters"
-
-    def read(value: object) -> str:
-        if not isinstance(value, str) or not shortest <= len(value) <= longest or not value.isprintable():
-            raise Unfit(f"must be {takes}, on one line")
-        return value
-
-    return option(default, takes, read)
+    return _checked(default, takes, fits, must=f"{takes}, on one line")
 
 
 def identifier(default: str) -> str:
     """A name that is also a file's or an entry point's: never a path."""
     takes = "name of letters, digits, - and _"
-
-    def read(value: object) -> str:
-        if not isinstance(value, str) or len(value) > 64 or not _NAME.fullmatch(value):
-            raise Unfit(f"must be a {takes}")
-        return value
-
-    return option(default, takes, read)
+    return _checked(
+        default, takes, lambda value: isinstance(value, str) and bool(_NAME.fullmatch(value)), must=f"a {takes}"
+    )
 
 
 def choice(default: E) -> E:
     """One of the values of an enum."""
-    kind = type(default)
-    takes = " or ".join(f'"{member.value}"' for member in kind)
-
-    def read(value: object) -> E:
-        if not isinstance(value, str) or value not in [member.value for member in kind]:
-            raise Unfit(f"must be {takes}")
-        return kind(value)
-
-    return option(default, takes, read)
+    known = [member.value for member in type(default)]
+    return _checked(default, " or ".join(f'"{value}"' for value in known), known.__contains__, type(default))
 
 
 def folder(default: str) -> Path:
     """An absolute path."""
-    return option(Path(default), "absolute path", _absolute)
+    return _checked(Path(default), "absolute path", _is_absolute, Path, _ABSOLUTE)
 
 
 def folder_or_off() -> Path | None:
     """An absolute path, or None for an empty text."""
 
-    def read(value: object) -> Path | None:
-        return None if value == "" else _absolute(value)
+    def fits(value: object) -> bool:
+        return value == "" or _is_absolute(value)
 
-    return option(None, 'absolute path, or "" for off', read)
+    return _checked(None, 'absolute path, or "" for off', fits, lambda value: Path(value) if value else None, _ABSOLUTE)
 
 
 def table() -> Mapping[str, object]:
     """A table whose keys somebody else checks."""
-
-    def read(value: object) -> Mapping[str, object]:
-        if not isinstance(value, dict):
-            raise Unfit("must be a table")
-        return value
-
-    return option({}, "table", read)
+    return _checked({}, "table", lambda value: isinstance(value, dict), must="a table")
 
 
 def texts() -> tuple[str, ...]:
     """A list of texts."""
 
-    def read(value: object) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise Unfit("must be a list of texts")
-        return tuple(value)
+    def fits(value: object) -> bool:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
-    return option((), "list of texts", read)
+    return _checked((), "list of texts", fits, tuple, "a list of texts")
 
 
-def _absolute(value: object) -> Path:
-    if not isinstance(value, str) or not value.startswith("/") or not value.isprintable() or ".." in value.split("/"):
-        raise Unfit("must be an absolute path without ..")
-    return Path(value)
+def _is_absolute(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/") and value.isprintable() and ".." not in value.split("/")
 
 
 class TomlFile:

@@ -17,7 +17,7 @@ _REACHES_BACK_TO: Final = (12, 24)
 """A notice may also settle the last days of the year before."""
 
 
-def _day(value: object) -> date | None:
+def _day(value: object) -> date:
     if isinstance(value, str):
         try:
             return date.fromisoformat(value)
@@ -37,8 +37,6 @@ def _days(value: object) -> frozenset[date]:
 def _span(item: object) -> Iterator[date]:
     ends = item.split("..") if isinstance(item, str) else [item]
     first, last = _day(ends[0]), _day(ends[-1])
-    assert first is not None
-    assert last is not None
     if len(ends) > 2 or not timedelta() <= last - first <= timedelta(days=31):
         raise Unfit(f"{item!r} is not a span of at most 32 days")
     return (first + timedelta(days=n) for n in range((last - first).days + 1))
