@@ -15,7 +15,8 @@ from typing import Final
 
 from agent.drivers.base import BlockWritten, Failed, FailReason, Fetched, FetchReport, FetchRequest, Listing, Progress
 from agent.drivers.child import Child, ChildError
-from agent.drivers.listing import CheckedListing, Layout, Source
+from agent.drivers.listing import CheckedListing, Layout
+from agent.drivers.source import Identity
 from agent.errors import DeviceError
 from agent.model import BLOCK_BYTES, Device, Extent, Volume
 
@@ -46,7 +47,7 @@ class MassStorage:
         self._staging_dir = staging_dir
         self._limits = limits
         self._layouts: dict[int, Layout] = {}
-        self._source: Source | None = None
+        self._source: Identity | None = None
         self._puller: Child | None = None
         self._parser: Child | None = None
         self._gone = False
@@ -55,11 +56,6 @@ class MassStorage:
     def device(self) -> Device:
         """Identity; the filesystem ids and the size are known after the listing began."""
         return self._device
-
-    @property
-    def children(self) -> list[int]:
-        """Process ids of the running helpers."""
-        return [child.pid for child in (self._parser, self._puller) if child is not None]
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
@@ -80,9 +76,7 @@ class MassStorage:
                         self._device = replace(self._device, label=self._device.label or item.label)
                     yield item
                 if listing.source is not None and self._device.filesystem_ids != tuple(volumes):
-                    self._device = replace(
-                        self._device, filesystem_ids=tuple(volumes), size_bytes=listing.source.size_bytes
-                    )
+                    self._device = replace(self._device, filesystem_ids=tuple(volumes), size_bytes=listing.source.size)
             if not ended:
                 raise ChildError("ended before the listing was complete")
         except ChildError as error:
@@ -156,7 +150,7 @@ class MassStorage:
             source = self._source
             staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                identity = (source.rdev, source.ino, source.size_bytes, source.diskseq)
+                identity = (source.rdev, source.ino, source.size, source.diskseq)
                 arguments = [str(self._path), *map(str, (*identity, self._limits.rescue_s, staging_fd))]
                 self._puller = await Child.start(
                     "agent.drivers.puller", arguments,
