@@ -15,6 +15,7 @@ Nothing here removes a file that could be an original: `remove_part` takes only 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -22,7 +23,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -65,6 +66,16 @@ def _error() -> OSError:
     return OSError(code, os.strerror(code))
 
 
+@contextlib.contextmanager
+def opened(path: Path, flags: int = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) -> Iterator[int]:
+    """A descriptor that is closed at the end; by itself it only reads, follows no link and waits for no pipe."""
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 # Making bytes and names durable.
 
 
@@ -90,49 +101,30 @@ def sync_filesystem(folder: Path) -> None:
 
     Kernels before 5.8 keep write errors to themselves, so only reading back from the medium makes this a proof.
     """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
         if _libc.syncfs(fd) < 0:
             raise _error()
-    finally:
-        os.close(fd)
 
 
 def fsync_dir(folder: Path) -> None:
     """Return when the names in `folder` are on the medium; network filesystems that don't offer it keep names alone."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NOT_OFFERED:
-            raise
-    finally:
-        os.close(fd)
+    with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
 
 
-def make_dir(folder: Path) -> bool:
-    """Make one folder and its name durable; False if it was there already. Parents must exist."""
+def make_dir(folder: Path) -> None:
+    """Make one folder and its name durable; one that is there already is fine. Parents must exist."""
     try:
         folder.mkdir(mode=_FOLDER_MODE)
     except FileExistsError:
         if not folder.is_dir():
             raise
-        return False
-    fsync_dir(folder.parent)
-    return True
-
-
-def write_new_file(path: Path, content: bytes) -> None:
-    """Write a small file that must not exist yet, with its name, durably; raises FileExistsError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fsync_dir(path.parent)
+    else:
+        fsync_dir(folder.parent)
 
 
 # Names.
@@ -265,45 +257,18 @@ def make_mutable(path: Path) -> bool:
     return _set_immutable(path, on=False)
 
 
-def is_immutable(path: Path) -> bool:
-    """Whether the immutable flag is set."""
-    fd = _open_regular(path)
-    try:
-        return bool(_flags(fd) & _FS_IMMUTABLE_FL)
-    except OSError as error:
-        if error.errno in _NOT_SEALABLE:
-            return False
-        raise
-    finally:
-        os.close(fd)
-
-
 def _set_immutable(path: Path, *, on: bool) -> bool:
-    fd = _open_regular(path)
-    try:
-        # The other flags must be given back as they are: ext4 refuses to clear the extents flag, for example.
-        flags = _flags(fd)
-        wanted = flags | _FS_IMMUTABLE_FL if on else flags & ~_FS_IMMUTABLE_FL
-        if wanted != flags:
-            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
-    except OSError as error:
-        if error.errno not in _NOT_SEALABLE:
-            raise
-        return False
-    finally:
-        os.close(fd)
+    with opened(path) as fd:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        try:
+            # The other flags must be given back as they are: ext4 refuses to clear the extents flag, for example.
+            (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
+            wanted = flags | _FS_IMMUTABLE_FL if on else flags & ~_FS_IMMUTABLE_FL
+            if wanted != flags:
+                fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))
+        except OSError as error:
+            if error.errno not in _NOT_SEALABLE:
+                raise
+            return False
     return True
-
-
-def _flags(fd: int) -> int:
-    (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
-    assert isinstance(flags, int)
-    return flags
-
-
-def _open_regular(path: Path) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return fd

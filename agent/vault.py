@@ -67,15 +67,15 @@ class ReadBack:
     def __init__(self, asset_id: str, path: Path, reader: durable.MediumReader, durable_bytes: int = -1) -> None:
         self._asset_id = asset_id
         self._path = path
+        self._opened = contextlib.ExitStack()
         with _world(path):
-            self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._fd = self._opened.enter_context(durable.opened(path))
         self._reader = reader
         self._whole = blake3()
         self._sha256 = hashlib.sha256()
         self._next = 0
         self._done_bytes = 0
         self._durable_bytes = durable_bytes
-        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -123,9 +123,7 @@ class ReadBack:
 
     def close(self) -> None:
         """Give up the descriptor; idempotent."""
-        if not self._closed:
-            self._closed = True
-            os.close(self._fd)
+        self._opened.close()
 
 
 class Vault:
@@ -256,8 +254,8 @@ class Vault:
 
     def reread(self, held: Held) -> Digests:
         """Fingerprints of an original as the medium gives it now; raises EvidenceError if it can't all be read."""
-        with _medium(held.path):
-            size, digests = _fingerprint_of(held.path)
+        with _medium(held.path), durable.opened(held.path) as fd:
+            size, digests = fingerprint(fd)
         if size != held.size_bytes:
             raise _differs(held.path, f"{size} bytes instead of {held.size_bytes}")
         return digests
@@ -265,8 +263,8 @@ class Vault:
     def examine(self, asset_id: str, blake3_hex: str) -> Held:
         """The proof for an original that no note vouches for: read from the medium, it has the BLAKE3 of its name."""
         path = self.address(blake3_hex)
-        with _medium(path):
-            size, digests = _fingerprint_of(path)
+        with _medium(path), durable.opened(path) as fd:
+            size, digests = fingerprint(fd)
         if digests.blake3 != blake3_hex:
             raise _differs(path, f"{size} bytes with BLAKE3 {digests.blake3}")
         return self.claim(asset_id, size, digests)
@@ -303,14 +301,6 @@ class Vault:
 
     def _is_original(self, path: Path) -> bool:
         return bool(_BLAKE3.fullmatch(path.name)) and path == self.address(path.name) and path.is_file()
-
-
-def _fingerprint_of(path: Path) -> tuple[int, Digests]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return fingerprint(fd)
-    finally:
-        os.close(fd)
 
 
 def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -49,6 +49,13 @@ def clock() -> SettableClock:
     return SettableClock()
 
 
+def is_immutable(path: Path) -> bool:
+    """Whether the immutable flag of a file is set."""
+    with path.open("rb") as file:
+        (flags,) = struct.unpack("l", fcntl.ioctl(file, FS_IOC_GETFLAGS, struct.pack("l", 0)))
+    return bool(flags & FS_IMMUTABLE_FL)
+
+
 def unseal(root: Path) -> None:
     """Take the immutable flag off every file and folder under `root`, so that it can be removed."""
     for folder, _, names in os.walk(root):

@@ -51,7 +51,7 @@ VISIBLE = frozenset(
 )
 """Effects that a later process can see, once all folders are there; a crash before any other leaves nothing else."""
 
-_LOOKS_ONLY = {"cached_bytes", "is_immutable"}
+_LOOKS_ONLY = {"cached_bytes", "opened"}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 

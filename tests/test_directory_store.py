@@ -21,7 +21,7 @@ from agent.errors import AgentError, ConfigError, EvidenceError, StoreError
 from agent.model import Held
 from agent.uploader.base import Store
 from agent.uploader.directory import DirectoryStore
-from tests.conftest import unseal
+from tests.conftest import is_immutable, unseal
 from tests.disks import MIB, ext4, tmpfs
 from tests.store_conformance import StoreConformance, held
 
@@ -315,7 +315,7 @@ def test_a_crash_around_any_effect_leaves_a_whole_object_or_none(
     again = open_store(place, tmp_path, seal=True)
     assert list(place.glob(".incoming-*")) == [], "leftovers of the crash are gone"
     receipt = again._put(original, threading.Event())
-    assert durable.is_immutable(place / receipt.object)
+    assert is_immutable(place / receipt.object)
     unseal(place)
 
 

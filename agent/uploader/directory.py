@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -138,12 +138,11 @@ class DirectoryStore:
         """Copy the original, and make sure that its bytes still are what they were."""
         hasher = blake3()
         done = flushed = 0
-        with _original(held) as source:
-            view = memoryview(bytearray(durable.CHUNK_BYTES))
-            while got := _read(held, source, view):
-                hasher.update(view[:got])
-                _write(fd, view[:got])
-                done += got
+        with contextlib.closing(_chunks(held)) as chunks:
+            for chunk in chunks:
+                hasher.update(chunk)
+                done += len(chunk)
+                _write(fd, chunk)
                 if done - flushed >= BLOCK_BYTES:
                     durable.start_writeback(fd, flushed, done - flushed)
                     flushed = done
@@ -172,12 +171,9 @@ class DirectoryStore:
         durable.fsync_dir(self._root)
 
     def _require_same(self, target: Path, size_bytes: int, digests: Digests, stop: threading.Event) -> None:
-        fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
+        with durable.opened(target) as fd:
             durable.fsync_file(fd)
             found = fingerprint(fd, lambda: _go_on(stop))
-        finally:
-            os.close(fd)
         if found != (size_bytes, digests):
             raise self._error(
                 f"its object {target.name} has other bytes than its name says",
@@ -273,29 +269,18 @@ def _lock(fd: int) -> bool:
 
 def _remove_if_left(path: Path) -> None:
     """Remove a copy that nobody works on any more, of this station or of another one that uses the same store."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with durable.opened(path) as fd:
         if _lock(fd):
             durable.remove_part(path)
-    finally:
-        os.close(fd)
 
 
-@contextlib.contextmanager
-def _original(held: Held) -> Iterator[int]:
+def _chunks(held: Held) -> Generator[memoryview, None, None]:
+    """The bytes of an original, always in the same buffer; one that can't be read is not what it was."""
+    view = memoryview(bytearray(durable.CHUNK_BYTES))
     try:
-        fd = os.open(held.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise _changed(held, error.strerror or str(error)) from error
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _read(held: Held, fd: int, view: memoryview) -> int:
-    try:
-        return os.readv(fd, [view])
+        with durable.opened(held.path) as fd:
+            while got := os.readv(fd, [view]):
+                yield view[:got]
     except OSError as error:
         raise _changed(held, error.strerror or str(error)) from error
 
