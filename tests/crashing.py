@@ -14,7 +14,7 @@ import inspect
 import shutil
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -208,13 +208,17 @@ class WiredStore(FakeStore):
 
 @dataclass(slots=True)
 class Place:
-    """A folder with a station, perhaps its store, and what the card holds; it outlives every process."""
+    """A folder with a station, perhaps its store, and what the card holds; it outlives every process.
+
+    `past`: what the card held before, or gave with holes.
+    """
 
     folder: Path
     clock: Clock
     card: dict[str, bytes]
     in_memory: bool = True
     kept: dict[str, bytes] = field(default_factory=dict)
+    past: set[bytes] = field(default_factory=set)
     pace: Pace = field(default_factory=lambda: Pace(attempts=3, backoff_base_s=0, backoff_max_s=0))
 
     @property
@@ -245,7 +249,7 @@ class Place:
     def copy_to(self, folder: Path) -> Place:
         """The same place elsewhere, as it is now."""
         shutil.copytree(self.folder, folder)
-        return Place(folder, self.clock, self.card, self.in_memory, dict(self.kept), self.pace)
+        return Place(folder, self.clock, self.card, self.in_memory, dict(self.kept), set(self.past), self.pace)
 
 
 def live(place: Place, world: World) -> None:
@@ -266,14 +270,26 @@ def live(place: Place, world: World) -> None:
 
 
 async def _live(place: Place, world: World) -> None:
+    async def work(station: Station) -> None:
+        async with running(station) as (runner, lanes):
+            try:
+                await _work(place, world, station, runner, lanes)
+            except asyncio.CancelledError as error:
+                error.add_note(f"{runner.slots()} {asyncio.all_tasks()}")
+                raise
+
+    await process(place, world, work)
+
+
+async def process(place: Place, world: World, work: Callable[[Station], Awaitable[None]]) -> None:
+    """One process that does some work; if it crashes, the folder stays as it was at that moment."""
     left = place.folder.with_name(place.folder.name + " as left")
     try:
         async with asyncio.timeout(_LIFE_LIMIT_S), _station(place, world) as station:
-            async with running(station) as (runner, lanes):
-                try:
-                    await _work(place, world, station, runner, lanes)
-                except asyncio.CancelledError as error:
-                    error.add_note(f"{runner.slots()} {asyncio.all_tasks()}")
+            try:
+                await work(station)
+            except (Crash, AgentError, BaseExceptionGroup):
+                if not world.dead:
                     raise
             if world.dead:
                 station.disk.shutdown()
@@ -367,7 +383,7 @@ def check_true(place: Place) -> None:
     report = verify(place.journal)
     assert report.consistent, report.differences
     vault = {path.name: path.read_bytes() for path in (place.root / "vault").glob("??/*")}
-    contents = expected(place)
+    contents = expected(place) | {digests_of(content).blake3: content for content in place.past}
     assert vault.items() <= contents.items(), "the vault has something else than whole originals under their names"
     stored = place.stored()
     assert stored.items() <= contents.items(), "the store has something else than whole originals under their names"
