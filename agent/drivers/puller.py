@@ -9,6 +9,8 @@ stdout. It stops reading when four blocks or 512 files were not acknowledged, an
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import select
@@ -17,7 +19,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from agent.drivers.base import FailReason
 from agent.drivers.pulling import Order, Puller
@@ -38,94 +40,77 @@ class ParentGoneError(Exception):
     """Nobody listens any more."""
 
 
-class Inbox:
-    """Requests and acknowledgements from the parent; raises ParentGoneError at the end of input."""
+class Parent:
+    """The daemon's end of our pipes: orders and acknowledgements come in, reports go out, as `pulling.Reports`.
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    Everything raises ParentGoneError at the end of input, or when nobody takes the output.
+    """
+
+    def __init__(self, in_fd: int, out_fd: int) -> None:
+        self._in_fd = in_fd
+        self._out_fd = out_fd
         self._poll = select.poll()
-        self._poll.register(fd, select.POLLIN)
+        self._poll.register(in_fd, select.POLLIN)
         self._rest = b""
-        self._request: Mapping[str, object] = {}
+        self._request: Mapping[str, Any] = {}
         self._extents: array[int] = array("Q")
         self.orders: deque[Order] = deque()
-        self.acknowledged = 0
+        self._lines: list[str] = []
+        self._unacked: deque[int] = deque()
+        self._acks = 0
+        self._progress = (0, 0)
+        self._sent_at_s = time.monotonic()
 
-    def take(self, *, wait: bool) -> None:
+    def listen(self, *, wait: bool) -> None:
         """Take in what the parent has sent, or wait for it."""
+        if wait:
+            self.flush()
         while self._poll.poll(None if wait else 0):
             wait = False
-            data = os.read(self._fd, _READ_BYTES)
+            data = os.read(self._in_fd, _READ_BYTES)
             if not data:
                 raise ParentGoneError
             *lines, self._rest = (self._rest + data).split(b"\n")
             assert len(self._rest) <= _LINE_LIMIT_BYTES, "the parent sent a line without an end"
             for line in lines:
                 self._line(json.loads(line))
+        while self._acks and self._unacked:
+            self._acks -= 1
+            self._unacked.popleft()
 
-    def _line(self, line: Mapping[str, object]) -> None:
+    def _line(self, line: Mapping[str, Any]) -> None:
         match line:
             case {"ack": int(count)}:
-                self.acknowledged += count
+                self._acks += count
             case {"number": _, "extents": list(extents)}:
                 self._request = line
-                self._extents = array("Q")
-                self._extend(extents)
+                self._extents = array("Q", itertools.chain.from_iterable(extents))
             case {"more": list(extents)}:
-                self._extend(extents)
+                self._extents.extend(itertools.chain.from_iterable(extents))
             case {"go": dict(go)}:
-                assert self._request["number"] == go["number"], "the parent mixed up two requests"
-                self.orders.append(_order(self._request, self._extents, go))
+                self.orders.append(self._order(go))
             case _:
                 raise AssertionError("the parent sent an unknown line")
 
-    def _extend(self, extents: list[list[int]]) -> None:
-        for offset, length in extents:
-            self._extents.append(offset)
-            self._extents.append(length)
-
-
-def _order(request: Mapping[str, object], extents: array[int], go: Mapping[str, object]) -> Order:
-    match request, go:
-        case (
-            {"number": int(number), "part": str(part), "size": int(size), "zero_from": int() | None as zero_from},
-            {"first_block": int(first_block), "rescue": bool(rescue), "check": check},
-        ):
-            layout = Layout(extents, size, zero_from)
-            return Order(number, part, layout, first_block, _check(check), rescue)
-    raise AssertionError("the parent sent an incomplete request")
-
-
-def _check(raw: object) -> tuple[int, str] | None:
-    match raw:
-        case None:
-            return None
-        case [int(index), str(digest)]:
-            return index, digest
-    raise AssertionError("the parent sent an unknown check")
-
-
-class Outbox:
-    """Reports to the parent, as `pulling.Reports`; holds back the reading while too much is not acknowledged."""
-
-    def __init__(self, fd: int, inbox: Inbox) -> None:
-        self._fd = fd
-        self._inbox = inbox
-        self._lines: list[str] = []
-        self._unacked: deque[int] = deque()
-        self._unacked_bytes = 0
-        self._progress = (0, 0)
-        self._sent_at_s = time.monotonic()
+    def _order(self, go: Mapping[str, Any]) -> Order:
+        assert self._request["number"] == go["number"], "the parent mixed up two requests"
+        match {**self._request, **go}:
+            case {
+                "number": int(number), "part": str(part), "size": int(size), "zero_from": int() | None as zero_from,
+                "first_block": int(first_block), "rescue": bool(rescue), "check": [int(), str()] | None as check,
+            }:  # fmt: skip
+                layout = Layout(self._extents, size, zero_from)
+                return Order(number, part, layout, first_block, check and tuple(check), rescue)
+        raise AssertionError("the parent sent an incomplete request")
 
     def block(self, number: int, index: int, size_bytes: int, blake3_hex: str, holes: list[Extent]) -> None:
         """Report a block, then wait until another one would not be too far ahead of the parent."""
-        self._lines.append(_json({"block": [number, index, size_bytes, blake3_hex, holes]}))
+        self._add({"block": [number, index, size_bytes, blake3_hex, holes]})
         self._unacked.append(size_bytes)
-        self._unacked_bytes += size_bytes
         if size_bytes == BLOCK_BYTES:
             self.flush()
         self.listen(wait=False)
-        while self._unacked_bytes > _UNACKED_BYTES - BLOCK_BYTES or len(self._unacked) >= _UNACKED_FILES:
+        while sum(self._unacked) > _UNACKED_BYTES - BLOCK_BYTES or len(self._unacked) >= _UNACKED_FILES:
             self.listen(wait=True)
 
     def progress(self, number: int, done_bytes: int) -> None:
@@ -136,33 +121,19 @@ class Outbox:
     def alive(self) -> None:
         """Tell the parent now and then that this is slow, not stuck."""
         if time.monotonic() - self._sent_at_s >= _HEARTBEAT_S:
-            self._lines.append(_json({"progress": self._progress}))
-            self.flush()
+            self.say({"progress": self._progress})
 
     def fetched(self, number: int, size_bytes: int, holes: list[Extent], blake3_hex: str) -> None:
         """Report the end of a clip."""
-        self._lines.append(_json({"fetched": [number, size_bytes, holes, blake3_hex]}))
+        self.say({"fetched": [number, size_bytes, holes, blake3_hex]})
+
+    def say(self, report: object) -> None:
+        """Send a report at once."""
+        self._add(report)
         self.flush()
 
-    def failed(self, number: int, reason: FailReason, message: str) -> None:
-        """Report that a clip can't be read."""
-        self._lines.append(_json({"failed": [number, reason.value, message]}))
-        self.flush()
-
-    def gone(self, message: str) -> int:
-        """Report that there is nothing to read from; returns the exit code."""
-        self._lines.append(_json({"gone": message}))
-        self.flush()
-        return 0
-
-    def listen(self, *, wait: bool) -> None:
-        """Take in requests and acknowledgements."""
-        if wait:
-            self.flush()
-        self._inbox.take(wait=wait)
-        while self._inbox.acknowledged and self._unacked:
-            self._inbox.acknowledged -= 1
-            self._unacked_bytes -= self._unacked.popleft()
+    def _add(self, report: object) -> None:
+        self._lines.append(json.dumps(report, separators=(",", ":")) + "\n")
 
     def flush(self) -> None:
         """Send what was reported."""
@@ -171,31 +142,27 @@ class Outbox:
         self._sent_at_s = time.monotonic()
         while text:
             try:
-                text = text[os.write(self._fd, text) :]
+                text = text[os.write(self._out_fd, text) :]
             except BrokenPipeError:
                 raise ParentGoneError from None
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":")) + "\n"
-
-
-def _work(inbox: Inbox, outbox: Outbox, puller: Puller) -> None:
+def _work(parent: Parent, puller: Puller) -> None:
     """Fulfil orders until the recorder or the parent is gone."""
     expected: deque[Order] = deque()
     while True:
-        outbox.listen(wait=not expected and not inbox.orders)
-        while inbox.orders:
-            puller.expect(inbox.orders[0])
-            expected.append(inbox.orders.popleft())
+        parent.listen(wait=not expected and not parent.orders)
+        while parent.orders:
+            puller.expect(parent.orders[0])
+            expected.append(parent.orders.popleft())
         if not expected:
             continue
         order = expected.popleft()
-        outbox.progress(order.number, order.first_block * BLOCK_BYTES)
+        parent.progress(order.number, order.first_block * BLOCK_BYTES)
         try:
             puller.pull(order)
         except FetchError as error:
-            outbox.failed(order.number, error.reason, str(error))
+            parent.say({"failed": [order.number, error.reason, str(error)]})
             if error.reason is FailReason.GONE:
                 return
 
@@ -205,20 +172,19 @@ def main(arguments: Sequence[str]) -> int:
     path, *identity = arguments[:5]
     rescue_limit_s = float(arguments[5]) if len(arguments) > 6 else _RESCUE_LIMIT_S
     staging_fd = int(arguments[-1])
-    inbox = Inbox(sys.stdin.fileno())
-    outbox = Outbox(sys.stdout.fileno(), inbox)
-    try:
-        fd, found = open_read_only(path)
-    except FilesystemError as error:
-        return outbox.gone(error.what)
-    if [found.rdev, found.ino, found.size, found.diskseq] != [int(number) for number in identity]:
-        return outbox.gone("another device has taken its place")
-    recorder = Recorder(path, fd, found)
-    lock_puller(staging_fd, fd)
-    try:
-        _work(inbox, outbox, Puller(recorder, staging_fd, outbox, Rescue(recorder, rescue_limit_s, outbox.alive)))
-    except ParentGoneError:
-        return 0
+    parent = Parent(sys.stdin.fileno(), sys.stdout.fileno())
+    with contextlib.suppress(ParentGoneError):
+        try:
+            fd, found = open_read_only(path)
+        except FilesystemError as error:
+            parent.say({"gone": error.what})
+            return 0
+        if [found.rdev, found.ino, found.size, found.diskseq] != [int(number) for number in identity]:
+            parent.say({"gone": "another device has taken its place"})
+            return 0
+        recorder = Recorder(path, fd, found)
+        lock_puller(staging_fd, fd)
+        _work(parent, Puller(recorder, staging_fd, parent, Rescue(recorder, rescue_limit_s, parent.alive)))
     return 0
 
 
