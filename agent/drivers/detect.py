@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import pyudev
 
@@ -24,110 +24,9 @@ _SETTLE_S: Final = 0.1
 _WORLD: Final = (OSError, ValueError, pyudev.DeviceNotFoundError)  # what sysfs and pyudev raise when the world refuses
 
 
-class Monitor(Protocol):
-    """A source of hints that something changed; an OSError, ValueError or DeviceNotFoundError means: make a new one."""
-
-    def fileno(self) -> int:
-        """Descriptor that becomes readable with a hint."""
-
-    def drain(self) -> None:
-        """Take the hints that are there; never blocks."""
-
-    def close(self) -> None:
-        """Free the descriptor."""
-
-
-class UdevMonitor:
-    """Events of block devices after udev's rules have run, from its netlink socket."""
-
-    def __init__(self) -> None:
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
-        monitor.filter_by("block", "disk")
-        monitor.start()
-        self._monitor = monitor
-
-    def fileno(self) -> int:
-        """Descriptor of the netlink socket."""
-        return int(self._monitor.fileno())
-
-    def drain(self) -> None:
-        """Take up to 256 events; raises OSError when the kernel dropped some (pyudev does so on POLLERR)."""
-        for _ in range(_DRAIN_EVENTS):
-            if self._monitor.poll(timeout=0) is None:
-                return
-
-    def close(self) -> None:
-        """Free the socket, which libudev closes with its last reference."""
-        del self._monitor
-
-
-class UsbDock:
-    """Detection of USB recorders. A lost event costs at most `rescan_s`, since each look sees all that is there."""
-
-    def __init__(
-        self,
-        listener: DockListener,
-        *,
-        rescan_s: float = 5.0,
-        look: Callable[[], Sequence[Seen]] | None = None,
-        monitor: Callable[[], Monitor] = UdevMonitor,
-    ) -> None:
-        self._presence = Presence(listener)
-        self._rescan_s = rescan_s
-        self._look = look or recorders
-        self._make_monitor = monitor
-        self._monitor: Monitor | None = None
-        self._news = asyncio.Event()
-
-    async def run(self) -> None:
-        """Detect until cancelled."""
-        try:
-            while True:
-                self._step()
-                await news_or_timeout(self._news, self._rescan_s)
-                await asyncio.sleep(_SETTLE_S)  # a burst of events is one look, a broken monitor no busy loop
-        finally:
-            self._drop_monitor()
-
-    def _step(self) -> None:
-        """Look once; the monitor is made first, so that nothing can change unheard after the look."""
-        seen: Sequence[Seen] | None = None
-        trouble = ""
-        try:
-            self._ensure_monitor()
-        except _WORLD as error:
-            trouble = f"Docking is noticed late, since udev can't be heard: {error}. It is tried again."
-        try:
-            seen = self._look()
-        except _WORLD as error:
-            trouble = f"Recorders can't be detected: {error}. It is tried again."
-        if seen is not None:
-            self._presence.update(seen)
-        self._presence.trouble(trouble)
-
-    def _ensure_monitor(self) -> None:
-        if self._monitor is None:
-            self._monitor = self._make_monitor()
-            asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._heard)
-
-    def _heard(self) -> None:
-        assert self._monitor is not None
-        try:
-            self._monitor.drain()
-        except _WORLD:
-            self._drop_monitor()  # events were lost: the next look sees what they would have told
-        self._news.set()
-
-    def _drop_monitor(self) -> None:
-        if self._monitor is not None:
-            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
-            self._monitor.close()
-            self._monitor = None
-
-
 def recorders() -> list[Seen]:
     """All disks that our udev rule marked, with a medium in them; raises OSError if the system can't be asked."""
-    busy = busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
+    busy = _busy()
     disks = [disk for disk in pyudev.Context().list_devices(subsystem="block") if _is_recorder(disk)]
     return [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
 
@@ -159,7 +58,7 @@ def docked_disk(disk: pyudev.Device) -> DockedPath:
             product=known.get("ID_MODEL", ""),
             serial=known.get("ID_SERIAL_SHORT", ""),
             port=port,
-            size_bytes=_size_bytes(Path(disk.sys_path)),
+            size_bytes=int(_text(Path(disk.sys_path) / "size")) * _SECTOR_BYTES,
         ),
     )
 
@@ -169,8 +68,7 @@ def named_disk(path: Path) -> DockedPath:
     try:
         disk = pyudev.Devices.from_device_file(pyudev.Context(), str(path))
         found = docked_disk(disk)
-        busy = busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
-        reason = refusal(Path(disk.sys_path), busy)
+        reason = refusal(Path(disk.sys_path), _busy())
     except _WORLD as error:
         raise DeviceError(f"{path} can't be identified: {error}.", safe="Nothing was touched.") from error
     if reason:
@@ -184,13 +82,17 @@ def named_disk(path: Path) -> DockedPath:
 
 def refusal(sys_path: Path, busy: AbstractSet[str]) -> str:
     """Why a disk must not be read: this system uses it, or a part of it, itself; empty if nothing speaks against it."""
-    for part in (sys_path, *_partitions(sys_path)):
+    for part in (sys_path, *(child for child in sys_path.iterdir() if (child / "partition").exists())):
         if _text(part / "dev") in busy:
             return "mounted"
         holders = part / "holders"
         if holders.is_dir() and any(holders.iterdir()):
             return "in use"
     return ""
+
+
+def _busy() -> frozenset[str]:
+    return busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
 
 
 def busy_numbers(mountinfo: str, swaps: str) -> frozenset[str]:
@@ -218,13 +120,94 @@ def _number_of(node: str) -> Iterator[str]:
     yield f"{os.major(number)}:{os.minor(number)}"
 
 
-def _partitions(sys_path: Path) -> list[Path]:
-    return [child for child in sys_path.iterdir() if (child / "partition").exists()]
-
-
 def _text(path: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-def _size_bytes(sys_path: Path) -> int:
-    return int(_text(sys_path / "size")) * _SECTOR_BYTES
+class UdevMonitor:
+    """Hints that something changed: events of block devices after udev's rules have run, from its netlink socket.
+
+    Any of `_WORLD` that it raises means: make a new one.
+    """
+
+    def __init__(self) -> None:
+        self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
+        self._monitor.filter_by("block", "disk")
+        self._monitor.start()
+
+    def fileno(self) -> int:
+        """Descriptor of the netlink socket."""
+        return int(self._monitor.fileno())
+
+    def drain(self) -> None:
+        """Take up to 256 events; raises OSError when the kernel dropped some (pyudev does so on POLLERR)."""
+        for _ in range(_DRAIN_EVENTS):
+            if self._monitor.poll(timeout=0) is None:
+                return
+
+    def close(self) -> None:
+        """Free the socket, which libudev closes with its last reference."""
+        del self._monitor
+
+
+class UsbDock:
+    """Detection of USB recorders. A lost event costs at most `rescan_s`, since each look sees all that is there."""
+
+    def __init__(
+        self,
+        listener: DockListener,
+        *,
+        rescan_s: float = 5.0,
+        look: Callable[[], Sequence[Seen]] = recorders,
+        monitor: Callable[[], UdevMonitor] = UdevMonitor,
+    ) -> None:
+        self._presence = Presence(listener)
+        self._rescan_s = rescan_s
+        self._look = look
+        self._make_monitor = monitor
+        self._monitor: UdevMonitor | None = None
+        self._news = asyncio.Event()
+
+    async def run(self) -> None:
+        """Detect until cancelled."""
+        try:
+            while True:
+                self._step()
+                await news_or_timeout(self._news, self._rescan_s)
+                await asyncio.sleep(_SETTLE_S)  # a burst of events is one look, a broken monitor no busy loop
+        finally:
+            self._drop_monitor()
+
+    def _step(self) -> None:
+        """Look once; the monitor is made first, so that nothing can change unheard after the look."""
+        trouble = ""
+        try:
+            self._ensure_monitor()
+        except _WORLD as error:
+            trouble = f"Docking is noticed late, since udev can't be heard: {error}. It is tried again."
+        try:
+            seen = self._look()
+        except _WORLD as error:
+            trouble = f"Recorders can't be detected: {error}. It is tried again."
+        else:
+            self._presence.update(seen)
+        self._presence.trouble(trouble)
+
+    def _ensure_monitor(self) -> None:
+        if self._monitor is None:
+            self._monitor = self._make_monitor()
+            asyncio.get_running_loop().add_reader(self._monitor.fileno(), self._heard)
+
+    def _heard(self) -> None:
+        assert self._monitor is not None
+        try:
+            self._monitor.drain()
+        except _WORLD:
+            self._drop_monitor()  # events were lost: the next look sees what they would have told
+        self._news.set()
+
+    def _drop_monitor(self) -> None:
+        if self._monitor is not None:
+            asyncio.get_running_loop().remove_reader(self._monitor.fileno())
+            self._monitor.close()
+            self._monitor = None

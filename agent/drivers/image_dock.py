@@ -7,7 +7,6 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,21 +33,6 @@ _STOP_LIMIT_S: Final = 5.0
 _HINTS: Final = (
     FileCreatedEvent, FileClosedEvent, FileDeletedEvent, FileMovedEvent, DirDeletedEvent, DirMovedEvent,
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What a file was at one look; it is the same file, unchanged, while this stays equal."""
-
-    name: str
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}#{self.device:x}:{self.inode}:{self.size_bytes}:{self.modified_ns}"
 
 
 class _Hint(FileSystemEventHandler):
@@ -90,7 +74,7 @@ class ImageDock:
         self._rescan_s = rescan_s
         self._settle_s = settle_s
         self._now_s = now_s
-        self._since_s: dict[_Look, float] = {}
+        self._since_s: dict[str, float] = {}
         self._watched: tuple[int, int] | None = None
         self._observer: BaseObserver | None = None
         self._news = asyncio.Event()
@@ -107,7 +91,7 @@ class ImageDock:
     async def _step(self) -> bool:
         """Look once; true if no file is still settling."""
         trouble = ""
-        files: list[_Look] = []
+        files: list[DockedPath] = []
         try:
             await self._ensure_watched()
         except OSError as error:
@@ -118,22 +102,19 @@ class ImageDock:
             trouble = f"The image folder {self._folder} can't be looked at: {error.strerror}. It is tried again."
         if len(files) > MAX_IMAGES:
             trouble = f"{self._folder} has more than {MAX_IMAGES} files: take some out, the others are not looked at."
-        resting = self._tell(sorted(files[:MAX_IMAGES], key=lambda file: file.name))
+        resting = self._tell(files[:MAX_IMAGES])
         self._presence.trouble(trouble)
         return resting
 
-    def _tell(self, files: list[_Look]) -> bool:
+    def _tell(self, files: list[DockedPath]) -> bool:
         now_s = self._now_s() if self._now_s else asyncio.get_running_loop().time()
-        self._since_s = {file: self._since_s.get(file, now_s) for file in files}
-        settled = [file for file in files if now_s - self._since_s[file] >= self._settle_s]
-        self._presence.update([Seen(self._docked(file)) for file in settled])
+        self._since_s = {file.key: self._since_s.get(file.key, now_s) for file in files}
+        settled = [Seen(file) for file in files if now_s - self._since_s[file.key] >= self._settle_s]
+        self._presence.update(sorted(settled, key=lambda seen: seen.docked.slot))
         return len(settled) == len(files)
 
-    def _docked(self, file: _Look) -> DockedPath:
-        path = self._folder / file.name
-        return DockedPath(file.key, path, file.name, image_device(path, file.size_bytes))
-
-    def _files(self) -> Iterator[_Look]:
+    def _files(self) -> Iterator[DockedPath]:
+        """The files of this moment; the key of one that changes changes."""
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.is_file(follow_symlinks=False):
@@ -143,7 +124,9 @@ class ImageDock:
                 except FileNotFoundError:
                     continue  # taken out while we looked: it is not there
                 if stat.S_ISREG(found.st_mode) and found.st_size > 0:
-                    yield _Look(entry.name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+                    key = f"{entry.name}#{found.st_dev:x}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+                    path = self._folder / entry.name
+                    yield DockedPath(key, path, entry.name, image_device(path, found.st_size))
 
     async def _ensure_watched(self) -> None:
         """Watch the folder that has this name now: it may have been replaced, or its disk mounted later."""
@@ -159,11 +142,6 @@ class ImageDock:
 
     async def _stop_watching(self) -> None:
         observer, self._observer, self._watched = self._observer, None, None
-        if observer is not None:
-            await asyncio.to_thread(_stop, observer)
-
-
-def _stop(observer: BaseObserver) -> None:
-    """Both wait for threads of the observer, so not on the event loop."""
-    observer.stop()
-    observer.join(_STOP_LIMIT_S)
+        if observer is not None:  # both wait for threads of the observer
+            await asyncio.to_thread(observer.stop)
+            await asyncio.to_thread(observer.join, _STOP_LIMIT_S)
