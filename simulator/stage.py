@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.status.client import StatusUnavailable, fetch
+from agent.status.client import StatusUnavailable, fetch_status
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 MARKER: Final = ".made-by-capture-agent-demo"
@@ -76,7 +76,7 @@ class Stage:
 
     def ask(self, path: str) -> dict[str, Any]:
         """A JSON answer of the status page; raises StatusUnavailable."""
-        return fetch(HOST, self.port, path)
+        return fetch_status(HOST, self.port, path)
 
     def command(self, *arguments: str) -> list[str]:
         """A call of `capture-agent` with this stage's configuration."""

@@ -20,7 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agent.errors import JournalError
-from agent.model import AssetChanged, AssetEvent, ClipSeen, DockingOpened, JournalEntry
+from agent.model import AssetChanged, AssetEvent, ClipSeen, JournalEntry
 
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
@@ -217,4 +217,3 @@ _KINDS: Final[Mapping[str, type]] = {
     _snake(entry_type): entry_type for entry_type in get_args(JournalEntry) if entry_type is not AssetChanged
 } | {_snake(event_type): AssetChanged for event_type in get_args(AssetEvent)}
 assert len(_KINDS) == len(get_args(JournalEntry)) - 1 + len(get_args(AssetEvent)), "kinds are distinct"
-assert DockingOpened in _KINDS.values()

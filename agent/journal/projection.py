@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any, Final, assert_never
 
 from agent.errors import JournalError
-from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, likeness, sortable, storable
+from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_changes, asset_of, likeness, sortable, storable
 from agent.model import (
     Acquired,
     Adopted,
@@ -16,11 +16,9 @@ from agent.model import (
     AssetState,
     Basis,
     Blocked,
-    Clip,
     ClipAccounted,
     ClipRefused,
     ClipSeen,
-    Deadline,
     DockingClosed,
     DockingListed,
     DockingOpened,
@@ -118,14 +116,11 @@ class Projection:
 
     def _clip_seen(self, seq: int, entry: ClipSeen) -> None:
         device_id, listed = self._open_docking(entry.docking_id)
-        if entry.recording is not None and entry.asset is not None:
-            self._check_new(entry.recording, entry.asset, entry.asset_id)
-            self._insert_asset(seq, entry.recording, entry.asset)
-            alarm_at = sortable(entry.recording.deadline.alarm_at)
-        elif entry.recording is None and entry.asset is None:
-            alarm_at = self._alarm_at(entry.asset_id)
-        else:
+        if (entry.recording is None) != (entry.asset is None):
             raise JournalError("New footage needs both its recording and its asset.", safe=_UNCHANGED)
+        if entry.recording is not None and entry.asset is not None:
+            self._insert_asset(seq, entry.recording, entry.asset, entry.asset_id)
+        (alarm_at,) = self._asset_row(entry.asset_id, "alarm_at")
         if not listed and self._insert_clip(seq, device_id, entry, alarm_at):
             return
         # The clip was thought to be known, and its bytes say that it is other footage under the same name.
@@ -149,6 +144,11 @@ class Projection:
             self._count_clip(entry.docking_id, Outcome.PENDING, 1, entry.clip.readable_bytes)
         return cursor.rowcount == 1
 
+    def _count_outcome(self, docking_id: str, outcome: Outcome, files: int, size_bytes: int) -> None:
+        """Pending clips became something."""
+        self._count_clip(docking_id, Outcome.PENDING, -files, -size_bytes)
+        self._count_clip(docking_id, outcome, files, size_bytes)
+
     def _count_clip(self, docking_id: str, outcome: Outcome, files: int, size_bytes: int) -> None:
         self._of_event += (docking_id, outcome, files, size_bytes), ("clip", outcome, files, size_bytes)
 
@@ -164,7 +164,7 @@ class Projection:
         device_id, listed = self._open_docking(entry.docking_id)
         if listed:
             raise JournalError(f"Docking {entry.docking_id} is listed; no entry can be added.", safe=_UNCHANGED)
-        clip: Clip = entry.clip
+        clip = entry.clip
         row = (likeness(device_id, clip), clip.readable_bytes, Mode.PULL, Outcome.REFUSED, storable(entry.reason))
         self._db.execute(
             "INSERT INTO clip VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, '')", (entry.docking_id, clip.number, seq, *row)
@@ -181,8 +181,7 @@ class Projection:
             "UPDATE clip SET outcome = ?, mode = ?, reason = ? WHERE docking_id = ? AND number = ?",
             (entry.outcome, entry.mode, storable(entry.reason), entry.docking_id, entry.number),
         )
-        self._count_clip(entry.docking_id, Outcome.PENDING, -1, -size_bytes)
-        self._count_clip(entry.docking_id, entry.outcome, 1, size_bytes)
+        self._count_outcome(entry.docking_id, entry.outcome, 1, size_bytes)
 
     def _check_already_held(self, asset_id: str) -> None:
         asset = self._asset(asset_id)
@@ -213,8 +212,7 @@ class Projection:
         self._db.execute(
             "UPDATE clip SET outcome = 'left' WHERE docking_id = ? AND outcome = 'pending'", (entry.docking_id,)
         )
-        self._count_clip(entry.docking_id, Outcome.PENDING, -files, -size_bytes)
-        self._count_clip(entry.docking_id, Outcome.LEFT, files, size_bytes)
+        self._count_outcome(entry.docking_id, Outcome.LEFT, files, size_bytes)
         self._db.execute(
             "UPDATE docking SET closed_at = ?, reason = ? WHERE docking_id = ?",
             (at, storable(entry.reason), entry.docking_id),
@@ -231,26 +229,23 @@ class Projection:
             raise JournalError(what, safe=_UNCHANGED)
         query = "UPDATE clip SET outcome = ? WHERE docking_id = ? AND number = ?"
         self._db.execute(query, (outcome, entry.docking_id, entry.number))
-        self._count_clip(entry.docking_id, Outcome.PENDING, -1, -size_bytes)
-        self._count_clip(entry.docking_id, outcome, 1, size_bytes)
+        self._count_outcome(entry.docking_id, outcome, 1, size_bytes)
 
     def _adopted(self, seq: int, entry: Adopted) -> None:
-        self._check_new(entry.recording, entry.asset, entry.held.asset_id)
-        self._insert_asset(seq, entry.recording, entry.asset)
+        self._insert_asset(seq, entry.recording, entry.asset, entry.held.asset_id)
         self._change(entry.asset.asset_id, Acquired(entry.held))
 
-    def _check_new(self, recording: Recording, asset: Asset, asset_id: str) -> None:
+    def _insert_asset(self, seq: int, recording: Recording, asset: Asset, asset_id: str) -> None:
         fresh = Asset(asset_id, recording.recording_id, asset.role, AssetState.WANTED, asset.expected_bytes)
         if asset != fresh:
             raise JournalError(f"Asset {asset.asset_id} can't be new: {asset}.", safe=_UNCHANGED)
-
-    def _insert_asset(self, seq: int, recording: Recording, asset: Asset) -> None:
         self._db.execute("INSERT INTO recording VALUES (?, ?, ?)", (recording.recording_id, recording.device_id, seq))
         key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
-        changing = asset_changes(asset)[1:]
+        limit = recording.deadline
+        late_at = sortable(limit.due_at) if limit.basis is Basis.OFFICIAL else None
         self._db.execute(
             "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*key, *changing, *_urgency(recording.deadline)),
+            (*key, *asset_changes(asset)[1:], sortable(limit.alarm_at), late_at),
         )
         self._of_event.append(("asset", asset.state, 1, asset.expected_bytes))
 
@@ -295,25 +290,18 @@ class Projection:
         )
 
     def _asset(self, asset_id: str) -> Asset:
-        row = self._db.execute(SELECT_ASSET + " WHERE asset_id = ?", (asset_id,)).fetchone()
-        if row is None:
-            raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
-        return asset_of(row)
+        return asset_of(self._asset_row(asset_id, ASSET_COLUMNS))
 
-    def _alarm_at(self, asset_id: str) -> str:
-        row = self._db.execute("SELECT alarm_at FROM asset WHERE asset_id = ?", (asset_id,)).fetchone()
+    def _asset_row(self, asset_id: str, columns: str) -> tuple[Any, ...]:
+        query = f"SELECT {columns} FROM asset WHERE asset_id = ?"  # noqa: S608  names of our own columns
+        row: tuple[Any, ...] | None = self._db.execute(query, (asset_id,)).fetchone()
         if row is None:
             raise JournalError(f"Asset {asset_id} is unknown.", safe=_UNCHANGED)
-        return str(row[0])
+        return row
 
     def _one(self, cursor: sqlite3.Cursor, otherwise: str) -> None:
         if cursor.rowcount != 1:
             raise JournalError(otherwise, safe=_UNCHANGED)
-
-
-def _urgency(deadline: Deadline) -> tuple[Any, ...]:
-    late_at = sortable(deadline.due_at) if deadline.basis is Basis.OFFICIAL else None
-    return sortable(deadline.alarm_at), late_at
 
 
 def _settling(entry: AssetChanged) -> Outcome:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -169,22 +170,17 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     Every commit is durable when it returns (WAL with synchronous=FULL; sqlite.org/pragma.html#pragma_synchronous).
     """
     mode = "rwc" if write else "ro"
-    try:
-        db = sqlite3.connect(
-            f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=10
-        )
-    except sqlite3.Error as error:
-        raise _unusable(path, error) from error
-    try:
-        version_of(db, path)  # before anything is set: a foreign database must stay as it is
-        for pragma in _WRITER if write else _READER:
-            db.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error as error:
-        db.close()
-        raise _unusable(path, error) from error
-    except JournalError:
-        db.close()
-        raise
+    with ExitStack() as undo:
+        try:
+            uri = f"file:{quote(str(path))}?mode={mode}"
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10)
+            undo.callback(db.close)
+            version_of(db, path)  # before anything is set: a foreign database must stay as it is
+            for pragma in _WRITER if write else _READER:
+                db.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
+        undo.pop_all()
     return db
 
 

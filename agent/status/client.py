@@ -16,14 +16,9 @@ class StatusUnavailable(AgentError):  # noqa: N818 - a state of the world, told 
     """No service answers at the configured address, or what answers isn't ours."""
 
 
-def fetch_status(host: str, port: int, *, timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
-    """Fetch `/api/v1/status`; raises StatusUnavailable if the service isn't running or gives no status."""
-    return fetch(host, port, "/api/v1/status", timeout_s=timeout_s)
-
-
-def fetch(host: str, port: int, path: str, *, timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
-    """Fetch a JSON object from the status page; raises StatusUnavailable."""
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+def fetch_status(host: str, port: int, path: str = "/api/v1/status") -> dict[str, Any]:
+    """Fetch a JSON object from the status page; raises StatusUnavailable if the service isn't running or has none."""
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path, headers={"Accept": "application/json"})
         answer = connection.getresponse()
