@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.drivers.base import Docked
+from agent.drivers.base import Docked, Fetched, FetchRequest
+from agent.drivers.child import ChildError
+from agent.drivers.listing import Layout
 from agent.drivers.mass_storage import MassStorage
-from agent.model import Device
+from agent.model import Clip, Device, Stamp
 from simulator.card import Card
 from tests.driver_conformance import CARD, DriverConformance
 
@@ -32,3 +34,20 @@ class TestExFat(DriverConformance):
     def dock(self, tmp_path: Path, staging: Path) -> Docked:
         image = filled(Card.exfat(tmp_path / "exfat.img", 160 << 20))
         return MassStorage(image, Device("mass_storage"), staging)
+
+
+async def test_a_helper_that_dies_after_its_last_answer_has_failed_nobody(tmp_path: Path) -> None:
+    class Dying:
+        async def line(self) -> object:
+            return {"fetched": [1, 0, [], ""]}
+
+        async def send(self, *_: object) -> None:
+            raise ChildError("closed its input")
+
+        async def stop(self) -> None:
+            pass
+
+    storage = MassStorage(tmp_path, Device("mass_storage"), tmp_path)
+    storage._layouts, storage._puller = {1: Layout(0, None)}, Dying()
+    clip = Clip(1, "a.mp4", b"a", 0, 0, Stamp(), Stamp())
+    assert [report async for report in storage.fetch([FetchRequest(clip, "")])] == [Fetched(1, 0)]

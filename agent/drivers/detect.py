@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -108,16 +109,10 @@ def busy_numbers(mountinfo: str, swaps: str) -> frozenset[str]:
         sources.add(tail.split()[1])
     for source in sources:
         if source.startswith("/dev/"):
-            numbers.update(_number_of(source))
+            with contextlib.suppress(OSError):  # a device that no longer exists holds no disk of ours
+                number = os.stat(source).st_rdev
+                numbers.add(f"{os.major(number)}:{os.minor(number)}")
     return frozenset(numbers)
-
-
-def _number_of(node: str) -> Iterator[str]:
-    try:
-        number = os.stat(node).st_rdev
-    except OSError:
-        return  # a device that no longer exists holds no disk of ours
-    yield f"{os.major(number)}:{os.minor(number)}"
 
 
 def _text(path: Path) -> str:

@@ -42,8 +42,8 @@ class MassStorage:
     """A docked block device or image file. The daemon never opens it: only the two children do, read-only."""
 
     def __init__(self, path: Path, device: Device, staging_dir: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.device = device  # filesystem ids and size are known after the listing began
         self._path = path
-        self._device = device
         self._staging_dir = staging_dir
         self._limits = limits
         self._layouts: dict[int, Layout] = {}
@@ -51,11 +51,6 @@ class MassStorage:
         self._puller: Child | None = None
         self._parser: Child | None = None
         self._gone = False
-
-    @property
-    def device(self) -> Device:
-        """Identity; the filesystem ids and the size are known after the listing began."""
-        return self._device
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
@@ -73,10 +68,10 @@ class MassStorage:
                 for item in await asyncio.to_thread(listing.feed, line) if ended else listing.feed(line):
                     if isinstance(item, Volume):
                         volumes.append(f"{item.kind}:{item.filesystem_id}")
-                        self._device = replace(self._device, label=self._device.label or item.label)
+                        self.device = replace(self.device, label=self.device.label or item.label)
                     yield item
-                if listing.source is not None and self._device.filesystem_ids != tuple(volumes):
-                    self._device = replace(self._device, filesystem_ids=tuple(volumes), size_bytes=listing.source.size)
+                if listing.source is not None and self.device.filesystem_ids != tuple(volumes):
+                    self.device = replace(self.device, filesystem_ids=tuple(volumes), size_bytes=listing.source.size)
             if not ended:
                 raise ChildError("ended before the listing was complete")
         except ChildError as error:
@@ -109,7 +104,7 @@ class MassStorage:
                             self._gone |= isinstance(report, Failed) and report.reason is FailReason.GONE
                 except ChildError as error:
                     await self._stop_puller()
-                    if not self._gone:
+                    if waiting and not self._gone:
                         yield Failed(waiting.popleft().clip.number, FailReason.BROKEN, f"the reading helper {error}")
             for request in waiting:
                 yield Failed(request.clip.number, FailReason.GONE, "the recorder was unplugged")
@@ -149,13 +144,13 @@ class MassStorage:
             assert self._source is not None, "fetch() before clips()"
             source = self._source
             staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
+            numbers = (source.rdev, source.ino, source.size, source.diskseq, self._limits.rescue_s, staging_fd)
+            arguments = [str(self._path), *map(str, numbers)]
+            stall_s = self._limits.stall_s
             try:
-                identity = (source.rdev, source.ino, source.size, source.diskseq)
-                arguments = [str(self._path), *map(str, (*identity, self._limits.rescue_s, staging_fd))]
                 self._puller = await Child.start(
-                    "agent.drivers.puller", arguments,
-                    stall_limit_s=self._limits.stall_s, pass_fds=(staging_fd,),
-                )  # fmt: skip
+                    "agent.drivers.puller", arguments, stall_limit_s=stall_s, pass_fds=[staging_fd]
+                )
             finally:
                 os.close(staging_fd)
         return self._puller
@@ -164,17 +159,13 @@ class MassStorage:
         for request in requests:
             number = request.clip.number
             layout = self._layouts[number]
+            size, zero_from = layout.readable_bytes, layout.zero_from
+            yield {"number": number, "part": request.part, "size": size, "zero_from": zero_from, "extents": []}
             pairs = layout.pairs()
-            yield {
-                "number": number, "part": request.part, "size": layout.readable_bytes, "zero_from": layout.zero_from,
-                "extents": list(itertools.islice(pairs, _EXTENTS_PER_LINE)),
-            }  # fmt: skip
             while more := list(itertools.islice(pairs, _EXTENTS_PER_LINE)):
                 yield {"more": more}
-            go = {
-                "number": number, "first_block": request.first_block, "rescue": request.rescue, "check": request.check
-            }  # fmt: skip
-            yield {"go": go}
+            first, check, rescue = request.first_block, request.check, request.rescue
+            yield {"go": {"number": number, "first_block": first, "check": check, "rescue": rescue}}
 
     def _report(self, line: object, request: FetchRequest) -> FetchReport:
         """One line of the puller as a report; raises ChildError for anything that can't be about the clip at hand."""
@@ -199,9 +190,7 @@ class MassStorage:
     async def unplugged(self) -> None:
         """Called when detection says that the device is gone: every fetch under way ends with GONE."""
         self._gone = True
-        await self._stop_puller()
-        if self._parser is not None:
-            await self._parser.stop()
+        await self.close()
 
     async def _stop_puller(self) -> None:
         puller, self._puller = self._puller, None
