@@ -281,6 +281,36 @@ def test_every_coming_piece_is_asked_for_once_and_not_too_early(
     assert [at for at, _ in asked] == sorted({at for at, _ in asked})
 
 
+def test_within_one_long_piece_only_the_beginning_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel goes on by itself, with large folios; where the next piece begins it can't know."""
+    asked: list[Extent] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, offset, length, _advice: asked.append((offset, length)))
+    long = [(MIB * at, MIB) for at in range(7)]
+    ahead = ReadAhead(0)
+    ahead.expect(iter([*long[:5], (100 * MIB, 4096), (200 * MIB, 4096)]))
+    ahead.advance(0)
+    begun = -(-reading.RUN_BYTES // MIB)
+    assert asked == [*long[:begun], (100 * MIB, 4096), (200 * MIB, 4096)]
+
+
+@pytest.mark.root
+def test_rescue_reads_nothing_that_was_not_asked_for(tmp_path: Path) -> None:
+    """On a dying card each guess of the kernel costs seconds."""
+    image = tmp_path / "card"
+    image.write_bytes(bytes(8 * MIB))
+    (tmp_path / "staging").mkdir()
+    with loop(image, read_only=True) as device:
+        fd, identity = open_read_only(str(device.path))
+        with closing(Recorder(str(device.path), fd, identity)) as recorder:
+            recorder.let_kernel_guess(False)
+            before, _ = device.counters()
+            recorder.read(4 * MIB, memoryview(bytearray(MIB)))
+            assert device.counters()[0] - before == MIB
+            recorder.let_kernel_guess(True)
+            recorder.read(5 * MIB, memoryview(bytearray(MIB)))
+            assert device.counters()[0] - before > 2 * MIB
+
+
 # Bad sectors.
 
 

@@ -83,6 +83,7 @@ class Puller:
         """Read one clip and report it; raises FetchError when it can't be read, with all earlier blocks good."""
         end = self._position + (0 if order.rescue else order.device_bytes())
         try:
+            self._recorder.let_kernel_guess(not order.rescue)
             self._recorder.read_ahead.advance(self._position)
             if order.part:
                 self._into_part(order)

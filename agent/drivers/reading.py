@@ -23,6 +23,9 @@ CHUNK_BYTES: Final = 256 * 1024
 """Reading and hashing unit: small enough to stay in the processor's cache."""
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024
+RUN_BYTES: Final = 1024 * 1024
+"""After so much in one piece the kernel's own reading ahead has found its pace, at a tenth of the CPU."""
+
 MAX_HOLES: Final = 1024
 """Holes in one block that are looked at sector by sector; what is bad beyond them is given up in chunks."""
 
@@ -65,14 +68,16 @@ class Layout:
 class ReadAhead:
     """Keeps a window of the coming pieces on its way from the device, across the borders of extents and files.
 
-    Positions count bytes in the order in which they will be read. The kernel clips one request for read-ahead, and
-    its own guesses read the gaps between fragments, so every piece is asked for by itself.
+    Positions count bytes in the order in which they will be read. Only the beginning of what lies in one piece is
+    asked for: the kernel can't guess where the next piece begins, but goes on by itself within one, with large folios
+    (it makes one of 4 KiB for each page that is asked for). It clips one request, so each piece is asked for by itself.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._coming: deque[Iterator[Extent]] = deque()
         self._asked = 0
+        self._run = (0, 0)
 
     def expect(self, pieces: Iterator[Extent]) -> None:
         """These pieces will be read after all that was expected before."""
@@ -85,7 +90,9 @@ class ReadAhead:
             if piece is None:
                 self._coming.popleft()
                 continue
-            if self._asked >= position:
+            begin, end = self._run if piece[0] == self._run[1] else (piece[0], piece[0])
+            self._run = begin, end + piece[1]
+            if self._asked >= position and end - begin < RUN_BYTES:
                 os.posix_fadvise(self._fd, *piece, os.POSIX_FADV_WILLNEED)
             self._asked += piece[1]
 
@@ -97,9 +104,9 @@ class Recorder:
         self._path = path
         self._fd = fd
         self._identity = identity
+        self._read_run = (0, 0)
         self._is_block = stat.S_ISBLK(os.fstat(fd).st_mode)
         self.read_ahead = ReadAhead(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         durable.drop_cache(fd, 0, identity.size)  # what the parser has read is not the medium
         self._direct_fd = self._open_direct()
         self._bounce = memoryview(mmap.mmap(-1, CHUNK_BYTES + 2 * SECTOR_BYTES))  # aligned, as O_DIRECT needs it
@@ -136,9 +143,18 @@ class Recorder:
             raise self._too_short(first + got)
         view[:] = self._bounce[offset - first : offset - first + len(view)]
 
+    def let_kernel_guess(self, allowed: bool) -> None:
+        """Whether reading may run ahead of what is asked for; on a dying card every guess costs seconds."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_NORMAL if allowed else os.POSIX_FADV_RANDOM)
+
     def forget(self, offset: int, size_bytes: int) -> None:
-        """A range was read; memory has better uses."""
-        durable.drop_cache(self._fd, offset, size_bytes)
+        """A range was read; memory has better uses. Told range by range, done in long runs: folios may be large."""
+        begin, end = self._read_run
+        if offset == end and end - begin < WINDOW_BYTES:
+            self._read_run = begin, offset + size_bytes
+        else:
+            durable.drop_cache(self._fd, begin, end - begin)
+            self._read_run = offset, offset + size_bytes
 
     def raise_if_gone(self, error: OSError) -> None:
         """Tell a bad sector from an unplugged recorder, by the error and by what is at the path now."""
