@@ -62,6 +62,40 @@ async def test_a_line_that_is_too_long_or_no_json_is_refused(flood: str) -> None
     await child.stop()
 
 
+async def test_a_line_that_breaks_off_is_not_taken_for_the_end() -> None:
+    child = await started("import sys; sys.stdout.write('[1]\\n[2')")
+    assert await child.line() == [1]
+    with pytest.raises(ChildError, match="middle of a line"):
+        await child.line()
+    await child.stop()
+
+
+async def test_lines_of_any_length_come_whole_however_they_are_cut() -> None:
+    code = "import os, time\nfor at in range(0, len(text), 7000): os.write(1, text[at:at+7000].encode())"
+    lengths = [1, 10, 16_000, 60_000, 3, 40_000]
+    child = await started(f"text = ''.join('\"' + 'x' * n + '\"\\n' for n in {lengths})\n" + code)
+    assert [len(str(line)) async for line in all_lines(child)] == lengths
+    await child.stop()
+
+
+async def test_a_helper_that_talks_without_pause_leaves_turns_to_others() -> None:
+    child = await started("while True: print('[1]' * 1 + ' ' * 1000)")
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    for _ in range(1000):
+        await child.line()
+    assert turns > 10
+    task.cancel()
+    await child.stop()
+
+
 async def test_a_flooded_stderr_does_not_stop_the_helper() -> None:
     child = await started("import sys; sys.stderr.write('e' * 3_000_000); print('[7]')")
     assert await child.line() == [7]

@@ -7,10 +7,12 @@ import contextlib
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 LINE_LIMIT_BYTES: Final = 64 * 1024
+_PIECE_BYTES: Final = 16 * 1024
 _STDERR_TAIL_BYTES: Final = 4096
 _REAP_LIMIT_S: Final = 5.0
 
@@ -25,6 +27,8 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, stall_limit_s: float) -> None:
         self._process = process
         self._stall_limit_s = stall_limit_s
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._drain_stderr())
 
@@ -57,22 +61,35 @@ class Child:
 
     async def line(self) -> object | None:
         """Next JSON value, or None when the helper closed its output and exited with 0. Raises ChildError."""
-        assert self._process.stdout is not None
+        if not self._lines:
+            try:
+                async with asyncio.timeout(self._stall_limit_s):
+                    await self._more_lines()
+            except TimeoutError:
+                raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
+        if not self._lines:
+            return None
         try:
-            async with asyncio.timeout(self._stall_limit_s):
-                raw = await self._process.stdout.readline()
-                if not raw:
-                    await self._ended()
-                    return None
-        except TimeoutError:
-            raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
-        except ValueError:
-            raise ChildError(f"a line is longer than {LINE_LIMIT_BYTES} bytes") from None
-        try:
-            value: object = json.loads(raw)
+            value: object = json.loads(self._lines.popleft())
         except (ValueError, RecursionError):
             raise ChildError("a line is not JSON") from None
         return value
+
+    async def _more_lines(self) -> None:
+        """Wait for at least one line, and take all that are there; none at the end."""
+        assert self._process.stdout is not None
+        while not self._lines:
+            await asyncio.sleep(0)  # a helper that always has more to say must not keep the others waiting
+            piece = await self._process.stdout.read(_PIECE_BYTES)
+            if not piece:
+                await self._ended()
+                if self._rest:
+                    raise ChildError("ended in the middle of a line")
+                return
+            *lines, self._rest = (self._rest + piece).split(b"\n")
+            if any(len(line) > LINE_LIMIT_BYTES for line in (*lines, self._rest)):
+                raise ChildError(f"a line is longer than {LINE_LIMIT_BYTES} bytes")
+            self._lines.extend(lines)
 
     async def _ended(self) -> None:
         code = await self._process.wait()
@@ -99,9 +116,12 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_LIMIT_S):
+                while await self._process.stdout.read(LINE_LIMIT_BYTES):
+                    pass  # a pipe that nobody empties stays open, and then asyncio doesn't see the end
                 await self._process.wait()
                 with contextlib.suppress(ConnectionError):
                     await self._process.stdin.wait_closed()
