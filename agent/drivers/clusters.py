@@ -267,14 +267,12 @@ class Clusters:
 
     def _compare(self, number: int, raw: bytes, mirror: bytes) -> None:
         """Count entries that differ between the two copies of the table."""
-        if raw == mirror:
-            return
         width = self._entry_bits // 8
-        for at in range(0, len(raw), width):
-            if raw[at : at + width] != mirror[at : at + width]:
-                self.differing_entries += 1
-                if self.first_difference is None:
-                    self.first_difference = (number * PIECE_BYTES + at) // width
+        starts = range(0, len(raw), width) if raw != mirror else ()
+        differing = [at for at in starts if raw[at : at + width] != mirror[at : at + width]]
+        self.differing_entries += len(differing)
+        if differing and self.first_difference is None:
+            self.first_difference = (number * PIECE_BYTES + differing[0]) // width
 
 
 def _overlapping(runs: Sequence[Run]) -> bool:

@@ -6,7 +6,7 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import ModuleType, TracebackType
 from typing import Final
@@ -46,10 +46,8 @@ class Output:
 
     def flush(self) -> None:
         """Write out what is pending; raises OSError when nobody reads any more."""
-        view = memoryview(bytes(self._pending))
-        self._pending.clear()
-        while view:
-            view = view[os.write(self._fd, view) :]
+        while self._pending:
+            del self._pending[: os.write(self._fd, self._pending)]
 
 
 class Report:
@@ -126,8 +124,8 @@ def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
             report.finding(Finding("unsupported", detail))
             continue
         # Two volumes may hold the same path; the first keeps the plain one, since nearly all cards have only one.
-        volume, listing = _open(source, place, tsk, budget, "" if number == 1 else f"volume-{number}")
-        report.volume(volume)
+        listing = _open(source, place, tsk, budget, "" if number == 1 else f"volume-{number}")
+        report.volume(listing.volume)
         for item in listing:
             report.found(item)
     for offset, length in source.bad:
@@ -141,14 +139,11 @@ def _is_known(place: Place, tsk: ModuleType | None) -> bool:
     return place.kind is not FilesystemKind.UNKNOWN
 
 
-def _open(
-    source: Source, place: Place, tsk: ModuleType | None, budget: Budget, prefix: str
-) -> tuple[Volume, Iterable[Found]]:
+def _open(source: Source, place: Place, tsk: ModuleType | None, budget: Budget, prefix: str) -> Walk | TskVolume:
     if place.kind in (FilesystemKind.NTFS, FilesystemKind.EXT):
-        other = TskVolume(tsk, source, place, budget, prefix)
-        return other.volume, other
-    volume = (FatVolume if place.kind is FilesystemKind.FAT else ExFatVolume)(source, place.offset, place.boot_offset)
-    return volume.volume, Walk(volume, budget, prefix)
+        return TskVolume(tsk, source, place, budget, prefix)
+    reader = FatVolume if place.kind is FilesystemKind.FAT else ExFatVolume
+    return Walk(reader(source, place.offset, place.boot_offset), budget, prefix)
 
 
 def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:

@@ -87,9 +87,8 @@ NOT_EXECUTABLE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What the kernel really enforces: Landlock's ABI (0 if it has none), and whether seccomp knows this machine."""
+    """What is really enforced: whether seccomp knows this machine."""
 
-    landlock_abi: int
     has_seccomp: bool
 
 
@@ -100,18 +99,10 @@ def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> Confinemen
     refuses a lock it should know.
     """
     _forbid_new_privileges()
-    abi = _landlock(())
-    _limit(
-        {
-            resource.RLIMIT_AS: memory_bytes,
-            resource.RLIMIT_CPU: cpu_s,
-            resource.RLIMIT_FSIZE: 0,
-            resource.RLIMIT_NOFILE: 0,
-            resource.RLIMIT_NPROC: 0,
-            resource.RLIMIT_CORE: 0,
-        }
-    )
-    return Confinement(abi, _seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,)))
+    _landlock(())
+    nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
+    _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_CPU: cpu_s, **dict.fromkeys(nothing, 0)})
+    return Confinement(_seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,)))
 
 
 def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_bytes: int = 768 * MIB) -> Confinement:
@@ -124,9 +115,9 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
     rules = [(writable_dir_fd, READ_FILE | WRITE_FILE | MAKE_REG | TRUNCATE)]
     if device_fd is not None:
         rules.append((device_fd, READ_FILE | IOCTL_DEV))
-    abi = _landlock(rules)
+    _landlock(rules)
     _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0})
-    return Confinement(abi, _seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,)))
+    return Confinement(_seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,)))
 
 
 def _libc() -> ctypes.CDLL:
@@ -153,14 +144,13 @@ def _limit(limits: Mapping[int, int]) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
-def _landlock(rules: Sequence[tuple[int, int]]) -> int:
-    """Deny all paths, ports and foreign signals but the (descriptor, rights) given; return the ABI, 0 if unknown."""
+def _landlock(rules: Sequence[tuple[int, int]]) -> None:
+    """Deny all paths, ports and foreign signals but the (descriptor, rights) given, if the kernel has Landlock."""
     libc = _libc()
     abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_VERSION_FLAG)
-    if abi < 1:
-        if ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
-            return 0
-        _checked(abi, "Landlock")
+    if abi < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
+        return
+    _checked(abi, "Landlock")
     handled = LANDLOCK_FS_BY_ABI[min(abi, len(LANDLOCK_FS_BY_ABI) - 1)]
     attributes = struct.pack("QQQ", handled, LANDLOCK_NET, LANDLOCK_SCOPED)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
@@ -174,7 +164,6 @@ def _landlock(rules: Sequence[tuple[int, int]]) -> int:
         _checked(libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0), "Landlock")
     finally:
         os.close(ruleset)
-    return int(abi)
 
 
 class _Filter(ctypes.Structure):

@@ -21,6 +21,7 @@ class Walk:
     """
 
     def __init__(self, volume: ClusterVolume, budget: Budget, prefix: str = "") -> None:
+        self.volume = volume.volume
         self._volume = volume
         self._clusters = volume.clusters
         self._prefix = prefix
