@@ -168,31 +168,20 @@ class Reader:
 
     def dockings(self, limit: int = 50) -> tuple[DockingView, ...]:
         """Return the newest dockings, newest first."""
+        query = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason FROM docking ORDER BY seq DESC LIMIT ?"
         with self._db.snapshot():
-            rows = self._db.all(
-                "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason FROM docking"
-                " ORDER BY seq DESC LIMIT ?",
-                limit,
-            )
-            return tuple(map(self._docking_view, rows))
+            return tuple(self._docking_view(*row) for row in self._db.all(query, limit))
 
     def accounting(self, docking_id: str) -> Accounting:
         """Return where the clips of a docking went; all zero if the docking is unknown."""
         return Accounting(**{name: tally.files for name, tally in self._counters(docking_id).items()})
 
-    def _docking_view(self, row: tuple[Any, ...]) -> DockingView:
-        seq, docking_id, opened_at, listed_at, closed_at, reason = row
+    def _docking_view(
+        self, seq: int, docking_id: str, opened_at: str, listed_at: str | None, closed_at: str | None, reason: str
+    ) -> DockingView:
         opened = self._opened(seq)
-        return DockingView(
-            docking_id,
-            opened.device,
-            opened.slot,
-            datetime.fromisoformat(opened_at),
-            _time(listed_at),
-            _time(closed_at),
-            reason,
-            self.accounting(docking_id),
-        )
+        times = (datetime.fromisoformat(opened_at), _time(listed_at), _time(closed_at))
+        return DockingView(docking_id, opened.device, opened.slot, *times, reason, self.accounting(docking_id))
 
     def _opened(self, seq: int) -> DockingOpened:
         entry = self._entry(seq)
@@ -223,10 +212,7 @@ class Reader:
     def attempt(self, asset_id: str) -> Attempt | None:
         """Return the attempts since the asset last changed its state."""
         row = self._db.one("SELECT begun, failed, next_at, last_error FROM attempt WHERE asset_id = ?", asset_id)
-        if row is None:
-            return None
-        begun, failed, next_at, last_error = row
-        return Attempt(begun, failed, _time(next_at or None), last_error)
+        return Attempt(row[0], row[1], _time(row[2] or None), row[3]) if row else None
 
     # What a person asks.
 

@@ -59,12 +59,12 @@ class Tally:
 class Accounting:
     """Where the clips of one docking went, in files."""
 
-    pending: int = 0
     pulled: int = 0
     already_held: int = 0
     refused: int = 0
     unreadable: int = 0
     left: int = 0
+    pending: int = 0
 
     @property
     def seen(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -92,15 +93,10 @@ class Writer:
         self._log = None
 
     def _refuse_waiting(self) -> None:
-        while (item := self._waiting()) is not None:
-            if item[1].set_running_or_notify_cancel():
-                item[1].set_exception(_closed())
-
-    def _waiting(self) -> _Queued | None:
-        try:
-            return self._queue.get_nowait()
-        except queue.Empty:
-            return None
+        with contextlib.suppress(queue.Empty):
+            while item := self._queue.get_nowait():
+                if item[1].set_running_or_notify_cancel():
+                    item[1].set_exception(_closed())
 
 
 def _not_committed(error: sqlite3.Error | JournalError) -> JournalError:

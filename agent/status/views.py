@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agent import __version__
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Coverage, Rules, Verdict, counted_days, verdict
-from agent.journal.views import Accounting, DockingView, EventView, Overview, RecordingView, Tally
+from agent.journal.views import DockingView, EventView, Overview, RecordingView
 from agent.model import AssetState, Basis, ClockTrust, Deadline, Device, Outcome, Phase, SlotProgress
 from agent.status.words import Hold, named
 
@@ -21,7 +21,6 @@ SHOWN_AT_RISK: Final = 50
 
 _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 _WEEKDAYS: Final = "一二三四五六日"
-_ACCOUNTS: Final = ("seen", "pulled", "already_held", "refused", "unreadable", "left", "pending")
 
 Json = dict[str, Any]
 
@@ -66,8 +65,8 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "tiles": _tiles(rows.overview, risks, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
-            "assets": {state.value: _tally(tally) for state, tally in rows.overview.assets.items()},
-            "clips": {outcome.value: _tally(tally) for outcome, tally in rows.overview.clips.items()},
+            "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
+            "clips": {outcome.value: asdict(tally) for outcome, tally in rows.overview.clips.items()},
             "open_dockings": rows.overview.open_dockings,
         },
         "at_risk": risks,
@@ -158,13 +157,8 @@ def docking_view(docking: DockingView) -> Json:
         "listed_at": _at(docking.listed_at),
         "closed_at": _at(docking.closed_at),
         "reason": docking.reason,
-        "accounting": accounting_view(docking.accounting),
+        "accounting": {"seen": docking.accounting.seen} | asdict(docking.accounting),
     }
-
-
-def accounting_view(accounting: Accounting) -> dict[str, int]:
-    """`seen` is the sum of all the others."""
-    return {name: getattr(accounting, name) for name in _ACCOUNTS}
 
 
 def event_view(event: EventView) -> Json:
@@ -304,10 +298,6 @@ def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str
     if config.station.contact:
         facts.append(_words(f"管理员 {config.station.contact}", "administrator"))
     return facts
-
-
-def _tally(tally: Tally) -> dict[str, int]:
-    return {"files": tally.files, "bytes": tally.bytes}
 
 
 def _words(zh: str, en: str) -> dict[str, str]:
