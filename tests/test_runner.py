@@ -420,6 +420,7 @@ async def test_the_watchdog_is_fed_only_while_every_lane_moves(
         await until(lambda: all(grows()))
         await dock(station, recorder(station, {"/A.MP4": b"a"}))
         await until(lambda: store.inside)
+        await until(lambda: len({runner.ticks()[1] for _ in range(3)}) == 1)  # each look would make it grow
         before = runner.ticks()
         await until(lambda: grows() == [True, False])
         store.gate.set()
