@@ -35,7 +35,7 @@ class FilesystemKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-FAT, EXFAT = FilesystemKind.FAT, FilesystemKind.EXFAT
+FAT, EXFAT, UNKNOWN = FilesystemKind.FAT, FilesystemKind.EXFAT, FilesystemKind.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +51,26 @@ class Place:
 def find_volumes(source: Source) -> list[Place]:
     """All places where a filesystem is or should be, in the order of their tables; at least one."""
     whole = identify(source, 0, source.size_bytes)
-    if whole.kind is not FilesystemKind.UNKNOWN and whole.boot_offset == 0:
+    if whole.kind is not UNKNOWN and whole.boot_offset == 0:
         return [whole]
-    found: dict[int, Place] = {}
+    sizes: dict[int, int] = {}
     for offset, size in _partitions(source):
-        if len(found) == PARTITIONS_LIMIT:
-            break
-        if 0 < offset < source.size_bytes and offset not in found:
-            found[offset] = identify(source, offset, size)
-    is_table_believable = any(place.kind is not FilesystemKind.UNKNOWN for place in found.values())
-    if whole.kind is not FilesystemKind.UNKNOWN and not is_table_believable:
-        return [whole]
-    return list(found.values()) or [whole]
+        if 0 < offset < source.size_bytes and len(sizes) < PARTITIONS_LIMIT:
+            sizes.setdefault(offset, size)
+    found = [identify(source, offset, size) for offset, size in sizes.items()]
+    if whole.kind is not UNKNOWN and all(place.kind is UNKNOWN for place in found):
+        return [whole]  # its backup is more believable than a table of nothing
+    return found or [whole]
 
 
 def identify(source: Source, offset: int, size_bytes: int) -> Place:
     """What begins at an offset; a damaged boot sector is replaced by its backup."""
-    kind = _kind_of(source.read(offset, SECTOR_BYTES))
-    if kind is FilesystemKind.UNKNOWN and source.read(offset + EXT_MAGIC_OFFSET, 2) == b"\x53\xef":
+    kind, boot_offset = _kind_of(source.read(offset, SECTOR_BYTES)), offset
+    if kind is UNKNOWN and source.read(offset + EXT_MAGIC_OFFSET, 2) == b"\x53\xef":
         kind = FilesystemKind.EXT
-    boot_offset = offset
-    if kind is FilesystemKind.UNKNOWN and _kind_of(source.read(offset + FAT32_BACKUP_OFFSET, SECTOR_BYTES)) is FAT:
+    if kind is UNKNOWN and _kind_of(source.read(offset + FAT32_BACKUP_OFFSET, SECTOR_BYTES)) is FAT:
         kind, boot_offset = FAT, offset + FAT32_BACKUP_OFFSET
-    needs_backup = kind is FilesystemKind.UNKNOWN or (kind is EXFAT and not is_whole_boot_region(source, offset))
+    needs_backup = kind is UNKNOWN or (kind is EXFAT and not is_whole_boot_region(source, offset))
     if needs_backup and is_whole_boot_region(source, offset + EXFAT_BACKUP_OFFSET):
         kind, boot_offset = EXFAT, offset + EXFAT_BACKUP_OFFSET
     return Place(kind, offset, size_bytes, boot_offset)
@@ -84,7 +81,7 @@ def _kind_of(boot: bytes) -> FilesystemKind:
         return EXFAT
     if boot[3:11] == b"NTFS    ":
         return FilesystemKind.NTFS
-    return FAT if FatVolume.parse_boot(boot) else FilesystemKind.UNKNOWN
+    return FAT if FatVolume.parse_boot(boot) else UNKNOWN
 
 
 def _partitions(source: Source) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,23 +62,20 @@ def find_gaps(live: Iterable[tuple[str, str]], deleted: Iterable[tuple[str, str]
     Numbers further apart than fifty times their count are no counter. What is missing after the highest number can't
     be seen here.
     """
-    present = _numbers(live)
     lost = _numbers(deleted)
     gaps = []
-    for (folder, pattern), numbers in sorted(present.items()):
-        ordered = sorted(numbers)
-        span = ordered[-1] - ordered[0] + 1
-        if len(ordered) < 2 or span == len(ordered) or span > SPARSEST * len(ordered):
+    for (folder, pattern), numbers in sorted(_numbers(live).items()):
+        first, last = min(numbers), max(numbers)
+        missing = last - first + 1 - len(numbers)
+        if not missing or missing + len(numbers) > SPARSEST * len(numbers):
             continue
-        ranges = [(low + 1, high - 1) for low, high in pairwise(ordered) if high - low > 1]
-        seen_lost = sorted(lost.get((folder, pattern), set()) - numbers)
-        known = bisect_right(seen_lost, ordered[-1]) - bisect_left(seen_lost, ordered[0])
-        missing = span - len(ordered)
-        gaps.append(Gap(folder, pattern, ordered[0], ordered[-1], tuple(ranges[:RANGES_LIMIT]), missing, known))
+        ranges = [(low + 1, high - 1) for low, high in pairwise(sorted(numbers)) if high - low > 1]
+        known = sum(first < number < last for number in lost[folder, pattern] - numbers)
+        gaps.append(Gap(folder, pattern, first, last, tuple(ranges[:RANGES_LIMIT]), missing, known))
     return gaps
 
 
-def _numbers(files: Iterable[tuple[str, str]]) -> dict[tuple[str, str], set[int]]:
+def _numbers(files: Iterable[tuple[str, str]]) -> defaultdict[tuple[str, str], set[int]]:
     found: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for folder, name in files:
         counter = split_counter(folder, name)

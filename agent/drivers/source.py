@@ -94,7 +94,7 @@ class Source:
             data = self._read_whole(offset, length)
         except OSError as error:
             if error.errno != errno.EIO:
-                raise FilesystemError(_kind(error), f"The recorder stopped answering: {error.strerror}.") from error
+                raise _stopped(error) from error
             data = self._read_around(offset, length)
         self._digest.update(struct.pack("<QQ", offset, len(data)))
         self._digest.update(data)
@@ -105,39 +105,41 @@ class Source:
         return self._digest.hexdigest()
 
     def _read_whole(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._fd, length, offset)
-        while len(data) < length:
-            more = os.pread(self._fd, length - len(data), offset + len(data))
-            if not more:
-                break
+        data = b""
+        while more := os.pread(self._fd, length - len(data), offset + len(data)):
             data += more
+            if len(data) == length:
+                break
         return data
 
     def _read_around(self, offset: int, length: int) -> bytes:
         """Read sector by sector, filling those that give an error."""
         pieces = []
-        position = offset
-        while position < offset + length:
-            step = min(SECTOR_BYTES - position % SECTOR_BYTES, offset + length - position)
+        position, end = offset, offset + length
+        while position < end:
+            step = min(SECTOR_BYTES - position % SECTOR_BYTES, end - position)
             try:
                 pieces.append(os.pread(self._fd, step, position))
             except OSError as error:
-                self._note_bad(error, position, step)
+                if error.errno != errno.EIO:
+                    raise _stopped(error) from error
                 pieces.append(BAD_FILL * step)
+                self.bad.append((position, step))
+                if len(self.bad) > BAD_SECTORS_LIMIT:
+                    raise FilesystemError(
+                        "unreadable", "The card has too many unreadable sectors in its directories."
+                    ) from error
             position += step
         return b"".join(pieces)
-
-    def _note_bad(self, error: OSError, offset: int, length: int) -> None:
-        if error.errno != errno.EIO:
-            raise FilesystemError(_kind(error), f"The recorder stopped answering: {error.strerror}.") from error
-        self.bad.append((offset, length))
-        if len(self.bad) > BAD_SECTORS_LIMIT:
-            raise FilesystemError("unreadable", "The card has too many unreadable sectors in its directories.")
 
 
 def _ioctl_u64(fd: int, request: int) -> int:
     (value,) = struct.unpack("<Q", fcntl.ioctl(fd, request, bytes(8)))
     return int(value)
+
+
+def _stopped(error: OSError) -> FilesystemError:
+    return FilesystemError(_kind(error), f"The recorder stopped answering: {error.strerror}.")
 
 
 def _kind(error: OSError) -> str:
