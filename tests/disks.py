@@ -14,6 +14,7 @@ from pathlib import Path
 
 SECTOR_BYTES = 512
 MIB = 1024 * 1024
+NEVER = 1 << 62
 
 
 def run(*command: str | Path) -> str:
@@ -83,7 +84,10 @@ class FaultyImage:
     _state: dict[str, object] = field(default_factory=dict)
 
     def fail(self, **faults: object) -> None:
-        """`bad`: [[offset, length], ...] give EIO; `code`: every read gives this errno; `missing`: no such file."""
+        """`bad`: [[offset, length], ...] give EIO; `code`: every read gives this errno; `missing`: no such file.
+
+        `stall_from`: reads that reach behind this offset hang until that changes; only for a disk with `threads`.
+        """
         self._state.update(faults)
         scratch = self._control.with_suffix(".new")
         scratch.write_text(json.dumps(self._state))
@@ -91,13 +95,15 @@ class FaultyImage:
 
 
 @contextlib.contextmanager
-def faulty_image(image: Path, folder: Path) -> Iterator[FaultyImage]:
+def faulty_image(image: Path, folder: Path, *, threads: bool = False) -> Iterator[FaultyImage]:
     """Serve `image` as `folder/card.img`."""
     folder.mkdir()
     control = folder.with_suffix(".json")
     served = FaultyImage(folder / "card.img", control)
     served.fail(bad=[])
-    server = subprocess.Popen([sys.executable, Path(__file__).with_name("faulty_disk.py"), image, folder, control])
+    program = Path(__file__).with_name("faulty_disk.py")
+    options = ["threads"] if threads else []
+    server = subprocess.Popen([sys.executable, program, image, folder, control, *options])
     try:
         end = time.monotonic() + 20
         while not served.path.exists():
@@ -106,5 +112,6 @@ def faulty_image(image: Path, folder: Path) -> Iterator[FaultyImage]:
             time.sleep(0.01)
         yield served
     finally:
+        served.fail(stall_from=NEVER)
         run("fusermount3", "-u", "-z", folder)
         server.wait(timeout=10)

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 
 import mfusepy
@@ -39,7 +40,8 @@ class FaultyDisk(mfusepy.Operations):  # type: ignore[misc]  # published without
         return 0
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        faults = self._faults()
+        while offset + size > (faults := self._faults()).get("stall_from", offset + size):  # type: ignore[operator]
+            time.sleep(0.05)
         if faults.get("code"):
             raise mfusepy.FuseOSError(faults["code"])
         for begin, length in faults["bad"]:  # type: ignore[attr-defined]  # parsed JSON
@@ -49,7 +51,8 @@ class FaultyDisk(mfusepy.Operations):  # type: ignore[misc]  # published without
 
 
 if __name__ == "__main__":
+    one_by_one = "threads" not in sys.argv
     mfusepy.FUSE(
-        FaultyDisk(sys.argv[1], sys.argv[3]), sys.argv[2], foreground=True, nothreads=True, ro=True,
+        FaultyDisk(sys.argv[1], sys.argv[3]), sys.argv[2], foreground=True, nothreads=one_by_one, ro=True,
         attr_timeout=0, entry_timeout=0,
     )  # fmt: skip
