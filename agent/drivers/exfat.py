@@ -111,9 +111,10 @@ class ExFatVolume(ClusterVolume):
 
     def findings(self) -> list[Finding]:
         """Those of every volume, and a missing bitmap."""
-        is_bare = self.clusters.bitmap is None
-        missing = [Finding("bitmap-missing", {"volume": self.volume.filesystem_id})] if is_bare else []
-        return super().findings() + missing
+        found = super().findings()
+        if self.clusters.bitmap is None:
+            found.append(Finding("bitmap-missing", {"volume": self.volume.filesystem_id}))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,6 @@ class Puller:
         self._reports = reports
         self._rescue = rescue
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        self._expected_bytes = 0
         self._position = 0
 
     def expect(self, order: Order) -> None:
@@ -124,8 +123,7 @@ class Puller:
         holes: list[Extent] = []
         size = order.layout.size_bytes
         for start in range(0, size, BLOCK_BYTES):
-            for view in self._chunks(order, start, min(start + BLOCK_BYTES, size)):
-                hasher.update(view)
+            self._hash(order, start, hasher)
             holes += self._rescue.take_holes()
         self._reports.fetched(order.number, size, holes, hasher.hexdigest())
 
@@ -134,13 +132,15 @@ class Puller:
         if order.check is None:
             return
         index, expected = order.check
-        start = index * BLOCK_BYTES
         hasher = blake3()
-        for view in self._chunks(order, start, min(start + BLOCK_BYTES, order.layout.size_bytes)):
-            hasher.update(view)
+        self._hash(order, index * BLOCK_BYTES, hasher)
         self._rescue.take_holes()
         if hasher.hexdigest() != expected:
             raise FetchError(FailReason.DIFFERENT, f"block {index} is not the one that was pulled before")
+
+    def _hash(self, order: Order, start: int, hasher: blake3) -> None:
+        for view in self._chunks(order, start, min(start + BLOCK_BYTES, order.layout.size_bytes)):
+            hasher.update(view)
 
     def _chunks(self, order: Order, start: int, end: int) -> Iterator[memoryview]:
         """The bytes of the file from `start` to `end`; each view is good until the next one is asked for."""
