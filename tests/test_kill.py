@@ -31,7 +31,8 @@ BIG = [Noise(48_000_000 + 1000 * seed, seed) for seed in range(6)]
 SMALL = [Noise(1 + 4567 * (seed % 311), seed) for seed in range(100, 400)]
 TWINS = 12
 TOTAL_BYTES = sum(content.size_bytes for content in BIG + SMALL)
-LIFE_LIMIT_S = 1.3
+START_LIMIT_S = 60.0
+WORK_LIMIT_S = 1.0
 FINISH_LIMIT_S = 120.0
 LOOK_S = 0.01
 EARLY_S = 0.7
@@ -104,10 +105,13 @@ class Killer:
         before = self.done_bytes()
         early = self.dice.random() < 0.25
         share = self.dice.random() * max(0, 2 * TOTAL_BYTES - before) / left
-        end = time.monotonic() + (self.dice.random() * EARLY_S if early else LIFE_LIMIT_S)
+        end = time.monotonic() + (self.dice.random() * EARLY_S if early else START_LIMIT_S)
+        works = False
         with self.daemon() as process:
-            while time.monotonic() < end and (early or self.done_bytes() < before + share):
+            while time.monotonic() < end and (early or (done := self.done_bytes()) < before + share):
                 assert process.poll() is None, f"it ended by itself:\n{tail(self.stage.log)}"
+                if not early and not works and done != before:
+                    works, end = True, time.monotonic() + WORK_LIMIT_S
                 time.sleep(LOOK_S * self.dice.random())
         self._look()
 
