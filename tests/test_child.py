@@ -96,6 +96,16 @@ async def test_a_helper_that_talks_without_pause_leaves_turns_to_others() -> Non
     await child.stop()
 
 
+async def test_stop_may_come_while_another_task_waits_for_a_line() -> None:
+    """A recorder is unplugged while it is read."""
+    child = await started("import time; time.sleep(60)")
+    waiting = asyncio.create_task(child.line())
+    await asyncio.sleep(0)
+    await child.stop()
+    with pytest.raises(ChildError, match="ended with -9"):
+        await waiting
+
+
 async def test_a_flooded_stderr_does_not_stop_the_helper() -> None:
     child = await started("import sys; sys.stderr.write('e' * 3_000_000); print('[7]')")
     assert await child.line() == [7]
@@ -153,3 +163,15 @@ async def test_a_helper_that_can_not_be_started_is_told_in_words(monkeypatch: py
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(ChildError, match="can't be started: No such file"):
         await Child.start("platform", [], stall_limit_s=10)
+
+
+async def test_a_helper_can_be_stopped_while_somebody_waits_for_its_next_line() -> None:
+    """A recorder is unplugged just when its helper has nothing to say."""
+    child = await started("import time; print('[1]', flush=True); time.sleep(60)")
+    assert await child.line() == [1]
+    waiting = asyncio.create_task(child.line())
+    await asyncio.sleep(0)
+    await child.stop()
+    with pytest.raises(ChildError, match="ended with"):
+        await waiting
+    assert has_ended(child.pid)

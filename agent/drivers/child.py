@@ -29,6 +29,8 @@ class Child:
         self._stall_limit_s = stall_limit_s
         self._lines: deque[bytes] = deque()
         self._rest = b""
+        self._reading = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._drain_stderr())
 
@@ -77,10 +79,9 @@ class Child:
 
     async def _more_lines(self) -> None:
         """Wait for at least one line, and take all that are there; none at the end."""
-        assert self._process.stdout is not None
         while not self._lines:
             await asyncio.sleep(0)  # a helper that always has more to say must not keep the others waiting
-            piece = await self._process.stdout.read(_PIECE_BYTES)
+            piece = await self._piece()
             if not piece:
                 await self._ended()
                 if self._rest:
@@ -90,6 +91,17 @@ class Child:
             if any(len(line) > LINE_LIMIT_BYTES for line in (*lines, self._rest)):
                 raise ChildError(f"a line is longer than {LINE_LIMIT_BYTES} bytes")
             self._lines.extend(lines)
+
+    async def _piece(self) -> bytes:
+        """What the helper says next; who waits for its lines and who stops it meanwhile take turns."""
+        assert self._process.stdout is not None
+        async with self._reading:
+            return await self._process.stdout.read(_PIECE_BYTES)
+
+    async def _read(self) -> bytes:
+        assert self._process.stdout is not None
+        async with self._reading:  # a stream has room for one reader only, and `stop` may come from another task
+            return await self._process.stdout.read(_PIECE_BYTES)
 
     async def _ended(self) -> None:
         code = await self._process.wait()
@@ -116,11 +128,10 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
         self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_LIMIT_S):
-                while await self._process.stdout.read(LINE_LIMIT_BYTES):
+                while await self._piece():
                     pass  # a pipe that nobody empties stays open, and then asyncio doesn't see the end
                 await self._process.wait()
                 with contextlib.suppress(ConnectionError):
