@@ -96,16 +96,6 @@ async def test_a_helper_that_talks_without_pause_leaves_turns_to_others() -> Non
     await child.stop()
 
 
-async def test_stop_may_come_while_another_task_waits_for_a_line() -> None:
-    """A recorder is unplugged while it is read."""
-    child = await started("import time; time.sleep(60)")
-    waiting = asyncio.create_task(child.line())
-    await asyncio.sleep(0)
-    await child.stop()
-    with pytest.raises(ChildError, match="ended with -9"):
-        await waiting
-
-
 async def test_a_flooded_stderr_does_not_stop_the_helper() -> None:
     child = await started("import sys; sys.stderr.write('e' * 3_000_000); print('[7]')")
     assert await child.line() == [7]

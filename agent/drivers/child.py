@@ -30,7 +30,6 @@ class Child:
         self._lines: deque[bytes] = deque()
         self._rest = b""
         self._reading = asyncio.Lock()
-        self._reading = asyncio.Lock()
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._drain_stderr())
 
@@ -96,11 +95,6 @@ class Child:
         """What the helper says next; who waits for its lines and who stops it meanwhile take turns."""
         assert self._process.stdout is not None
         async with self._reading:
-            return await self._process.stdout.read(_PIECE_BYTES)
-
-    async def _read(self) -> bytes:
-        assert self._process.stdout is not None
-        async with self._reading:  # a stream has room for one reader only, and `stop` may come from another task
             return await self._process.stdout.read(_PIECE_BYTES)
 
     async def _ended(self) -> None:
