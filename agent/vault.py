@@ -242,10 +242,11 @@ class Vault:
         Seals it if that is wanted and permitted. Content is not read; see `reread`.
         """
         path = self.address(digests.blake3)
-        try:
-            found = path.lstat().st_size
-        except FileNotFoundError:
-            raise _differs(path, "the file is missing") from None
+        with _world(path):
+            try:
+                found = path.lstat().st_size
+            except FileNotFoundError:
+                raise _differs(path, "the file is missing") from None
         if found != size_bytes:
             raise _differs(path, f"{found} bytes instead of {size_bytes}")
         with _world(path):

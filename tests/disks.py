@@ -37,6 +37,18 @@ class LoopDevice:
         return int(fields[2]) * SECTOR_BYTES, int(fields[6]) * SECTOR_BYTES
 
 
+def fill(folder: Path) -> Path:
+    """Use up every byte of a filesystem, as something else on the disk would."""
+    filler = folder / "somebody-elses-file"
+    with filler.open("wb", buffering=0) as file:
+        for size in (MIB, 4096, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)):
+                    os.fsync(file.fileno())  # space set aside for delayed writes comes back only now
+    assert os.statvfs(folder).f_bavail == 0
+    return filler
+
+
 @contextlib.contextmanager
 def loop(image: Path, *, read_only: bool = False) -> Iterator[LoopDevice]:
     """Attach an image; direct I/O would hide the page cache that the tests are about."""

@@ -37,7 +37,7 @@ from tests.cards import (
     stored,
 )
 from tests.conftest import SettableClock
-from tests.disks import ext4, faulty_image, mounted
+from tests.disks import ext4, faulty_image, fill, mounted
 from tests.stations import opened
 
 FILES = {f"DCIM/{n:04}.MP4": Noise(700_000 + n, n) for n in range(1, 9)}
@@ -75,18 +75,6 @@ async def until(true: Callable[[], object]) -> None:
 def states(station: Station) -> dict[AssetState, int]:
     found = station.journal.reader.overview(station.clock()).assets
     return {state: tally.files for state, tally in found.items() if tally.files}
-
-
-def fill(folder: Path) -> Path:
-    """Use up every byte of a filesystem, as something else on the disk would."""
-    filler = folder / "somebody-elses-file"
-    with filler.open("wb", buffering=0) as file:
-        for size in (MIB, 4096, 1):
-            with contextlib.suppress(OSError):
-                while file.write(bytes(size)):
-                    pass
-    assert os.statvfs(folder).f_bavail == 0
-    return filler
 
 
 # F20, F21: no space, no store.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Rules, Verdict, coverage
-from agent.journal.views import RecordingView
+from agent.journal.views import Overview, RecordingView, Tally
 from agent.model import (
     AssetState,
     Basis,
@@ -184,8 +184,10 @@ def test_any_name_a_recorder_has_becomes_valid_json(name: str) -> None:
 # Health.
 
 
-def problems(config: Config, live: Live, today: date) -> list[str]:
-    view = health_view(config, live, coverage(config.calendars, today))
+def problems(config: Config, live: Live, today: date, stuck: int = 0) -> list[str]:
+    assets = dict.fromkeys(AssetState, Tally()) | {AssetState.STUCK: Tally(stuck, 1)}
+    overview = Overview(assets, {}, 0, 0, 0, "")
+    view = health_view(config, live, coverage(config.calendars, today), overview)
     assert view["name"] == ("degraded" if view["problems"] else "ok")
     return [problem["zh"] for problem in view["problems"]]
 
@@ -196,10 +198,11 @@ def test_a_station_in_order_has_no_problems(config: Config) -> None:
 
 def test_every_problem_is_told(config: Config) -> None:
     live = Live(free_bytes=1, store_error="no route", clock_synced=False, problems=("the journal is slow",))
-    assert problems(config, live, date(2026, 11, 1)) == [
+    assert problems(config, live, date(2026, 11, 1), stuck=13) == [
         "the journal is slow",
         "存储空间不足，已停止采集",
         "专用存储器不可用（已采集的数据在本机安全保存）：no route",
+        "13 个记录需要处理",
         "时钟未校准",
         "缺少 2027 年放假安排，期限暂按最早可能提醒",
     ]

@@ -22,7 +22,7 @@ from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.vault import ReadBack, Settled, Vault, fingerprint
 from tests.conftest import unseal
-from tests.disks import MIB, ext4, tmpfs
+from tests.disks import MIB, ext4, fill, tmpfs
 
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
@@ -498,15 +498,13 @@ def test_a_full_disk_removes_nothing_and_recovers_by_itself(tmp_path: Path) -> N
         vault = Vault(disk / "station", seal=False)
         held = hold(vault, "a", b"footage")
         settled = settle(vault, "b", b"more")
-        fill = disk / "fill"
-        with pytest.raises(OSError, match="No space"):
-            fill.write_bytes(bytes(32 * MIB))
+        filler = fill(disk)
         assert vault.free_bytes() == 0
         with pytest.raises(StoreError, match="No space"):
             vault.keep([settled])
         assert vault.part_bytes("b") == 4
         assert vault.reread(held) == held.digests
-        fill.unlink()
+        filler.unlink()
         assert vault.keep([settled])[0].path.read_bytes() == b"more"
 
 

@@ -108,10 +108,12 @@ class Board:
             self._slots = version, to_json({"slots": slots})
         return self._slots[1]
 
-    def health(self) -> str:
-        """`ok` or `degraded`, and nothing that names anybody."""
+    async def health(self) -> str:
+        """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
         now = self._clock().astimezone(ZONE)
-        return str(health_view(self._config, self._live(), coverage(self._config.calendars, now.date()))["name"])
+        overview = await self._ask(self._reader.overview, now)
+        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview)
+        return str(view["name"])
 
     async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         loop = asyncio.get_running_loop()

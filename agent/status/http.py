@@ -106,7 +106,7 @@ class _Pages:
         return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=headers)
 
     async def health(self, _: web.Request) -> web.Response:
-        state = self._board.health()
+        state = await self._board.health()
         return _json(json.dumps({"status": state, "version": __version__}).encode())
 
     async def status(self, request: web.Request) -> web.Response:

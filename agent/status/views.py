@@ -60,7 +60,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "now": _at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
-        "health": health_view(config, live, coverage),
+        "health": health_view(config, live, coverage, rows.overview),
         "facts": _facts(config, live, coverage),
         "tiles": _tiles(rows.overview, risks, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
@@ -178,7 +178,7 @@ def calendar_view(coverage: Coverage) -> Json:
     }
 
 
-def health_view(config: Config, live: Live, coverage: Coverage) -> Json:
+def health_view(config: Config, live: Live, coverage: Coverage, overview: Overview) -> Json:
     """Whether a person should look at the station, and why."""
     problems = [_words(problem, problem) for problem in live.problems]
     if live.free_bytes is not None and live.free_bytes <= config.storage.reserve_bytes:
@@ -186,6 +186,8 @@ def health_view(config: Config, live: Live, coverage: Coverage) -> Json:
     if live.store_error:
         zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
         problems.append(_words(zh, f"{config.store.name} fails; what was pulled is safe here"))
+    if stuck := overview.assets[AssetState.STUCK].files:
+        problems.append(_words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
     if live.clock_synced is False:
         problems.append(_words("时钟未校准", "the clock of this station is not synchronised"))
     if coverage.missing is not None:

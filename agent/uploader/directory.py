@@ -183,14 +183,17 @@ class DirectoryStore:
 
     def _check(self, receipt: Receipt, stop: threading.Event) -> None:
         target = self._target(receipt.digests)
-        assert (receipt.store, receipt.object) == (self._name, self._object(target)), "another store's receipt"
+        if (receipt.store, receipt.object) != (self._name, self._object(target)):
+            what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
+            raise StoreError(what, do="Check store.name in the configuration.", retry=False)
         with self._storing():
             self._require_place(0)
         try:
             self._require_same(target, receipt.size_bytes, receipt.digests, stop)
         except (OSError, StoreError) as error:
+            why = error.what if isinstance(error, StoreError) else error.strerror
             raise EvidenceError(
-                f"The store {self._name} no longer proves that it has {target.name}: {error}.",
+                f"The store {self._name} no longer proves that it has {target.name}: {why}",
                 do="Keep every other copy of it, and call the administrator.",
             ) from error
 
