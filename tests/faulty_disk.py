@@ -54,5 +54,5 @@ if __name__ == "__main__":
     one_by_one = "threads" not in sys.argv
     mfusepy.FUSE(
         FaultyDisk(sys.argv[1], sys.argv[3]), sys.argv[2], foreground=True, nothreads=one_by_one, ro=True,
-        attr_timeout=0, entry_timeout=0,
+        attr_timeout=0, entry_timeout=0, use_ino=True,  # the image stays the same file when the kernel forgets it
     )  # fmt: skip
