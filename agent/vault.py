@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,6 +76,8 @@ class ReadBack:
         self._next = 0
         self._done_bytes = 0
         self._durable_bytes = durable_bytes
+        self._flusher: ThreadPoolExecutor | None = None
+        self._flushing: Future[int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +92,7 @@ class ReadBack:
         end = self._done_bytes + size_bytes
         with _world(self._path):
             self._make_durable(end)
+            self._flush_ahead()
         # The first block's fingerprint is that of the file so far, and need not be computed twice.
         hasher = blake3() if index else self._whole
         hashers = (hasher, self._whole, self._sha256) if index else (self._whole, self._sha256)
@@ -101,11 +104,23 @@ class ReadBack:
         self._done_bytes = end
 
     def _make_durable(self, end: int) -> None:
-        # The puller only appends, so one fdatasync covers everything that was written when it began.
+        if self._flushing is not None and (end > self._durable_bytes or self._flushing.done()):
+            flushing, self._flushing = self._flushing, None
+            self._durable_bytes = flushing.result()
         if end > self._durable_bytes:
-            written = os.fstat(self._fd).st_size
-            durable.fdatasync(self._fd)
-            self._durable_bytes = written
+            self._durable_bytes = self._flush()
+
+    def _flush(self) -> int:
+        # The puller only appends, so one fdatasync covers everything that was written when it began.
+        written = os.fstat(self._fd).st_size
+        durable.fdatasync(self._fd)
+        return written
+
+    def _flush_ahead(self) -> None:
+        """While a block is read and hashed, the disk makes durable what the puller has written behind it."""
+        if self._flushing is None and os.fstat(self._fd).st_size > self._durable_bytes:
+            self._flusher = self._flusher or ThreadPoolExecutor(1, thread_name_prefix="vault-flush")
+            self._flushing = self._flusher.submit(self._flush)
 
     def replay(self, blocks: Iterable[tuple[int, int, str]]) -> None:
         """Read back (index, size in bytes, BLAKE3) blocks of an earlier attempt, from the first on."""
@@ -123,6 +138,8 @@ class ReadBack:
 
     def close(self) -> None:
         """Give up the descriptor; idempotent."""
+        if self._flusher is not None:
+            self._flusher.shutdown()
         self._opened.close()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,40 @@ def test_one_flush_covers_all_blocks_that_were_written(vault: Vault, monkeypatch
         back.block(*blocks[2])
         back.finish(len(content))
     assert flushed == [2 * SMALL_BLOCK, 3 * SMALL_BLOCK]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_block_is_read_back_only_after_a_flush_that_began_when_it_was_written(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """The disk flushes ahead while a block is hashed; that counts once it has ended well, and not before."""
+    monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
+    content = os.urandom(6 * SMALL_BLOCK)
+    path = write_part(vault, "a", content[:SMALL_BLOCK])
+    flushed_bytes = 0
+    ahead: list[bool] = []
+    feed = durable.MediumReader.feed
+
+    def fdatasync(fd: int) -> None:
+        nonlocal flushed_bytes
+        written = os.fstat(fd).st_size
+        ahead.append(threading.current_thread() is not threading.main_thread())
+        with path.open("ab") as file:  # the puller goes on meanwhile
+            file.write(content[written : written + SMALL_BLOCK])
+        if fails and ahead[-1]:
+            raise OSError(errno.EIO, "Input/output error")
+        flushed_bytes = written
+
+    def checked(reader: durable.MediumReader, fd: int, offset: int, size: int, *hashers: durable.Hasher) -> int:
+        assert offset + size <= flushed_bytes
+        return feed(reader, fd, offset, size, *hashers)
+
+    monkeypatch.setattr(durable, "fdatasync", fdatasync)
+    monkeypatch.setattr(durable.MediumReader, "feed", checked)
+    with vault.read_back("a") as back, pytest.raises(StoreError) if fails else nullcontext():
+        back.replay(blocks_of(content, SMALL_BLOCK))
+        assert back.finish(len(content)).digests == digests_of(content)
+    assert any(ahead)
 
 
 def test_a_missing_part_is_an_error_of_the_disk(vault: Vault) -> None:
