@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from agent.model import (
     BLOCK_BYTES,
     AssetState,
     Finding,
+    Held,
     Observed,
     Outcome,
     Phase,
@@ -23,6 +25,7 @@ from agent.model import (
 )
 from agent.pipeline.acquire import End
 from agent.pipeline.station import Station
+from agent.vault import Settled
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder, FakeStore, digests_of
 from tests.stations import dock, opened
@@ -248,6 +251,31 @@ async def test_the_most_urgent_footage_is_read_first(station: Station) -> None:
     card = recorder(station, small, stamps=stamps)
     await dock(station, card)
     assert card.order == ["/12.MP4", "/16.MP4", "/19.MP4"]
+
+
+async def test_one_batch_is_read_back_while_the_one_before_is_named_and_the_order_stays(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.pipeline.acquire._BATCH_FILES", 8)
+    settle, keep = station.vault.settle, station.vault.keep
+    settled = threading.Semaphore(0)
+    kept: list[str] = []
+
+    def settling(parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        settled.release()
+        return settle(parts)
+
+    def keeping(parts: Sequence[Settled]) -> list[Held]:
+        begun = 2 if not kept else 0 if len(kept) == 32 else 1  # this batch and the next one; then the next; none
+        assert all(settled.acquire(timeout=10) for _ in range(begun)), "the next batch waits for this one"
+        kept.extend(part.digests.blake3 for part in parts)
+        return keep(parts)
+
+    monkeypatch.setattr(station.vault, "settle", settling)
+    monkeypatch.setattr(station.vault, "keep", keeping)
+    assert await dock(station, recorder(station, SMALL)) is End.COMPLETE
+    assert kept == [digests_of(content).blake3 for content in SMALL.values()]
+    assert held(station) == expected(*SMALL.values())
 
 
 async def test_full_storage_leaves_the_footage_on_the_card_and_says_so(

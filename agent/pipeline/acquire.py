@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from enum import StrEnum
@@ -60,7 +61,7 @@ class Docking:
         self._in_flight: set[int] = set()
         self._is_refused_space = self._is_told_full = False
         self._tried: dict[int, set[str]] = {}
-        self._holding: asyncio.Task[None] | None = None
+        self._holding: deque[tuple[asyncio.Task[None], SmallBatch]] = deque()
         self._broken_at: set[int] = set()
         self._unplugged = asyncio.Event()
 
@@ -126,7 +127,7 @@ class Docking:
             limit = _BATCH_FILES + len(self._in_flight)
             pending = await self._station.on_disk(self._station.journal.reader.next_clips, self._id, limit)
             pending = [clip for clip in pending if clip.clip.number not in self._in_flight]
-            if pending or self._holding is None:
+            if pending or not self._holding:
                 break
             await self._held()  # what is being held may come back as pending
         batch: list[PendingClip] = []
@@ -168,15 +169,20 @@ class Docking:
         small = SmallBatch(self._station, self._id, batch)
         await self._station.journal.begun([item.asset_id for item in batch])
         gone = await self._fetch([small.request(item) for item in batch], batch, small)
-        await self._held()
-        self._in_flight = {ready.clip.number for ready in small.ready}
+        await self._held(all_but=1)
         if small.ready:
-            self._holding = asyncio.create_task(self._hold_small(small))
+            before = self._holding[-1][0] if self._holding else None
+            self._holding.append((asyncio.create_task(self._hold_small(small, before)), small))
+            self._in_flight |= small.numbers
         return gone
 
-    async def _hold_small(self, small: SmallBatch) -> None:
-        for outcome in await hold(self._station, await small.read_back()):
-            self._meter.settled(outcome)
+    async def _hold_small(self, small: SmallBatch, before: asyncio.Task[None] | None) -> None:
+        """Read a batch back while the one before is named and committed; what is more urgent is held first."""
+        parts = await small.read_back()
+        if before is not None:
+            await before
+        for outcome, files in Counter(await hold(self._station, parts)).items():
+            self._meter.settled(outcome, files)
         for item, error in small.differing:
             await self._differs(item, error)
 
@@ -211,7 +217,8 @@ class Docking:
                     await self._failed(item, report)
                 else:
                     self._broken_at.clear()
-                    self._meter.read(await sink.take(item, report))
+                    if done_bytes := await sink.take(item, report):
+                        self._meter.read(done_bytes)
         return gone
 
     async def _confirm(self, item: PendingClip) -> bool:
@@ -305,22 +312,24 @@ class Docking:
         await self._station.journal.record(ClipAccounted(self._id, item.clip.number, outcome, item.mode, reason))
         self._meter.settled(outcome)
 
-    async def _held(self) -> None:
-        """Wait for the batch that is being read back and committed."""
-        if self._holding is not None:
-            await self._holding
-            self._holding = None
-            self._in_flight = set()
+    async def _held(self, *, all_but: int = 0) -> None:
+        """Wait for the batches that are being read back and committed, but for the newest `all_but`."""
+        while len(self._holding) > all_but:
+            task, small = self._holding[0]
+            await task
+            self._holding.popleft()
+            self._in_flight -= small.numbers
 
     async def _finish_holding(self) -> None:
-        """Let the batch end, whatever ended the docking: its thread can't be cancelled, and the next docking of this
-        recorder would write to the parts that it is still naming.
+        """Let the batches end, whatever ended the docking: their threads can't be cancelled, and the next docking of
+        this recorder would write to the parts that they are still naming.
         """
-        if self._holding is not None:
-            await asyncio.wait([self._holding])
-            if not self._holding.cancelled():
-                self._holding.exception()  # the docking ends anyway; its clips are accounted as left
-            self._holding = None
+        while self._holding:
+            task, _ = self._holding[0]
+            await asyncio.wait([task])
+            self._holding.popleft()
+            if not task.cancelled():
+                task.exception()  # the docking ends anyway; its clips are accounted as left
 
     # The end
 

@@ -30,6 +30,11 @@ class SmallBatch:
     differing: list[tuple[PendingClip, EvidenceError]] = field(default_factory=list)
     _blocks: dict[int, BlockWritten] = field(default_factory=dict)
 
+    @property
+    def numbers(self) -> set[int]:
+        """The clips that were fetched."""
+        return {item.clip.number for item in self.ready}
+
     def request(self, item: PendingClip) -> FetchRequest:
         """How to fetch this clip."""
         part = self.station.vault.part_name(item.asset_id)
