@@ -244,6 +244,12 @@ def make_read_only(path: Path) -> None:
     os.chmod(path, READ_ONLY_MODE)
 
 
+def make_writable(path: Path) -> None:
+    """Let the owner write to an unfinished copy again; refuses every other name."""
+    assert path.name.endswith(PART_SUFFIX), f"{path} is no unfinished copy"
+    os.chmod(path, 0o600)
+
+
 def make_immutable(path: Path) -> bool:
     """Set the immutable flag; False if this filesystem or our rights don't permit it."""
     return _set_immutable(path, on=True)

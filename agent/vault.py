@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ _CHECK_DISK: Final = "Have the administrator check the station's disk and its fr
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def _ignore(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,44 +219,55 @@ class Vault:
                 settled.append(back.finish(size_bytes))
         return settled
 
-    def keep(self, settled: Sequence[Settled]) -> list[Held]:
+    def ready_part(self, asset_id: str) -> str:
+        """Name of a part to be written, also if an earlier attempt to name it had made it read-only."""
+        part = self._part(asset_id)
+        with _world(part), contextlib.suppress(FileNotFoundError):
+            if not part.stat().st_mode & stat.S_IWUSR:
+                durable.make_writable(part)
+        return part.name
+
+    def keep(self, settled: Sequence[Settled], tell_damaged: Callable[[str], None] = _ignore) -> list[Held]:
         """Give settled parts their final names, durably; safe to repeat after a crash anywhere in between.
 
         Content that is there already is read again and compared, and only then the part is dropped: equal content
-        exists once.
+        exists once. What is there but damaged is put aside, told by its fingerprint, and healed by the part.
         """
         addresses = [self.address(item.digests.blake3) for item in settled]
         folders = sorted({at.parent for at in addresses})
         with _world(self.originals_dir):
             for folder in folders:
                 durable.make_dir(folder)
-            named = [self._name(self._part(item.asset_id), at) for item, at in zip(settled, addresses, strict=True)]
+            named = [self._name(item, at, tell_damaged) for item, at in zip(settled, addresses, strict=True)]
             held = [self.claim(item.asset_id, item.size_bytes, item.digests) for item in settled]
             if len(folders) >= _MANY:
                 durable.sync_filesystem(self.originals_dir)
                 folders = []  # the staging folder took part in every rename, and tells of a filesystem that gave up
             _in_parallel(durable.fsync_dir, [*folders, self.staging_dir])
-        for done, was_named in zip(held, named, strict=True):
-            if not was_named:
-                self._drop_double(done)
+            for done, was_named in zip(held, named, strict=True):
+                if not was_named:
+                    durable.remove_part(self._part(done.asset_id))
         return held
 
-    def _name(self, part: Path, address: Path) -> bool:
-        """Rename a part to its address; False if it keeps its name because the address is taken."""
-        if not part.exists():
+    def _name(self, item: Settled, address: Path, tell_damaged: Callable[[str], None]) -> bool:
+        """Rename a part to its address; False if it keeps its name because the same bytes are there."""
+        part = self._part(item.asset_id)
+        size = self.part_bytes(item.asset_id)
+        if size is None:
             return True  # renamed before a crash; `claim` looks whether it is really there
+        if size != item.size_bytes:
+            raise _differs(part, f"{size} bytes instead of {item.size_bytes}")
         durable.make_read_only(part)
         try:
             durable.rename_no_replace(part, address)
         except FileExistsError:
-            return False
+            with durable.opened(address) as fd:
+                if fingerprint(fd) == (item.size_bytes, item.digests):
+                    return False
+            tell_damaged(item.digests.blake3)
+            self.quarantine(item.asset_id, item.digests)
+            durable.rename_no_replace(part, address)
         return True
-
-    def _drop_double(self, held: Held) -> None:
-        if self.reread(held) != held.digests:
-            raise _differs(held.path, "found while the same content was pulled again")
-        with _world(self.staging_dir):
-            durable.remove_part(self._part(held.asset_id))
 
     def claim(self, asset_id: str, size_bytes: int, digests: Digests) -> Held:
         """The proof for an original that was read back before and must be there; raises EvidenceError if it isn't.

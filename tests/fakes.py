@@ -91,18 +91,20 @@ class FakeRecorder:
             self._open(request.part)
         content = self.files[path]
         whole = blake3()
+        unread: tuple[Extent, ...] = ()
         for index in range(request.first_block, max(1, -(-len(content) // BLOCK_BYTES))):
             block = self._read(_block(content, index))
             if self._gone:
                 yield Failed(number, FailReason.GONE)
                 return
-            holes: tuple[Extent, ...] = ()
+            holes: tuple[Extent, ...] = ()  # of this block
             if self.bad.get(path) == index:
                 if not request.rescue:
                     yield Failed(number, FailReason.UNREADABLE, "read error")
                     return
                 holes = ((index * BLOCK_BYTES, min(512, len(block))),)
                 block = bytes(holes[0][1]) + block[holes[0][1] :]
+                unread += holes
             whole.update(block)
             if request.part:
                 self._write(request.part, index, block)
@@ -112,7 +114,7 @@ class FakeRecorder:
         if path in self.changed:
             yield Failed(number, FailReason.CHANGED, "fewer bytes than listed")
         else:
-            yield Fetched(number, len(content), (), "" if request.part else whole.hexdigest())
+            yield Fetched(number, len(content), *(((), "") if request.part else (unread, whole.hexdigest())))
 
     def _refusal(self, request: FetchRequest) -> Failed | None:
         path, number = request.clip.path, request.clip.number

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agent.journal.views import DockingView
 from agent.model import (
     BLOCK_BYTES,
     AssetState,
+    Clip,
     Finding,
     Held,
     Observed,
@@ -69,6 +71,10 @@ def findings(station: Station) -> list[str]:
     events = [event for event in station.journal.reader.events(limit=10_000) if event.kind == "observed"]
     entries = [decode(event.kind, event.detail) for event in events if event.subject == newest(station).docking_id]
     return [entry.finding.kind for entry in entries if isinstance(entry, Observed)]
+
+
+def incidents(station: Station) -> int:
+    return [event.kind for event in station.journal.reader.events(0, 10_000)].count("incident")
 
 
 def held(station: Station) -> dict[str, bytes]:
@@ -236,7 +242,7 @@ async def test_an_unreadable_recorder_is_told_in_words(station: Station) -> None
     end = await dock(station, recorder(station, {}, unlistable="The filesystem can't be read."), shown)
     assert end is End.FAILED
     assert "administrator" in shown[-1].message
-    assert [event.kind for event in station.journal.reader.events()].count("incident") == 1
+    assert incidents(station) == 1
 
 
 async def test_a_card_that_something_writes_to_while_docked_is_reported(station: Station) -> None:
@@ -265,11 +271,11 @@ async def test_one_batch_is_read_back_while_the_one_before_is_named_and_the_orde
         settled.release()
         return settle(parts)
 
-    def keeping(parts: Sequence[Settled]) -> list[Held]:
+    def keeping(parts: Sequence[Settled], tell_damaged: Callable[[str], None]) -> list[Held]:
         begun = 2 if not kept else 0 if len(kept) == 32 else 1  # this batch and the next one; then the next; none
         assert all(settled.acquire(timeout=10) for _ in range(begun)), "the next batch waits for this one"
         kept.extend(part.digests.blake3 for part in parts)
-        return keep(parts)
+        return keep(parts, tell_damaged)
 
     monkeypatch.setattr(station.vault, "settle", settling)
     monkeypatch.setattr(station.vault, "keep", keeping)
@@ -318,3 +324,55 @@ async def test_a_docking_that_ends_in_a_bug_is_closed_by_the_next_one(station: S
     await dock(station, recorder(station, SMALL))
     assert station.journal.reader.open_dockings() == ()
     assert accounts(station) == {"pulled": len(SMALL)}
+
+
+async def test_what_could_not_be_read_is_never_called_held(station: Station) -> None:
+    """A clip with holes gives the same zeros again at the next docking, and another clip may be the same zeros."""
+    card = {"/A.MP4": bytes(400), "/B.MP4": bytes(400), "/C.MP4": b"fine"}
+    bad = {"/A.MP4": 0, "/B.MP4": 0}
+    shown: list[SlotProgress] = []
+    await dock(station, recorder(station, card, bad=bad), shown)
+    assert accounts(station) == {"pulled": 1, "unreadable": 2}
+    await dock(station, recorder(station, card, bad=bad), shown)
+    assert accounts(station) == {"already_held": 1, "unreadable": 2}
+    assert not any(progress.may_remove for progress in shown)
+
+
+async def test_an_original_that_somebody_took_away_is_pulled_again(station: Station) -> None:
+    await dock(station, recorder(station, SMALL))
+    _, gone, _ = next(station.vault.originals())
+    gone.unlink()
+    await dock(station, recorder(station, SMALL))
+    assert accounts(station) == {"already_held": len(SMALL)}
+    assert held(station) == expected(*SMALL.values())
+    assert incidents(station) == 1
+
+
+async def test_a_rotten_original_is_put_aside_and_healed_by_a_recorder_that_has_it(station: Station) -> None:
+    await dock(station, recorder(station, SMALL))
+    digest, rotten, size = next(station.vault.originals())
+    rotten.chmod(0o600)
+    rotten.write_bytes(bytes(size))
+    renamed = {f"/COPY{path.replace('/', '_')}": content for path, content in SMALL.items()}
+    assert await dock(station, recorder(station, renamed)) is End.COMPLETE
+    assert accounts(station) == {"already_held": len(SMALL)}
+    assert held(station) == expected(*SMALL.values())
+    assert [path.name for path in station.vault.damaged_dir.iterdir()] == [f"{digest}.0"]
+    assert incidents(station) == 1
+
+
+class Cut(FakeRecorder):
+    """A recorder whose directory says that a clip is longer than its clusters give."""
+
+    def _clip(self, number: int, path: str, size: int) -> Clip:
+        clip = super()._clip(number, path, size)
+        return replace(clip, size_bytes=size + 100, flags=("chain-broken",)) if number == 1 else clip
+
+
+async def test_a_clip_that_ends_too_early_is_kept_and_the_card_is_not_called_done(station: Station) -> None:
+    shown: list[SlotProgress] = []
+    await dock(station, Cut(dict(SMALL), station.vault.staging_dir), shown)
+    assert accounts(station) == {"pulled": len(SMALL)}
+    assert shown[-1].phase is Phase.FAILED
+    assert "1 files end earlier" in shown[-1].message
+    assert not shown[-1].may_remove

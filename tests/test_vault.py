@@ -28,7 +28,7 @@ from tests.disks import MIB, ext4, fill, tmpfs
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "fdatasync", "fsync_dir", "fsync_file", "make_dir", "make_immutable", "make_mutable",
-    "make_read_only", "remove_part", "rename_no_replace", "start_writeback", "sync_filesystem",
+    "make_read_only", "make_writable", "remove_part", "rename_no_replace", "start_writeback", "sync_filesystem",
 )  # fmt: skip
 
 
@@ -161,15 +161,34 @@ def test_damage_of_an_original_is_noticed_and_never_spreads(tmp_path: Path) -> N
         assert vault.reread(held) == held.digests
         spoil_under_cache(held.path, content, device.image)
         assert vault.reread(held) != held.digests
-        again = settle(vault, "b", content)
-        with pytest.raises(EvidenceError):
-            vault.keep([again])
-        assert vault.part_bytes("b") == len(content)
-        aside = vault.quarantine("a", held.digests)
-        assert aside is not None
-        assert aside.stat().st_size == len(content)
-        assert vault.keep([again])[0].path.read_bytes() == content
+        told: list[str] = []
+        assert vault.keep([settle(vault, "b", content)], told.append)[0].path.read_bytes() == content
+        assert told == [held.digests.blake3]
+        assert vault.reread(held) == held.digests, "healed"
+        (aside,) = vault.damaged_dir.iterdir()
+        assert aside.stat().st_size == len(content), "nothing is removed"
+        assert vault.part_bytes("b") is None
         unseal(tmp_path / "disk")
+
+
+def test_a_half_part_is_never_given_a_name(tmp_path: Path) -> None:
+    """A retry had cut the part after it was settled, and then the process died."""
+    vault = Vault(tmp_path, seal=False)
+    settled = settle(vault, "a", b"footage")
+    os.truncate(tmp_path / "staging" / "a.part", 3)
+    with pytest.raises(EvidenceError, match="3 bytes instead of 7"):
+        vault.keep([settled])
+    assert list(vault.originals()) == []
+
+
+def test_a_part_that_could_not_be_named_can_be_written_again(tmp_path: Path) -> None:
+    vault = Vault(tmp_path, seal=False)
+    settle(vault, "a", b"footage")
+    part = tmp_path / "staging" / "a.part"
+    durable.make_read_only(part)
+    assert vault.ready_part("a") == "a.part"
+    assert part.stat().st_mode & 0o777 == 0o600
+    assert vault.ready_part("b") == "b.part"
 
 
 def spoil_under_cache(path: Path, content: bytes, image: Path) -> None:

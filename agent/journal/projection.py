@@ -307,11 +307,11 @@ class Projection:
 def _settling(entry: AssetChanged) -> Outcome:
     """Return what becomes of the clip; only what the event proves may be said of it."""
     event = entry.event
-    whole = isinstance(event, Acquired) and not event.holes
+    whole = not (isinstance(event, Acquired | Matched) and event.holes)
     possible = {
-        Outcome.PULLED: whole,
-        Outcome.UNREADABLE: not whole and isinstance(event, Acquired | Blocked),
-        Outcome.ALREADY_HELD: isinstance(event, Matched),
+        Outcome.PULLED: whole and isinstance(event, Acquired),
+        Outcome.UNREADABLE: not whole or isinstance(event, Blocked),
+        Outcome.ALREADY_HELD: whole and isinstance(event, Matched),
     }
     if entry.outcome is None or not possible.get(entry.outcome, True):
         raise JournalError(f"{type(event).__name__} can't settle a clip as {entry.outcome}.", safe=_UNCHANGED)

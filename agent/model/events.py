@@ -32,10 +32,11 @@ class Acquired:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The content read from the recorder is already held as another asset."""
+    """The content read from the recorder is already held as another asset; `holes` as for Acquired."""
 
     same_as: str
     digests: Digests
+    holes: tuple[Extent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

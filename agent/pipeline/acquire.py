@@ -16,7 +16,9 @@ from agent.journal import new_id
 from agent.journal.views import PendingClip
 from agent.model import (
     BLOCK_BYTES,
+    Asset,
     AssetChanged,
+    AssetState,
     Blocked,
     ClipAccounted,
     DockingClosed,
@@ -244,10 +246,26 @@ class Docking:
 
     async def _confirmed(self, item: PendingClip, report: Fetched) -> None:
         asset = await self._station.on_disk(self._station.journal.reader.asset, item.asset_id)
-        if asset.digests is not None and asset.digests.blake3 == report.blake3:
+        if asset.digests is None or asset.digests.blake3 != report.blake3:
+            await self._another(item)
+        elif report.holes:
+            await self._account(item, Outcome.UNREADABLE, "the same parts of it can't be read")
+        elif await self._is_in_vault(asset):
             await self._account(item, Outcome.ALREADY_HELD)
         else:
             await self._another(item)
+
+    async def _is_in_vault(self, asset: Asset) -> bool:
+        """Whether the original is still there; if somebody took it away, the recorder heals the vault."""
+        if asset.state is AssetState.RELEASED:
+            return True
+        assert asset.digests is not None
+        try:
+            await self._station.on_disk(self._station.vault.claim, asset.asset_id, asset.expected_bytes, asset.digests)
+        except EvidenceError as error:
+            await self._station.journal.record(Incident("vault-damaged", {"asset": asset.asset_id, "what": error.what}))
+            return False
+        return True
 
     # Failures
 
@@ -365,6 +383,9 @@ class Docking:
             self._meter.phase(Phase.FAILED, "something wrote to the recorder while it was read; it is read again")
         elif troubled:
             self._meter.phase(Phase.FAILED, f"{troubled} of {accounts.seen} files can't be read completely")
+        elif self._admission.cut_short:
+            short = self._admission.cut_short
+            self._meter.phase(Phase.FAILED, f"{short} files end earlier than the recorder says; what there is is safe")
         elif self._admission.may_have_more:
             self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:

@@ -59,7 +59,7 @@ class Admission:
     """Lists one docked recorder into the journal, and knows which assets this docking has claimed for itself.
 
     `is_open`: the journal has the docking, and not yet its end. `may_have_more`: the listing found something behind
-    which there may be footage that was not listed.
+    which there may be footage that was not listed. `cut_short` clips give fewer bytes than their entry says.
     """
 
     def __init__(self, docking_id: str, station: Station, docked: Docked, slot: str, meter: Meter) -> None:
@@ -74,6 +74,7 @@ class Admission:
         self.claimed: set[str] = set()
         self.is_open = False
         self.may_have_more = False
+        self.cut_short = 0
 
     async def admit_all(self) -> str:
         """Journal everything on the recorder; returns the BLAKE3 of its filesystem metadata. Raises DeviceError."""
@@ -121,6 +122,7 @@ class Admission:
         for item in items:
             match item:
                 case Clip():
+                    self.cut_short += item.readable_bytes < item.size_bytes
                     found += self.candidate(item, tried=())
                 case RefusedEntry():
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))

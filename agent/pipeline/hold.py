@@ -37,10 +37,12 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
     Digests are noted before the rename, so that a crash between rename and commit is finished from the note.
     """
     await station.journal.settled([(part.settled, part.holes) for part in parts])
-    kept = await station.on_disk(station.vault.keep, [part.settled for part in parts])
+    damaged: list[str] = []
+    kept = await station.on_disk(station.vault.keep, [part.settled for part in parts], damaged.append)
     # Two dockings may bring the same bytes at the same time: only one of them may become the original.
     async with station.commit:
         entries = await station.on_disk(_entries, station, parts, kept)
+        entries += [Incident("vault-damaged", {"blake3": digest, "healed": True}) for digest in damaged]
         await station.journal.record(*entries)
     station.held_news.set()
     return [entry.outcome for entry in entries if isinstance(entry, AssetChanged) and entry.outcome is not None]
@@ -56,9 +58,11 @@ def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) 
             same = known[digest] = _keeper(station, part, held, entries)
         if same == held.asset_id:
             event: Acquired | Matched = Acquired(held, part.holes)
-            outcome = Outcome.UNREADABLE if part.holes else Outcome.PULLED
+            outcome = Outcome.PULLED
         else:
-            event, outcome = Matched(same, held.digests), Outcome.ALREADY_HELD
+            event, outcome = Matched(same, held.digests, part.holes), Outcome.ALREADY_HELD
+        if part.holes:
+            outcome = Outcome.UNREADABLE
         entries.append(AssetChanged(held.asset_id, event, part.docking_id, part.number, outcome))
     return entries
 

@@ -37,7 +37,7 @@ class SmallBatch:
 
     def request(self, item: PendingClip) -> FetchRequest:
         """How to fetch this clip."""
-        part = self.station.vault.part_name(item.asset_id)
+        part = self.station.vault.ready_part(item.asset_id)
         return FetchRequest(item.clip, part, rescue=item.mode is Mode.RESCUE)
 
     async def take(self, item: PendingClip, report: FetchReport) -> int:
@@ -109,7 +109,7 @@ class BigPull:
         last = self._durable[-1] if self._durable else None
         return FetchRequest(
             self._item.clip,
-            self._station.vault.part_name(self._item.asset_id),
+            self._station.vault.ready_part(self._item.asset_id),
             first_block=len(self._durable),
             check=(last.index, last.blake3) if last else None,
             rescue=self._item.mode is Mode.RESCUE,
