@@ -109,6 +109,8 @@ async def test_the_most_urgent_original_is_stored_first_but_not_one_that_waits_a
     assert (next_one(), next_one(59), next_one(60)) == ("a3", "a3", "a2")
     await record(journal, AssetChanged("a3", Blocked("refused")), confirmed("a1"))
     assert (next_one(), next_one(61)) == ("", "a2")
+    assert next_one(-10 * 365 * 86400) == "a2", "the clock was set back: no pause is that long"
+    assert reader.next_asset_to_store(NOW, longest_pause=timedelta(seconds=59)) is not None
     await record(journal, AssetChanged("a3", Resumed("officer", "mended")))
     assert next_one() == "a3"
 

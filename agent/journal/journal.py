@@ -46,6 +46,10 @@ class Journal:
             reader = opened.enter_context(closing(Reader(path)))
             return cls(writer, reader, opened.pop_all())
 
+    def is_alive(self) -> bool:
+        """Whether anything can still be written; once false it stays so until the journal is opened again."""
+        return self._writer.is_alive()
+
     async def close(self) -> None:
         """Commit what is queued and close; idempotent."""
         await asyncio.to_thread(self._opened.close)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -114,13 +114,19 @@ class Reader:
             found += [PendingClip(self._clip(seq), mode, asset_id) for seq, asset_id in rows]
         return found
 
-    def next_asset_to_store(self, now: datetime, taken: Collection[str] = ()) -> Asset | None:
-        """Return the most urgent held asset that isn't `taken` and isn't waiting after a failure."""
+    def next_asset_to_store(
+        self, now: datetime, taken: Collection[str] = (), *, longest_pause: timedelta = timedelta(days=1)
+    ) -> Asset | None:
+        """Return the most urgent held asset that isn't `taken` and isn't waiting after a failure.
+
+        Nothing waits longer than `longest_pause`: a time behind that was noted before the clock was set back.
+        """
         rows = self._db.all(
             SELECT_ASSET + " WHERE state = 'held' AND NOT EXISTS"  # noqa: S608
-            " (SELECT 1 FROM attempt WHERE attempt.asset_id = asset.asset_id AND next_at > ?)"
+            " (SELECT 1 FROM attempt WHERE attempt.asset_id = asset.asset_id AND next_at > ? AND next_at <= ?)"
             " ORDER BY alarm_at, asset_id LIMIT ?",
             sortable(now),
+            sortable(now + longest_pause),
             len(taken) + 1,
         )
         return next((asset_of(row) for row in rows if row[0] not in taken), None)

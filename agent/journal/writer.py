@@ -35,6 +35,10 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Whether the thread still takes jobs; it ends by `close`, or by a bug of ours."""
+        return not self._ended
+
     def submit(self, job: Job) -> Future[list[int]]:
         """Queue a job, never more than QUEUE_JOBS; its future may fail with JournalError or EvidenceError."""
         future: Future[list[int]] = Future()
