@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from functools import partial
@@ -12,8 +13,9 @@ import pytest
 
 from agent import durable
 from agent.config import Runner as Pace
-from agent.errors import JournalError
+from agent.errors import JournalError, StoreError
 from agent.journal import verify
+from agent.journal.log import Log
 from agent.model import (
     BLOCK_BYTES,
     Asset,
@@ -26,7 +28,7 @@ from agent.model import (
     Stamp,
 )
 from agent.pipeline.acquire import End
-from agent.pipeline.recover import recover
+from agent.pipeline.recover import census, recover
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
@@ -221,6 +223,61 @@ async def test_a_journal_that_cannot_commit_for_a_moment_makes_nothing_stuck(
         await until(lambda: states(station) == {AssetState.STORED: 12})
 
 
+async def test_a_journal_that_cannot_be_read_for_a_moment_stops_no_lane(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look for the next original fails a few times: it is told, looked for again with pauses, and then stored."""
+    await dock(station, recorder(station))
+    look = type(station.journal.reader).next_asset_to_store
+    refusals = iter(range(5))
+    told: list[str] = []
+
+    def failing(*arguments: object, **options: object) -> object:
+        told.append(runner.store_error)
+        if next(refusals, None) is not None:
+            raise JournalError("The journal can't be read.")
+        return look(*arguments, **options)  # type: ignore[arg-type]
+
+    runner = Runner(station)
+    monkeypatch.setattr(type(station.journal.reader), "next_asset_to_store", failing)
+    work = asyncio.create_task(runner.run(2, lambda: None))
+    await until(lambda: work.done() or states(station) == {AssetState.STORED: 12})
+    assert not work.done(), "all dockings died with it"
+    assert told[5] == "The journal can't be read."
+    await until(lambda: not runner.store_error)
+    work.cancel()
+    await asyncio.wait([work])
+
+
+async def test_no_pause_is_part_of_an_attempt(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt has a limit, which the watchdog knows; a pause may be an hour, so it lies between the attempts."""
+    station.limits = Pace(attempts=3, backoff_base_s=3600, backoff_max_s=3600)
+    await dock(station, recorder(station, {"/A.MP4": b"a"}))
+    lane = StoreLane(station)
+    asset = await lane.take()
+    slept: list[float] = []
+
+    async def refuse(*_: object) -> None:
+        raise JournalError("The journal could not commit.")
+
+    async def asleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(station.journal), "begun", refuse)
+        patch.setattr(type(station.journal), "record", refuse)
+        patch.setattr(asyncio, "sleep", asleep)
+        await lane.store(asset)
+        await Runner(station)._stuck(asset, "a bug")
+        assert slept == []
+        assert lane.error == "The journal could not commit."
+        lane.give_back(asset)
+        assert await lane.take() == asset
+        assert slept == [3600]
+    await lane.store(asset)
+    assert (states(station), lane.error) == ({AssetState.STORED: 1}, "")
+
+
 # An original that is damaged in the vault.
 
 
@@ -390,6 +447,28 @@ async def test_recovery_gives_up_a_part_that_changed_and_the_recorder_brings_it_
     assert states(station) == {AssetState.HELD: 1}
 
 
+async def test_a_part_that_the_disk_refuses_at_the_start_waits_for_the_next_start(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One part with an error of our own disk must not keep the station from starting: it is told, and kept."""
+    await dock(station, recorder(station, {"/A.MP4": b"a"}, gone_after_bytes=0))
+    (asset,) = assets(station, AssetState.WANTED)
+    (station.vault.staging_dir / station.vault.part_name(asset.asset_id)).write_bytes(b"a")
+    await station.journal.settled([(station.vault.settle([(asset.asset_id, 1, digests_of(b"a").blake3)])[0], ())])
+
+    def refuse(*_: object) -> None:
+        raise StoreError("The vault's disk refused it: read-only file system.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(station.vault), "keep", refuse)
+        async with running(station) as (runner, _):
+            await until(lambda: all(tick > 0 for tick in runner.ticks()))
+    assert any("part-waits" in detail and "read-only" in detail for detail in all_incidents(station))
+    assert len(station.journal.reader.settled()) == 1
+    await recover(station)
+    assert states(station) == {AssetState.HELD: 1}
+
+
 async def test_the_census_adopts_what_no_row_knows_and_reports_what_is_damaged(station: Station) -> None:
     for name, content in ((digests_of(b"stray").blake3, b"stray"), (digests_of(b"good").blake3, b"evil")):
         path = station.vault.address(name)
@@ -401,6 +480,76 @@ async def test_the_census_adopts_what_no_row_knows_and_reports_what_is_damaged(s
     assert store_of(station).objects == {digests_of(b"stray").blake3: b"stray"}
     (adopted,) = station.journal.reader.recordings()
     assert adopted.clip is None
+
+
+async def test_the_census_reads_without_holding_up_a_docking_and_adopts_nothing_twice(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stray is being read when a recorder brings the same bytes: the docking ends first, and the stray is its."""
+    path = station.vault.address(digests_of(b"stray").blake3)
+    path.parent.mkdir()
+    path.write_bytes(b"stray")
+    reading, go_on = threading.Event(), threading.Event()
+    examine = type(station.vault).examine
+
+    def slow(*arguments: object) -> Held:
+        reading.set()
+        assert go_on.wait(LIMIT_S)
+        return examine(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(station.vault), "examine", slow)
+    counting = asyncio.create_task(census(station))
+    try:
+        await until(reading.is_set)
+        async with asyncio.timeout(LIMIT_S / 2):
+            assert await dock(station, recorder(station, {"/A.MP4": b"stray"})) is End.COMPLETE
+    finally:
+        go_on.set()
+        await counting
+    (view,) = station.journal.reader.recordings()
+    assert (view.asset.state, view.clip is not None) == (AssetState.HELD, True)
+
+
+async def test_a_disk_pool_that_does_not_answer_stops_the_heartbeat(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hangs takes one thread after the other: the watchdog must see it, only a new start helps."""
+    monkeypatch.setattr("agent.pipeline.runner._BEAT_S", 0.001)
+    stop = threading.Event()
+    async with running(station) as (runner, _):
+        await until(lambda: runner.ticks()[0] > 3)
+        hung = [asyncio.create_task(station.on_disk(stop.wait, LIMIT_S)) for _ in range(8)]
+        try:
+            for _ in range(20):  # a heartbeat that was under way may still end
+                await asyncio.sleep(0.002)
+            before = runner.ticks()[0]
+            for _ in range(20):
+                await asyncio.sleep(0.002)
+            assert runner.ticks()[0] == before
+        finally:
+            stop.set()
+            await asyncio.wait(hung)
+        await until(lambda: runner.ticks()[0] > before)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_journal_whose_writer_has_ended_ends_the_process(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug in the writer's thread leaves a daemon that can claim nothing any more: systemd must start it again."""
+
+    def bug(*_: object) -> None:
+        raise ValueError("division by cheese")
+
+    work = asyncio.create_task(Runner(station).run(1, lambda: None))
+    assert station.journal.is_alive()
+    monkeypatch.setattr(Log, "commit", bug)
+    with pytest.raises(JournalError):
+        await station.journal.begun(["a"])
+    await asyncio.wait([work], timeout=LIMIT_S)
+    with pytest.raises(ExceptionGroup, match="unhandled") as caught:
+        work.result()
+    assert caught.group_contains(RuntimeError, match="writer has ended")
 
 
 async def test_the_watchdog_is_fed_only_while_every_lane_moves(

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final
 
 from agent.deadline import deadline_for
-from agent.errors import EvidenceError
-from agent.journal import new_id
+from agent.errors import EvidenceError, StoreError
+from agent.journal import Reader, new_id
 from agent.journal.views import SettledNote
 from agent.model import (
     Adopted,
@@ -42,6 +42,14 @@ async def recover(station: Station) -> None:
 
 
 async def _finish(station: Station, note: SettledNote) -> None:
+    try:
+        await _hold_or_give_up(station, note)
+    except StoreError as error:
+        # Our own disk refuses this one: the note stays for the next start, and the station works meanwhile.
+        await station.journal.record(Incident("part-waits", {"asset": note.settled.asset_id, "what": error.what}))
+
+
+async def _hold_or_give_up(station: Station, note: SettledNote) -> None:
     asset_id, digests = note.settled.asset_id, note.settled.digests
     place = await station.on_disk(station.journal.reader.open_clip_of, asset_id)
     docking_id, number = place if place is not None else ("", -1)
@@ -69,19 +77,24 @@ async def census(station: Station) -> None:
 
 
 async def _adopt_if_unknown(station: Station, digest: str) -> None:
-    reader = station.journal.reader
+    if await station.on_disk(_is_known, station.journal.reader, digest):
+        return
+    asset_id = new_id(station.clock)
+    # Reading a whole original takes its time: the dockings don't wait for it, so they may have brought it meanwhile.
+    try:
+        held = await station.on_disk(station.vault.examine, asset_id, digest)
+    except EvidenceError as error:
+        await station.journal.record(Incident("vault-damaged", {"blake3": digest, "what": error.what}))
+        return
     async with station.commit:
-        known = await station.on_disk(reader.asset_by_blake3, digest, tuple(AssetState))
-        if known is not None or await station.on_disk(reader.is_settled, digest):
-            return
-        asset_id = new_id(station.clock)
-        try:
-            held = await station.on_disk(station.vault.examine, asset_id, digest)
-        except EvidenceError as error:
-            await station.journal.record(Incident("vault-damaged", {"blake3": digest, "what": error.what}))
+        if await station.on_disk(_is_known, station.journal.reader, digest):
             return
         await station.journal.record(_adoption(station, held))
     station.held_news.set()
+
+
+def _is_known(reader: Reader, digest: str) -> bool:
+    return reader.asset_by_blake3(digest, tuple(AssetState)) is not None or reader.is_settled(digest)
 
 
 def _adoption(station: Station, held: Held) -> Adopted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ OnBug = Callable[[str], Awaitable[None]]
 Opener = Callable[[], Docked]
 
 _SHOWN_S: Final = 60.0
+_BEAT_S: Final = 1.0
 
 
 class Slot:
@@ -83,9 +85,13 @@ class Runner:
                 self._group.create_task(self._store_worker())
 
     async def _beat(self) -> None:
+        """Count as long as the disk pool answers; a journal that can't be written any more ends the process."""
         while True:
+            await self._station.on_disk(lambda: None)
+            if not self._station.journal.is_alive():
+                raise RuntimeError("The journal's writer has ended; only a new start helps.")
             self._ticks += 1
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_BEAT_S)
 
     async def _census(self) -> None:
         await self._guarded(census(self._station), partial(self._note_bug, "census"))
@@ -102,15 +108,14 @@ class Runner:
         try:
             await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(trace)))
         except JournalError:
+            self._store.rest()
             await self._note_bug("store", trace)
 
     async def _note_bug(self, step: str, trace: str) -> None:
-        """Keep the trace as an incident; if even that can't be written, log it and give the disk time."""
+        """Keep the trace as an incident; if even that can't be written, it is in the log."""
         log.error("%s failed: %s", step, trace)
-        try:
+        with contextlib.suppress(JournalError):
             await self._station.journal.record(Incident("bug", {"step": step, "trace": trace}))
-        except JournalError:
-            await asyncio.sleep(self._station.limits.backoff_base_s)
 
     # Slots
 

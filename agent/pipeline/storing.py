@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError, StoreError
@@ -25,7 +26,13 @@ class StoreLane:
         self._must_end: dict[str, float] = {}
         self._failures = 0
         self._ticks = 0
-        self.error = ""
+        self._blind = ""
+        self._refusal = ""
+
+    @property
+    def error(self) -> str:
+        """Why the last original could not be stored, or none be looked for; empty when it could."""
+        return self._blind or self._refusal
 
     def ticks(self) -> int:
         """Grows with every call while no attempt takes longer than any store that still works would need."""
@@ -39,9 +46,13 @@ class StoreLane:
             await self._pause()
             self._station.held_news.clear()
             async with self._choosing:
-                asset = await self._station.on_disk(
-                    self._station.journal.reader.next_asset_to_store, self._station.clock(), frozenset(self._taken)
-                )
+                try:
+                    asset = await self._next()
+                except JournalError as error:
+                    self._blind = error.what
+                    self.rest()
+                    continue
+                self._blind = ""
                 if asset is not None:
                     self._taken.add(asset.asset_id)
                     allowed_s = _ATTEMPT_LIMIT_S + asset.expected_bytes / _SLOWEST_BYTES_S
@@ -53,10 +64,21 @@ class StoreLane:
             except TimeoutError:
                 continue
 
+    async def _next(self) -> Asset | None:
+        station = self._station
+        longest = timedelta(seconds=station.limits.backoff_max_s)
+        return await station.on_disk(
+            station.journal.reader.next_asset_to_store, station.clock(), frozenset(self._taken), longest_pause=longest
+        )
+
     def give_back(self, asset: Asset) -> None:
         """The attempt is over, whatever came of it."""
         self._taken.discard(asset.asset_id)
         self._must_end.pop(asset.asset_id, None)
+
+    def rest(self) -> None:
+        """Something failed: wait longer before the next attempt begins, not inside this one, which has a limit."""
+        self._failures += 1
 
     async def _pause(self) -> None:
         """While the store is away, one original after the other would fail: wait longer after each."""
@@ -69,8 +91,8 @@ class StoreLane:
         try:
             await self._attempt(asset)
         except (JournalError, StoreError) as error:  # our own disk is full or failing: nothing was changed
-            self.error = error.what
-            await asyncio.sleep(self._station.limits.backoff_base_s)
+            self._refusal = error.what
+            self.rest()
 
     async def _attempt(self, asset: Asset) -> None:
         """Counted before the work, so that what kills the process again and again is noticed."""
@@ -92,14 +114,14 @@ class StoreLane:
             await self._damaged(asset, error)
         else:
             await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
-            self.error = ""
+            self._refusal = ""
             self._failures = 0
 
     async def _not_stored(self, asset: Asset, error: StoreError) -> None:
-        self.error = error.what
+        self._refusal = error.what
         # A store that is away is tried for ever, with a bounded pause; only a refusal needs a person.
         if error.retry:
-            self._failures += 1
+            self.rest()
             await self._station.failed(asset.asset_id, str(error))
         else:
             await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(str(error))))
