@@ -230,7 +230,10 @@ async def _resumed(config: Config, identifier: str, who: str, why: str) -> str:
 
 def _config_check(options: argparse.Namespace) -> int:
     config = load(options.config)
-    load_store(config)
+    try:
+        asyncio.run(load_store(config).look())
+    except StoreError as error:
+        raise ConfigError(error.what, safe="Nothing was changed.", do=error.do) from error
     years = ", ".join(str(year) for year in sorted(config.calendars))
     if options.json:
         print(

@@ -184,6 +184,9 @@ class FakeStore:
         confirmed = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
         return Receipt(self.name, held.digests.blake3, len(content), held.digests, confirmed)
 
+    async def look(self) -> None:
+        return
+
     async def check(self, receipt: Receipt) -> None:
         content = self.objects.get(receipt.object)
         if content is None or blake3(content).hexdigest() != receipt.digests.blake3:

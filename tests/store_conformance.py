@@ -110,6 +110,11 @@ class StoreConformance(ABC):
             await store.check(receipt)
         await store.check(await store.put(original))
 
+    async def test_looking_finds_it_there(self, store: Store) -> None:
+        before = self.objects(store)
+        await store.look()
+        assert self.objects(store) == before
+
     @pytest.mark.parametrize("turns", [0, 1, 2, 5, 20, 100])
     async def test_cancelled_at_any_point_it_leaves_a_whole_object_or_none(
         self, store: Store, vault: Path, turns: int
@@ -127,4 +132,4 @@ class StoreConformance(ABC):
 
     async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
         verbs = {name for name in dir(store) if not name.startswith("_")}
-        assert verbs == {"name", "put", "check"}
+        assert verbs == {"name", "put", "check", "look"}

@@ -125,6 +125,15 @@ def test_the_configuration_is_checked(say: Say, made: Stage) -> None:
     assert say("config", "check", "--json").json["profile"] == "shandong"
 
 
+def test_a_store_that_is_not_there_now_is_said_in_words(say: Say, made: Stage, path: Path) -> None:
+    """Only by the check: a share that comes late must not keep anybody from pulling."""
+    made.store.rename(made.store.with_name("away"))
+    told = say("config", "check")
+    assert told.code == Exit.CONFIG
+    assert f"{made.store} is missing" in told.err
+    assert say("pull", path).code == 0
+
+
 # What is wrong with the question.
 
 

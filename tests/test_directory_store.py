@@ -94,8 +94,6 @@ async def test_nothing_but_objects_is_left_in_the_store(place: Path, vault: Path
     [
         ({"path": "relative"}, "absolute"),
         ({"path": 5}, "absolute"),
-        ({"path": "/nowhere/at/all"}, "no folder"),
-        ({"path": __file__}, "no folder"),
         ({"seal": "yes"}, "true or false"),
         ({"seel": True}, "seel"),
         ({"require_mount": "relative"}, "absolute"),
@@ -110,12 +108,42 @@ def test_a_place_that_makes_no_sense_is_refused_with_the_option(
     assert str(caught.value).startswith("store.options.")
 
 
-def test_without_a_path_it_is_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_path_it_is_the_default_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent.uploader.directory, "_DEFAULT_PATH", str(tmp_path / "evidence"))
-    with pytest.raises(ConfigError, match=r"evidence is no folder"):
-        DirectoryStore("s", {}, vault_root=tmp_path / "vault")
+    store = DirectoryStore("s", {}, vault_root=tmp_path / "vault")
+    with pytest.raises(StoreError, match=r"evidence is missing"):
+        await store.look()
+    (tmp_path / "evidence").touch()
+    with pytest.raises(StoreError, match=r"evidence is no folder"):
+        await store.look()
+    (tmp_path / "evidence").unlink()
     (tmp_path / "evidence").mkdir()
-    DirectoryStore("s", {}, vault_root=tmp_path / "vault")
+    await store.look()
+
+
+async def test_a_share_that_comes_after_the_start_is_waited_for(place: Path, vault: Path, tmp_path: Path) -> None:
+    """Pulling must go on meanwhile: a folder that is not there yet is no mistake of the configuration."""
+    place.rmdir()
+    store = open_store(place, tmp_path, seal=False)
+    with pytest.raises(StoreError, match="is missing") as caught:
+        await store.put(held(vault, b"footage"))
+    assert caught.value.retry
+    assert not place.exists()
+    place.mkdir()
+    await store.check(await store.put(held(vault, b"footage")))
+
+
+async def test_only_putting_changes_anything_in_the_store(place: Path, vault: Path, tmp_path: Path) -> None:
+    """`config check` and `verify` are run while another process stores: they leave its copies under way alone."""
+    receipt = await open_store(place, tmp_path).put(held(vault, b"footage"))
+    left = place / ".incoming-left"
+    left.touch()
+    store = open_store(place, tmp_path)
+    await store.look()
+    await store.check(receipt)
+    assert left.exists()
+    await store.put(held(vault, b"other"))
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("inside", ["", "vault", "vault/deep", "../vault/link"])
@@ -225,6 +253,8 @@ async def test_a_full_store_says_so_and_goes_on_when_there_is_room(
             with pytest.raises(StoreError, match="No space"):
                 await store.put(small)
         assert [path.name for path in disk.rglob("*") if path.is_file()] == ["fill", kept.digests.blake3]
+        await store.check(kept)
+        assert (await store.put(held(vault, b"first"))).digests == kept.digests, "no room is needed to prove it"
         (disk / "fill").unlink()
         await store.put(small)
         await store.check(kept)
@@ -272,12 +302,14 @@ async def test_a_sealed_object_withstands_root(place: Path, vault: Path, tmp_pat
     await store.put(held(vault, b"footage"))
 
 
-def test_sealing_where_it_is_impossible_is_a_mistake_of_the_configuration(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_where_sealing_is_impossible_nothing_is_stored_until_the_option_is_corrected(
+    place: Path, vault: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(durable, "make_immutable", lambda _: False)
-    with pytest.raises(ConfigError, match="immutable"):
-        open_store(place, tmp_path, seal=True)
+    store = open_store(place, tmp_path, seal=True)
+    with pytest.raises(StoreError, match="immutable") as caught:
+        await store.put(held(vault, b"footage"))
+    assert caught.value.retry
     assert list(place.iterdir()) == []
 
 
@@ -312,31 +344,30 @@ def test_a_crash_around_any_effect_leaves_a_whole_object_or_none(
             store._put(original, threading.Event())
     found = [path.read_bytes() for path in place.glob("*/*")]
     assert found in ([], [b"footage"])
-    again = open_store(place, tmp_path, seal=True)
+    receipt = open_store(place, tmp_path, seal=True)._put(original, threading.Event())
     assert list(place.glob(".incoming-*")) == [], "leftovers of the crash are gone"
-    receipt = again._put(original, threading.Event())
     assert is_immutable(place / receipt.object)
     unseal(place)
 
 
-def test_a_copy_that_somebody_still_works_on_is_left_alone(place: Path, tmp_path: Path) -> None:
+async def test_a_copy_that_somebody_still_works_on_is_left_alone(place: Path, vault: Path, tmp_path: Path) -> None:
     """Two stations may share one store: only what nobody holds is a leftover."""
     busy, dead = place / ".incoming-busy", place / ".incoming-dead"
     dead.write_bytes(b"half")
     with busy.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        open_store(place, tmp_path)
+        await open_store(place, tmp_path).put(held(vault, b"footage"))
         assert busy.exists()
         assert not dead.exists()
-    open_store(place, tmp_path)
+    await open_store(place, tmp_path).put(held(vault, b"footage"))
     assert not busy.exists()
 
 
-def test_other_files_in_the_folder_are_nobodys_business(place: Path, tmp_path: Path) -> None:
+async def test_other_files_in_the_folder_are_nobodys_business(place: Path, vault: Path, tmp_path: Path) -> None:
     (place / "README.txt").touch()
     (place / "x.part").touch()
-    open_store(place, tmp_path)
-    assert sorted(path.name for path in place.iterdir()) == ["README.txt", "x.part"]
+    await open_store(place, tmp_path).put(held(vault, b"footage"))
+    assert sorted(path.name for path in place.iterdir() if path.is_file()) == ["README.txt", "x.part"]
 
 
 # Cancelling.

@@ -24,5 +24,8 @@ class Store(Protocol):
     async def put(self, held: Held) -> Receipt:
         """Store one original."""
 
+    async def look(self) -> None:
+        """See whether the store can be reached now, changing nothing there; raises StoreError if it can't."""
+
     async def check(self, receipt: Receipt) -> None:
         """Prove again that the store has what the receipt says, by reading it; raises EvidenceError or StoreError."""

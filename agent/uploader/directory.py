@@ -43,10 +43,11 @@ def _now() -> datetime:
 class DirectoryStore:
     """Keeps originals as `<path>/<first two hex>/<blake3>`, and nothing else but copies under way (`.incoming-*`).
 
-    Options: `path`, the folder, which must exist (default /srv/evidence); `require_mount`, the mount point it lies
+    Options: `path`, the folder, which is never made (default /srv/evidence); `require_mount`, the mount point it lies
     on, so that a disk or share that is away is never mistaken for an empty one (default "": not checked); `seal`,
     whether objects get the immutable flag (default false, since network shares have none). Raises ConfigError if they
-    make no sense. A copy is flushed and read back from the medium before it gets its name, which never replaces.
+    make no sense; the folder itself may come later, and is not touched before the first `put`. A copy is flushed and
+    read back from the medium before it gets its name, which never replaces.
     """
 
     def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
@@ -65,8 +66,6 @@ class DirectoryStore:
             raise _config(f"store.options.path: {self._root} lies inside this station's own storage {vault_root}")
         self._prepared = threading.Lock()
         self._is_prepared = False
-        if self._mount is None or os.path.ismount(self._mount):
-            self._prepare()
 
     @property
     def name(self) -> str:
@@ -81,38 +80,42 @@ class DirectoryStore:
         """Read an object again from the medium; raises EvidenceError if it is not what the receipt says."""
         await _in_thread(lambda stop: self._check(receipt, stop))
 
+    async def look(self) -> None:
+        """Only look whether the folder is there now; raises StoreError."""
+        await _in_thread(lambda _: self._require_there())
+
     # The place.
 
     def _prepare(self) -> None:
-        """Look at the folder for the first time: remove what a crash left, see whether sealing works."""
+        """Before the first copy: remove what a crash left, see whether sealing works."""
         with self._prepared:
             if self._is_prepared:
                 return
-            if not self._root.is_dir():
-                raise _config(f"store.options.path: {self._root} is no folder")
-            try:
-                for path in self._root.glob(durable.INCOMING_PREFIX + "*"):
-                    _remove_if_left(path)
-                if self._seal and not self._can_seal():
-                    raise _config(f"store.options.seal: files on {self._root} can't be made immutable; write false")
-            except OSError as error:
-                raise _config(f"store.options.path: {self._root}: {error.strerror}") from error
+            for path in self._root.glob(durable.INCOMING_PREFIX + "*"):
+                _remove_if_left(path)
+            if self._seal and not self._can_seal():
+                raise self._error(f"files on {self._root} can't be made immutable", "Write store.options.seal = false.")
             self._is_prepared = True
 
     def _can_seal(self) -> bool:
         with self._incoming() as (_, path):
             return durable.make_immutable(path) and durable.make_mutable(path)
 
-    def _require_place(self, need_bytes: int) -> None:
-        """Raise StoreError unless the store is there and has room; an unmounted folder is not the store."""
-        if self._mount is not None and not os.path.ismount(self._mount):
-            raise self._error(f"{self._mount} is not mounted", "Connect and mount it; storing goes on by itself.")
-        if not self._root.is_dir():
-            raise self._error(f"{self._root} is missing", "Bring it back; storing goes on by itself.")
-        if self._mount is not None and self._mount.stat().st_dev != self._root.stat().st_dev:
-            raise self._error(f"{self._root} does not lie on {self._mount}", "Correct the configuration.")
-        if not self._is_prepared:
-            self._prepare()
+    def _require_there(self) -> None:
+        """Raise StoreError unless the store is there, by looking only; an unmounted folder is not the store."""
+        try:
+            if self._mount is not None and not os.path.ismount(self._mount):
+                raise self._away(f"{self._mount} is not mounted", "Connect and mount it; storing goes on by itself.")
+            if not self._root.is_dir():
+                what = "is no folder" if self._root.exists() else "is missing"
+                raise self._away(f"{self._root} {what}", "Bring the folder back; storing goes on by itself.")
+            if self._mount is not None and self._mount.stat().st_dev != self._root.stat().st_dev:
+                raise self._away(f"{self._root} does not lie on {self._mount}", "Correct the configuration.")
+        except OSError as error:
+            raise self._away(f"{self._root}: {error.strerror}", "Check the store.") from error
+
+    def _require_room(self, need_bytes: int) -> None:
+        """Raise StoreError unless a copy of this size can be written."""
         space = os.statvfs(self._root)
         if space.f_bavail * space.f_frsize < need_bytes + _RESERVE_BYTES:
             raise self._error("it is full", "Give it more room; storing goes on by itself.")
@@ -122,11 +125,12 @@ class DirectoryStore:
     def _put(self, held: Held, stop: threading.Event) -> Receipt:
         target = self._target(held.digests)
         with self._storing():
-            known = target.exists()
-            self._require_place(0 if known else held.size_bytes)
-            if not known:
+            self._require_there()
+            self._prepare()
+            if not target.exists():
+                self._require_room(held.size_bytes)
                 with self._incoming() as (fd, path):
-                    self._require_place(held.size_bytes)  # again: the copy must not lie under a mount that came or went
+                    self._require_there()  # again: the copy must not lie under a mount that came or went
                     self._copy(held, fd, stop)
                     self._publish(held, fd, path, target, stop)
             else:
@@ -186,8 +190,7 @@ class DirectoryStore:
         if (receipt.store, receipt.object) != (self._name, self._object(target)):
             what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
             raise StoreError(what, do="Check store.name in the configuration.", retry=False)
-        with self._storing():
-            self._require_place(0)
+        self._require_there()
         try:
             self._require_same(target, receipt.size_bytes, receipt.digests, stop)
         except (OSError, StoreError) as error:
@@ -217,6 +220,9 @@ class DirectoryStore:
             os.close(fd)
             durable.remove_part(path)
 
+    def _away(self, what: str, do: str) -> StoreError:
+        return StoreError(f"The store {self._name} is not there: {what}.", safe=_SAFE, do=do)
+
     def _error(self, what: str, do: str, *, retry: bool = True) -> StoreError:
         return StoreError(f"The store {self._name} did not take the original: {what}.", safe=_SAFE, do=do, retry=retry)
 
@@ -226,8 +232,6 @@ class DirectoryStore:
             yield
         except OSError as error:
             raise self._error(error.strerror or str(error), "Check the store and its free space.") from error
-        except ConfigError as error:
-            raise self._error(error.what, "Correct the configuration or the store.") from error
 
 
 async def _in_thread(work: Callable[[threading.Event], R]) -> R:
@@ -274,6 +278,7 @@ def _remove_if_left(path: Path) -> None:
     """Remove a copy that nobody works on any more, of this station or of another one that uses the same store."""
     with durable.opened(path) as fd:
         if _lock(fd):
+            durable.make_mutable(path)  # left where we tried whether sealing works
             durable.remove_part(path)
 
 
