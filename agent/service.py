@@ -20,7 +20,7 @@ from agent import __version__, control, notify
 from agent.config import Config
 from agent.deadline import Rules
 from agent.drivers.detect import UsbDock, named_disk
-from agent.drivers.dock import DockedPath
+from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError, StoreError
@@ -156,6 +156,10 @@ class Service:
 
     # Detection
 
+    def hears(self, detection: str) -> DockListener:
+        """A listener of its own for each kind of detection: the recovery of one must not hide another's trouble."""
+        return _Heard(self, detection)
+
     def on_docked(self, docked: DockedPath) -> None:
         """A recorder can be read."""
         log.info("docked %s", docked.slot)
@@ -177,9 +181,9 @@ class Service:
         self._runner.refuse(docked.slot, docked.device.product, reason)
         self._record(Incident("refused", {"slot": docked.slot, "reason": reason}))
 
-    def on_trouble(self, what: str) -> None:
-        """Detection is hindered, or works again."""
-        self._troubles["detection"] = what
+    def on_trouble(self, detection: str, what: str) -> None:
+        """One kind of detection is hindered, or works again."""
+        self._troubles[detection] = what
         if what:
             log.warning("%s", what)
             self._record(Incident("detection", {"what": what}))
@@ -233,6 +237,21 @@ class Service:
                 before = now
 
 
+class _Heard:
+    """What one detection tells the service."""
+
+    def __init__(self, service: Service, detection: str) -> None:
+        self._detection = detection
+        self._service = service
+        self.on_docked = service.on_docked
+        self.on_gone = service.on_gone
+        self.on_refused = service.on_refused
+
+    def on_trouble(self, what: str) -> None:
+        """Detection is hindered; empty: no longer."""
+        self._service.on_trouble(self._detection, what)
+
+
 def progress_fields(shown: SlotProgress) -> dict[str, object]:
     """A slot's progress as JSON fields, for the control socket and `pull --json`."""
     return {
@@ -284,6 +303,7 @@ async def _work(runner: Runner, service: Service, config: Config) -> None:
         log.info("ready")
         group.create_task(service.feed_watchdog())
         if config.dock.usb:
-            group.create_task(UsbDock(service, rescan_s=config.dock.rescan_s).run())
+            group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
         if config.dock.image_dir is not None:
-            group.create_task(ImageDock(config.dock.image_dir, service, rescan_s=config.dock.rescan_s).run())
+            images = ImageDock(config.dock.image_dir, service.hears("images"), rescan_s=config.dock.rescan_s)
+            group.create_task(images.run())

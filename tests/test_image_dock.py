@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -151,6 +152,26 @@ async def test_a_folder_that_is_missing_or_replaced_is_told_and_found_again(fold
         (folder / "second.img").write_bytes(CONTENT)
         await ear.hears("second.img")
         assert ear.troubles[-1] == ""
+
+
+async def test_a_look_that_fails_tells_nobody_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moment without descriptors or an answer of the disk must not end the dockings under way."""
+    (folder / "card.img").write_bytes(CONTENT)
+    ear = Ear()
+    dock = ImageDock(folder, ear, settle_s=0.0)
+    assert await dock._step()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        await dock._step()
+    assert "Too many open files" in ear.troubles[-1]
+    assert await dock._step()
+    assert ear.troubles[-1] == ""
+    assert ear.history == [("docked", "card.img")]
+    await dock._stop_watching()
 
 
 async def test_too_many_images_are_bounded_and_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

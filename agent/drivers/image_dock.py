@@ -91,20 +91,25 @@ class ImageDock:
     async def _step(self) -> bool:
         """Look once; true if no file is still settling."""
         trouble = ""
-        files: list[DockedPath] = []
         try:
             await self._ensure_watched()
         except OSError as error:
             trouble = f"New files in {self._folder} are noticed late: {error.strerror}. It is tried again."
         try:
             files = list(itertools.islice(self._files(), MAX_IMAGES + 1))
-        except OSError as error:
-            trouble = f"The image folder {self._folder} can't be looked at: {error.strerror}. It is tried again."
+        except FileNotFoundError as error:
+            files, trouble = [], self._unseen(error)
+        except OSError as error:  # nothing was seen, so nothing is known to be gone
+            self._presence.trouble(self._unseen(error))
+            return False
         if len(files) > MAX_IMAGES:
             trouble = f"{self._folder} has more than {MAX_IMAGES} files: take some out, the others are not looked at."
         resting = self._tell(files[:MAX_IMAGES])
         self._presence.trouble(trouble)
         return resting
+
+    def _unseen(self, error: OSError) -> str:
+        return f"The image folder {self._folder} can't be looked at: {error.strerror}. It is tried again."
 
     def _tell(self, files: list[DockedPath]) -> bool:
         now_s = self._now_s() if self._now_s else asyncio.get_running_loop().time()
