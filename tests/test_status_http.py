@@ -196,6 +196,13 @@ async def test_nothing_can_be_changed_here(served: Served, method: str, path: st
     assert json.loads(body)["error"]["status"] == 405
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/status", "/api/v1/recordings"])
+async def test_head_answers_as_get_without_the_body(served: Served, path: str) -> None:
+    status, headers, body = await asyncio.to_thread(served.ask, path, "HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) > 0
+
+
 async def test_a_body_is_refused_and_a_long_line_too(served: Served) -> None:
     status, _, body = await asyncio.to_thread(served.ask, "/api/v1/status", "GET", b"x" * 100)
     assert (status, json.loads(body)["error"]["message"]) == (413, "a request has no body here")
