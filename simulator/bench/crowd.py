@@ -57,25 +57,31 @@ def crowd(bench: Bench) -> list[Row]:
         images = [folder / f"recorder-{number:02}.img" for number in range(recorders)]
         for number, image in enumerate(images):
             write_card(image, contents(_CLIPS, clip_bytes, seed=1000 * (number + 1)))
-        alone, plain, together = [], [], []
+        alone, plain, together, by_hand = [], [], [], []
         for _ in range(bench.rounds):
             with slowed(images, rate) as slow:
                 plain.append(_by_dd(bench, slow, clip_bytes))
+                by_hand.append(_by_hand(bench, slow, clip_bytes))
                 alone.append(_docked(bench, slow, slow.devices[:1], clip_bytes))
             with slowed(images, rate) as slow:
                 together.append(_docked(bench, slow, slow.devices, clip_bytes))
                 bench.say(f"{recorders} recorders: slowest {min(together[-1].rates_mb_s):.1f} MB/s")
     finally:
         shutil.rmtree(folder)
-    return _rows(recorders, rate, alone, plain, together)
+    return _rows(recorders, rate, alone, plain, together, by_hand)
 
 
-def _rows(recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen]) -> list[Row]:
+def _rows(
+    recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen], by_hand: list[float]
+) -> list[Row]:
     crowded = f"{recorders} recorders, {rate / 1e6:.0f} MB/s each"
     slowest = tuple(min(seen.rates_mb_s) for seen in together)
     return [
         Row("d", f"{crowded}: the slowest", "MB/s", slowest, "dd of one of them alone", tuple(plain), RATE_GOAL, True),
-        Row("d", f"{crowded}: sum until HELD", "MB/s", tuple(seen.held_mb_s for seen in together)),
+        Row(
+            "d", f"{crowded}: sum until HELD", "MB/s", tuple(seen.held_mb_s for seen in together),
+            "all at once by dd, then sync + b3sum of the copies", tuple(by_hand),
+        ),
         Row("d", "status meanwhile, p99", "ms", tuple(seen.p99_ms for seen in together), goal=P99_GOAL_MS),
         Row(
             "d", "recorders held in the order of deadlines", "", tuple(float(seen.ordered) for seen in together),
@@ -98,6 +104,21 @@ def _by_dd(bench: Bench, slow: Slow, clip_bytes: int) -> float:
     size = min(_CLIPS * clip_bytes, 4 * slow.rate_bytes_s)
     words = ["dd", f"if={slow.devices[0]}", "of=/dev/null", "bs=256K", f"count={size}", "iflag=count_bytes"]
     return size / 1e6 / run(slow.command(words), bench.log).wall_s
+
+
+def _by_hand(bench: Bench, slow: Slow, clip_bytes: int) -> float:
+    """MB/s of all devices until plain commands have copied them at once and read the copies from the medium."""
+    copies = bench.root / "copies"
+    copies.mkdir()
+    size = _CLIPS * clip_bytes
+    copy = f'dd if="$device" of="$0/${{device##*/}}" bs=256K count={size} iflag=count_bytes status=none &'
+    forget()
+    cost = run(slow.command(["sh", "-c", f"for device; do {copy} done; wait", copies, *slow.devices]), bench.log)
+    cost += run(["sync", "--file-system", copies], bench.log)
+    forget()
+    cost += run(["sh", "-c", 'b3sum "$0"/* >/dev/null', copies], bench.log)
+    shutil.rmtree(copies)
+    return len(slow.devices) * size / 1e6 / cost.wall_s
 
 
 def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int) -> Seen:

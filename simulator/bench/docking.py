@@ -80,7 +80,6 @@ class Ground:
 
     def by_ocopy(self) -> Cost:
         """With its own verification, which reads what the page cache has."""
-        self.copy.mkdir(exist_ok=True)
         return self._copied([Path(sys.executable).with_name("ocopy"), "--machine-readable", self.plain, self.copy])
 
     def by_rclone(self) -> Cost:
