@@ -30,9 +30,7 @@ class Child:
     """A puller and the daemon's end of its pipes."""
 
     def __init__(self, device: Path, staging: Path, identity: Identity | None = None) -> None:
-        fd = os.open(device, os.O_RDONLY)
-        found = identity or identify(fd)
-        os.close(fd)
+        found = identity or identified(device)
         staging_fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
         numbers = (found.rdev, found.ino, found.size, found.diskseq, staging_fd)
         self.process = subprocess.Popen(
@@ -91,6 +89,11 @@ class Child:
         finally:
             self.process.kill()
             self.process.wait()
+
+
+def identified(device: Path) -> Identity:
+    with device.open("rb") as file:
+        return identify(file.fileno())
 
 
 @contextmanager
@@ -192,6 +195,18 @@ def test_a_device_that_vanished_before_it_was_opened_is_gone(image: Path, stagin
     image.mkdir()
     with puller(image, staging, known) as child:
         assert "gone" in (child.line() or {})
+
+
+@pytest.mark.parametrize("vanished", [True, False])
+def test_only_a_path_that_is_not_there_is_gone(image: Path, staging: Path, vanished: bool) -> None:
+    """What can't be opened may still be docked: calling it unplugged would be untrue."""
+    known = identified(image)
+    image.unlink()
+    if not vanished:
+        image.symlink_to(image)  # ELOOP, which even root gets
+    child = Child(image, staging, known)
+    assert ("gone" in (child.line() or {})) == vanished
+    assert child.close() == (0 if vanished else 1)
 
 
 @pytest.mark.parametrize("moment", ["idle", "waiting for acknowledgements", "reading"])

@@ -2,9 +2,10 @@
 
     python -I -m agent.drivers.puller PATH RDEV INO SIZE DISKSEQ [RESCUE_LIMIT_S] STAGING_FD
 
-It opens PATH read-only, ends with {"gone": why} unless that is the device the parser has read, and locks itself
-(`agent.drivers.sandbox`). Requests and acknowledgements come as JSON lines on stdin, reports go as JSON lines to
-stdout. It stops reading when four blocks or 512 files were not acknowledged, and ends when its parent does.
+It opens PATH read-only, ends with {"gone": why} unless that is the device the parser has read, or with the reason on
+stderr and 1 if it is there but can't be opened, and locks itself (`agent.drivers.sandbox`). Requests and
+acknowledgements come as JSON lines on stdin, reports go as JSON lines to stdout. It stops reading when four blocks or
+512 files were not acknowledged, and ends when its parent does.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _UNACKED_BYTES: Final = 4 * BLOCK_BYTES
 _UNACKED_FILES: Final = 512
 _HEARTBEAT_S: Final = 2.0
 _RESCUE_LIMIT_S: Final = 1800.0
+_GONE_KINDS: Final = frozenset({"gone", "not-a-device"})
 
 
 class ParentGoneError(Exception):
@@ -177,6 +179,10 @@ def main(arguments: Sequence[str]) -> int:
         try:
             fd, found = open_read_only(path)
         except FilesystemError as error:
+            missing = isinstance(error.__cause__, FileNotFoundError)
+            if not missing and error.kind not in _GONE_KINDS:  # it may still be there: only the reason is true
+                sys.stderr.write(f"{error.what}\n")
+                return 1
             parent.say({"gone": error.what})
             return 0
         if [found.rdev, found.ino, found.size, found.diskseq] != [int(number) for number in identity]:
