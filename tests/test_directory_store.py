@@ -253,6 +253,7 @@ async def test_a_full_store_says_so_and_goes_on_when_there_is_room(
             with pytest.raises(StoreError, match="No space"):
                 await store.put(small)
         assert [path.name for path in disk.rglob("*") if path.is_file()] == ["fill", kept.digests.blake3]
+        fill(disk / "fill")
         await store.check(kept)
         assert (await store.put(held(vault, b"first"))).digests == kept.digests, "no room is needed to prove it"
         (disk / "fill").unlink()
