@@ -218,7 +218,11 @@ class DirectoryStore:
             yield fd, path
         finally:
             os.close(fd)
-            durable.remove_part(path)
+            try:
+                durable.remove_part(path)
+            except OSError:
+                self._is_prepared = False  # the original is tried again, and what is left here removed then
+                raise
 
     def _away(self, what: str, do: str) -> StoreError:
         return StoreError(f"The store {self._name} is not there: {what}.", safe=_SAFE, do=do)
