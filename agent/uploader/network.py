@@ -1,0 +1,307 @@
+"""What stores beyond the network share: TLS and proxy, one attempt that can't hang, who sends first and how fast."""
+
+# ruff: noqa: RUF009 - an option is a dataclass field that also knows how to read itself
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import os
+import random
+import ssl
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from agent import __version__, durable
+from agent.config.options import folder_or_off, integer, number, text
+from agent.errors import ConfigError, EvidenceError, StoreError
+
+SAFE: Final = "The original is safe in this station."
+REPLY_LIMIT_BYTES: Final = 1 << 20
+"""Longer answers than this are refused; the longest true one lists 1,000 parts and takes a third of it."""
+
+_SECRET_LIMIT_BYTES: Final = 1 << 16
+_CONNECT_LIMIT_S: Final = 30.0
+_BURST_S: Final = 0.2
+_SINK_BYTES: Final = 1 << 20
+
+Body = Callable[[], AsyncIterator[bytes]]
+"""Makes the bytes of a request anew for each attempt; a stream would be at its end when it is needed again."""
+
+Sink = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """Options of every store beyond the network; without `ca_file` the system's authorities are trusted.
+
+    `proxy` is http://host:port or https://host:port; its user and password may stand in the address, or better as one
+    line `user:password` in the file `proxy_credentials`. `rate_limit_bytes_s` 0 means none.
+    """
+
+    ca_file: Path | None = folder_or_off()
+    client_certificate: Path | None = folder_or_off()
+    client_key: Path | None = folder_or_off()
+    proxy: str = text("", 1024)
+    proxy_credentials: Path | None = folder_or_off()
+    rate_limit_bytes_s: int = integer(0, 0, 1 << 40, "bytes/s")
+    stall_limit_s: float = number(60, 1, 3600, "s")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole reply; `body` is empty if the bytes went into a sink."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class CutError(StoreError):
+    """The connection failed or stalled: whether the request was carried out is unknown, and another may succeed."""
+
+
+class Gate:
+    """Lets `slots` through at a time; of those who wait the one with the earliest due time goes first."""
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._waiting: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._arrivals = 0
+
+    @contextlib.asynccontextmanager
+    async def slot(self, due_at: datetime) -> AsyncIterator[None]:
+        """Hold a slot."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(due_at)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _wait(self, due_at: datetime) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._arrivals += 1
+        heapq.heappush(self._waiting, (due_at, self._arrivals, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn had come in the same moment
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        while self._waiting:
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+class Pace:
+    """A limit in bytes per second for all who share it; 0 is none."""
+
+    def __init__(self, bytes_s: int) -> None:
+        self._bytes_s = bytes_s
+        self._free_at_s = 0.0
+
+    async def take(self, size_bytes: int) -> None:
+        """Wait until `size_bytes` more may be sent."""
+        if self._bytes_s:
+            now_s = asyncio.get_running_loop().time()
+            self._free_at_s = max(self._free_at_s, now_s - _BURST_S) + size_bytes / self._bytes_s
+            await asyncio.sleep(max(0.0, self._free_at_s - now_s))
+
+
+class Network:
+    """The connections of one store. Raises ConfigError if certificates, keys or the proxy make no sense."""
+
+    def __init__(self, options: NetworkOptions, where: str = "store.options") -> None:
+        self._stall_limit_s = options.stall_limit_s
+        self._pace = Pace(options.rate_limit_bytes_s)
+        self._tls = _tls(options, where)
+        self._proxy, self._proxy_auth = _proxy(options, where)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body = b"", sink: Sink | None = None
+    ) -> Answer:
+        """One request, tried once, and its whole reply. Redirects are answers like others.
+
+        A `body` that is made needs its Content-Length among the headers; what it raises is raised here. `sink` takes
+        the bytes of a reply 200 or 206, of any length. Raises CutError if the connection fails, or if for
+        `stall_limit_s` no byte moved in either direction; StoreError if it can't be trusted.
+        """
+        self._session = self._session or self._new_session()
+        failed: list[Exception] = []
+        try:
+            async with asyncio.timeout(self._stall_limit_s) as guard:
+                data = body if isinstance(body, bytes) else self._made(body, guard, failed)
+                async with self._session.request(
+                    method,
+                    URL(url, encoded=True),
+                    headers=headers,
+                    data=data or None,
+                    allow_redirects=False,
+                    skip_auto_headers=("Content-Type",),
+                ) as response:
+                    received = await self._received(response, guard, sink)
+                    return Answer(response.status, response.headers, received)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise failed[0] if failed else _trouble(error, URL(url).host or url, self._stall_limit_s) from error
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._tls, limit=64),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_LIMIT_S),
+            headers={"User-Agent": f"capture-agent/{__version__}", "Accept-Encoding": "identity"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            proxy=self._proxy,
+            proxy_auth=self._proxy_auth,
+        )
+
+    async def _made(self, body: Body, guard: asyncio.Timeout, failed: list[Exception]) -> AsyncIterator[bytes]:
+        """The bytes to send; the guard only runs while the peer is waited for, never during our own pauses."""
+        try:
+            guard.reschedule(None)
+            async for piece in body():
+                await self._pace.take(len(piece))
+                guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s)
+                yield piece
+                guard.reschedule(None)
+        except (StoreError, OSError, EvidenceError) as error:
+            failed.append(error)  # the HTTP library would tell of a connection that broke
+            raise
+        guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s)
+
+    async def _received(self, response: aiohttp.ClientResponse, guard: asyncio.Timeout, sink: Sink | None) -> bytes:
+        loop = asyncio.get_running_loop()
+        received = bytearray()
+        to_sink = sink is not None and response.status in {200, 206}
+        async for piece in response.content.iter_any():
+            guard.reschedule(loop.time() + self._stall_limit_s)
+            received += piece
+            if sink is not None and to_sink and len(received) >= _SINK_BYTES:
+                guard.reschedule(None)
+                await sink(bytes(received))
+                received.clear()
+                guard.reschedule(loop.time() + self._stall_limit_s)
+            elif len(received) > REPLY_LIMIT_BYTES:
+                raise _refused(f"{response.url.host} answers with more than {REPLY_LIMIT_BYTES} bytes.")
+        if sink is not None and to_sink:
+            await sink(bytes(received))
+            received.clear()
+        return bytes(received)
+
+
+def pause_s(attempt: int, longest_s: float = 20.0) -> float:
+    """How long to wait after failed attempt number `attempt` (from 0): exponential, at random up to its full length."""
+    return random.uniform(0, min(longest_s, 0.25 * 2.0**attempt))  # noqa: S311 - spreads load, guards nothing
+
+
+def read_private(path: Path) -> str:
+    """The text of a file with a secret; raises ConfigError if it can't be read, or if others may read it."""
+    try:
+        with durable.opened(path, os.O_RDONLY) as fd:
+            if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_IRWXO:
+                raise _config(f"{path} holds a secret, and everybody on this station may read it", f"chmod o= {path}")
+            content = os.read(fd, _SECRET_LIMIT_BYTES)
+        return content.decode()
+    except OSError as error:
+        raise _config(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise _config(f"{path} is no text") from error
+
+
+def _tls(options: NetworkOptions, where: str) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+    except OSError as error:
+        raise _config(f"{where}.ca_file: {options.ca_file}: {_reason(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if options.client_certificate is not None:
+        if options.client_key is not None:
+            read_private(options.client_key)
+        try:
+            # An encrypted key would make OpenSSL ask on the terminal.
+            context.load_cert_chain(options.client_certificate, options.client_key, password=lambda: "")
+        except OSError as error:
+            what = f"{where}.client_certificate: {options.client_certificate} with client_key {options.client_key}"
+            raise _config(f"{what}: {_reason(error)}") from error
+    elif options.client_key is not None:
+        raise _config(f"{where}.client_key: needs client_certificate too")
+    return context
+
+
+def _proxy(options: NetworkOptions, where: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+    if not options.proxy:
+        return None, None
+    try:
+        url = URL(options.proxy)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise _config(f"{where}.proxy: must be http://host:port or https://host:port")  # it may hold a password
+    auth = aiohttp.BasicAuth(url.user, url.password or "") if url.user else None
+    if options.proxy_credentials is not None:
+        user, colon, password = read_private(options.proxy_credentials).strip().partition(":")
+        if not colon:
+            raise _config(f"{where}.proxy_credentials: {options.proxy_credentials} must hold one line user:password")
+        auth = aiohttp.BasicAuth(user, password, "utf-8")
+    return url.with_user(None), auth
+
+
+def _trouble(error: Exception, host: str, stall_limit_s: float) -> StoreError:
+    """The words for a connection that failed."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return CutError(f"The name {host} is not known to the network.", safe=SAFE, do="Check the address and DNS.")
+        case aiohttp.ClientConnectorCertificateError():
+            what = f"The certificate of {host} is not trusted: {_reason(error.certificate_error)}."
+            return _refused(what, "Check ca_file, the station's clock, and the certificate of the store.")
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return CutError(f"The proxy before {host} refuses: {_reason(error)}.", safe=SAFE, do="Check the proxy.")
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            what = f"No secure connection to {host}: {_reason(error)}."
+            return CutError(what, safe=SAFE, do="Check the TLS settings of the store, and our client certificate.")
+        case aiohttp.ClientResponseError():
+            return CutError(f"{host} does not answer in HTTP: {_reason(error)}.", safe=SAFE, do="Check the address.")
+        case TimeoutError():
+            what = f"{host} took or gave no byte for {stall_limit_s:g} s."
+            return CutError(what, safe=SAFE, do="Check the network and the store.")
+        case _:
+            do = "Check that the store is running, and the network."
+            return CutError(f"The connection to {host} failed: {_reason(error)}.", safe=SAFE, do=do)
+
+
+def _reason(error: BaseException) -> str:
+    """What a library's error says, on one line and without its own habits."""
+    text = getattr(error, "verify_message", "") or getattr(error, "strerror", "") or getattr(error, "message", "")
+    return " ".join((str(text) or str(error) or type(error).__name__).split())[:200].rstrip(".")
+
+
+def _refused(what: str, do: str = "Check that the address is that of the store.") -> StoreError:
+    return StoreError(what, safe=SAFE, do=do)
+
+
+def _config(what: str, do: str = "Correct the configuration.") -> ConfigError:
+    return ConfigError(f"{what}.", safe="Nothing was changed.", do=do)

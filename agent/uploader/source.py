@@ -1,0 +1,103 @@
+"""Reads an original on its way to a store, and notices when it is no longer what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Final, Self
+
+from blake3 import blake3
+
+from agent import durable
+from agent.errors import EvidenceError
+from agent.model import Held
+
+SLICE_BYTES: Final = durable.CHUNK_BYTES
+
+
+def chunks(held: Held) -> Generator[memoryview, None, None]:
+    """The bytes of an original from first to last, always in the same buffer; blocks, so run it in a thread.
+
+    Raises EvidenceError if it can't be read, and at the end if size or fingerprint are not those of `held`.
+    """
+    with Source(held) as source:
+        hasher = blake3()
+        done = 0
+        for chunk in source.read(0, None):
+            hasher.update(chunk)
+            done += len(chunk)
+            yield chunk
+        source.compare(done, hasher.hexdigest())
+
+
+def changed(held: Held, what: str) -> EvidenceError:
+    """The error for an original whose bytes are not those of its proof."""
+    return EvidenceError(
+        f"The original {held.path.name} in this station is no longer what it was: {what}.",
+        safe="Nothing was stored.",
+        do="Keep the recorder as it is, and call the administrator.",
+    )
+
+
+class Source:
+    """An opened original, for several readers at once; every method raises EvidenceError if it can't be read."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._opened = contextlib.ExitStack()
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        with self._world():
+            self._fd = self._opened.enter_context(durable.opened(self._held.path))
+            size_bytes = os.fstat(self._fd).st_size
+        if size_bytes != self._held.size_bytes:
+            self._opened.close()
+            raise changed(self._held, f"it has {size_bytes} bytes, not {self._held.size_bytes}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+        self._fd = -1
+
+    def read(self, offset_bytes: int, size_bytes: int | None) -> Iterator[memoryview]:
+        """The bytes of a range, or of all that follows, always in the same buffer; blocks, so run it in a thread."""
+        view = memoryview(bytearray(SLICE_BYTES))
+        end = None if size_bytes is None else offset_bytes + size_bytes
+        while end is None or offset_bytes < end:
+            with self._world():
+                got = os.preadv(self._fd, [view if end is None else view[: end - offset_bytes]], offset_bytes)
+            if not got:
+                return
+            yield view[:got]
+            offset_bytes += got
+
+    async def pieces(self, offset_bytes: int, size_bytes: int) -> AsyncIterator[bytes]:
+        """The bytes of a range as a request's body, without blocking; never shorter than asked for."""
+        end = offset_bytes + size_bytes
+        while offset_bytes < end:
+            piece = await asyncio.to_thread(self._piece, offset_bytes, min(SLICE_BYTES, end - offset_bytes))
+            offset_bytes += len(piece)
+            yield piece
+
+    def _piece(self, offset_bytes: int, size_bytes: int) -> bytes:
+        with self._world():
+            piece = os.pread(self._fd, size_bytes, offset_bytes)
+        if not piece:
+            raise changed(self._held, f"it ends at byte {offset_bytes}")
+        return piece
+
+    def compare(self, done_bytes: int, blake3_hex: str) -> None:
+        """Raise EvidenceError unless what was read is what `held` proves."""
+        if (done_bytes, blake3_hex) != (self._held.size_bytes, self._held.digests.blake3):
+            what = f"{done_bytes} of {self._held.size_bytes} bytes read, and their fingerprint differs"
+            raise changed(self._held, what)
+
+    @contextlib.contextmanager
+    def _world(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise changed(self._held, error.strerror or str(error)) from error
