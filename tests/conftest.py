@@ -99,9 +99,17 @@ def _children() -> set[str]:
     return found
 
 
+def _is_of_servers(pid: str, children: set[str]) -> bool:
+    """Whether a process belongs to a group of servers that outlives the test, which may have restarted one of them."""
+    try:
+        return str(os.getpgid(int(pid))) in children
+    except ProcessLookupError:
+        return True  # it has just ended
+
+
 def _left_behind(threads: set[threading.Thread], children: set[str], descriptors: dict[str, str]) -> list[str]:
     left = [f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads]
-    left += [f"child process {pid}" for pid in _children() - children]
+    left += [f"child process {pid}" for pid in _children() - children if not _is_of_servers(pid, children)]
     left += [f"descriptor {fd}: {target}" for fd, target in _descriptors().items() if descriptors.get(fd) != target]
     return left
 
