@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -119,6 +120,29 @@ async def test_a_status_is_made_anew_when_the_journal_or_a_slot_changed(served: 
         served.world.show(slot(Phase.READING))
         while not (await get(served, "/api/v1/status"))["slots"]:
             await asyncio.sleep(0.05)
+
+
+async def test_who_asks_often_doesnt_wait_for_the_disk_and_never_gets_a_status_older_than_half_a_second(
+    served: Served,
+) -> None:
+    board, now_s = served.board, asyncio.get_running_loop().time
+    before = await board.status()
+    await served.journal.record(Incident("started"))
+    disk = threading.Event()
+    board._thread.submit(disk.wait)
+    try:
+        board._answer = replace(board._answer, current_s=now_s() - 0.3)
+        assert await board.status() == before
+        board._answer = replace(board._answer, current_s=now_s() - 0.6)
+        late = [asyncio.create_task(board.status()) for _ in range(5)]
+        await asyncio.wait(late, timeout=0.1)
+        assert not any(task.done() for task in late)
+        late.pop().cancel()
+    finally:
+        disk.set()
+    after = await asyncio.gather(*late)
+    assert set(after) == {after[0]}
+    assert json.loads(after[0])["seq"] == json.loads(before)["seq"] + 1
 
 
 async def test_health_is_public_and_names_nobody(served: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, ParamSpec, TypeVar
 
@@ -31,6 +31,7 @@ from agent.status.views import (
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_RENEW_S: Final = 0.25
 _FRESH_S: Final = 0.5
 _STALE_S: Final = 5.0
 _DOCKINGS: Final = 20
@@ -39,10 +40,11 @@ _FAR: Final = datetime(9999, 1, 1, tzinfo=ZONE)
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A body that was served, when it was made (loop time), and for which state."""
+    """A body that was served, when it was made, when it was last known to be current (loop time), for which state."""
 
     body: bytes
     made_s: float
+    current_s: float
     seq: int
     version: int
 
@@ -52,7 +54,8 @@ class Board:
 
     `live` gives what only the service knows, `version` a number that changes with it; both are called on the event
     loop. A status is served again while nothing changed, for 5 s at most (verdicts depend on the time), and for half
-    a second even if something did, so that no client can keep the disk busy.
+    a second even if something did, so that no client can keep the disk busy. Who asks in the second half of that has a
+    new one made but doesn't wait for it: on a busy station only the first of many questions waits for the disk.
     It has a thread of its own: the status must not wait for work on evidence, nor that for the status.
     """
 
@@ -65,8 +68,8 @@ class Board:
         self._reader = reader
         self._clock = clock
         self._live = live
-        self._making = asyncio.Lock()
         self._answer: _Answer | None = None
+        self._renewal: asyncio.Task[_Answer] | None = None
         self._slots: tuple[int, bytes] | None = None
         self._devices: dict[str, Device] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="status")
@@ -77,14 +80,15 @@ class Board:
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""
-        async with self._making:
-            time_s = asyncio.get_running_loop().time()
-            answer = self._answer
-            if answer is None or not await self._is_good(answer, time_s):
-                version, live = self.version(), self._live()
-                body, seq = await self._ask(self._make_status, live)
-                answer = self._answer = _Answer(body, time_s, seq, version)
-            return answer.body
+        answer = self._answer
+        age_s = asyncio.get_running_loop().time() - answer.current_s if answer is not None else _STALE_S
+        if age_s >= _RENEW_S and self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+            self._renewal.add_done_callback(self._renewed)
+        if answer is None or age_s >= _FRESH_S:
+            assert self._renewal is not None, "it was begun when the answer was half as old"
+            answer = await asyncio.shield(self._renewal)  # shared: others may wait for it too
+        return answer.body
 
     async def recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
         """One page of recordings as JSON, newest first or, of one state, most urgent first; raises JournalError."""
@@ -119,11 +123,21 @@ class Board:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: question(*arguments, **options))
 
-    async def _is_good(self, answer: _Answer, time_s: float) -> bool:
-        age_s = time_s - answer.made_s
-        if age_s < _FRESH_S:
-            return True
-        if age_s >= _STALE_S or answer.version != self.version():
+    async def _renew(self) -> _Answer:
+        time_s, version, answer = asyncio.get_running_loop().time(), self.version(), self._answer
+        if answer is not None and await self._is_current(answer, time_s):
+            return replace(answer, current_s=time_s)
+        body, seq = await self._ask(self._make_status, self._live())
+        return _Answer(body, time_s, time_s, seq, version)
+
+    def _renewed(self, renewal: asyncio.Task[_Answer]) -> None:
+        """Keep the answer; an error is raised to those who wait, and again to whoever asks next."""
+        self._renewal = None
+        if not renewal.cancelled() and renewal.exception() is None:
+            self._answer = renewal.result()
+
+    async def _is_current(self, answer: _Answer, time_s: float) -> bool:
+        if time_s - answer.made_s >= _STALE_S - _FRESH_S or answer.version != self.version():
             return False
         return not await self._ask(self._reader.events, answer.seq, 1)
 
