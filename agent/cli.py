@@ -21,8 +21,8 @@ from agent.control import NotRunningError, ask
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
 from agent.journal import rebuild
 from agent.model import Phase
-from agent.pipeline.verify import verify
-from agent.service import load_store, progress_fields, pull_by_hand, resume_by_hand, serve
+from agent.pipeline.verify import Report, Tell, verify
+from agent.service import opened_store, progress_fields, pull_by_hand, resume_by_hand, serve
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.summary import summary
 from agent.vault import Vault
@@ -197,9 +197,7 @@ def _verify(options: argparse.Namespace) -> int:
         rebuild(journal)
     vault = Vault(config.storage.root, seal=False)
     tell = _Counter(show=not options.json and sys.stderr.isatty())
-    report = asyncio.run(
-        verify(journal, vault, load_store(config), _now(), tell, read_originals=not options.journal_only)
-    )
+    report = asyncio.run(_verified(config, journal, vault, tell, read_originals=not options.journal_only))
     tell.end()
     if options.json:
         print(json.dumps(asdict(report) | {"sound": report.sound}, ensure_ascii=False))
@@ -211,6 +209,11 @@ def _verify(options: argparse.Namespace) -> int:
             f" stored copies read: {'all as recorded' if report.sound else f'{len(report.problems)} problems'}"
         )
     return Exit.OK if report.sound else Exit.EVIDENCE
+
+
+async def _verified(config: Config, journal: Path, vault: Vault, tell: Tell, *, read_originals: bool) -> Report:
+    async with opened_store(config, _now) as store:
+        return await verify(journal, vault, store, _now(), tell, read_originals=read_originals)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -228,10 +231,15 @@ async def _resumed(config: Config, identifier: str, who: str, why: str) -> str:
         return await resume_by_hand(config, _now, identifier, who, why)
 
 
+async def _look(config: Config) -> None:
+    async with opened_store(config, _now) as store:
+        await store.look()
+
+
 def _config_check(options: argparse.Namespace) -> int:
     config = load(options.config)
     try:
-        asyncio.run(load_store(config).look())
+        asyncio.run(_look(config))
     except StoreError as error:
         raise ConfigError(error.what, safe="Nothing was changed.", do=error.do) from error
     years = ", ".join(str(year) for year in sorted(config.calendars))

@@ -48,11 +48,14 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
     """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
     _check_owner(config.storage.root)
     vault = Vault(config.storage.root, seal=config.storage.seal)
-    store = load_store(config)
     rules = Rules(config.profile, config.calendars)
     with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
-        async with Journal.open(config.storage.root / "journal.db", clock) as journal:
-            yield Station(journal, vault, store, rules, clock, config.runner, config.storage.reserve_bytes, disk)
+        async with (
+            opened_store(config, clock) as store,
+            Journal.open(config.storage.root / "journal.db", clock) as journal,
+        ):
+            reserve_bytes, hours = config.storage.reserve_bytes, config.store.hours
+            yield Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours)
 
 
 def _check_owner(root: Path) -> None:
@@ -79,8 +82,9 @@ def _name_of(uid: int) -> str:
         return f"#{uid}"
 
 
-def load_store(config: Config) -> Store:
-    """The store that the configuration names, found by entry point; no other is imported."""
+@contextlib.asynccontextmanager
+async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
+    """The store that the configuration names, found by entry point; no other is imported. Raises ConfigError."""
     choice = config.store
     found = {point.name: point for point in entry_points(group="capture_agent.stores")}
     if choice.kind not in found:
@@ -89,8 +93,12 @@ def load_store(config: Config) -> Store:
             safe="Nothing was changed.",
             do="Correct store.kind.",
         )
-    store: Store = found[choice.kind].load()(choice.name, choice.options, vault_root=config.storage.root)
-    return store
+    kind = found[choice.kind].load()
+    store: Store = kind(choice.name, choice.options, vault_root=config.storage.root, clock=clock)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
@@ -219,7 +227,16 @@ class Service:
     def live(self) -> Live:
         """What only the running service knows."""
         problems = tuple(what for what in self._troubles.values() if what)
-        return Live(self._runner.slots(), self._free_bytes(), self._runner.store_error, None, problems)
+        return Live(
+            self._runner.slots(),
+            self._free_bytes(),
+            self._runner.store_error,
+            None,
+            problems,
+            self._station.store.locks,
+            self._runner.uploads(),
+            self._runner.audit(),
+        )
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(StoreError):

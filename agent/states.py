@@ -17,6 +17,7 @@ from agent.model import (
     Damaged,
     Digests,
     Extent,
+    Lost,
     Matched,
     Released,
     Resumed,
@@ -28,8 +29,8 @@ _UNCHANGED = "Nothing was changed."
 def transition(asset: Asset, event: AssetEvent) -> Asset:
     """Return the asset as it is after the event.
 
-    Size, digests and receipt are never forgotten once known: an asset that was damaged and is wanted again accepts
-    only the same bytes, and one that the store has proved stays proved while its local copy is pulled again.
+    Size and digests are never forgotten once known: an asset that was damaged and is wanted again accepts only the
+    same bytes. A receipt stays while the local copy is pulled again; only the store's own failure to prove it voids it.
 
     Raises:
         JournalError: the state does not allow this event.
@@ -51,6 +52,8 @@ def transition(asset: Asset, event: AssetEvent) -> Asset:
             return _resumed(asset, event)
         case Damaged():
             return _damaged(asset, event)
+        case Lost():
+            return _lost(asset, event)
         case _:
             assert_never(event)
 
@@ -129,6 +132,14 @@ def _damaged(asset: Asset, event: Damaged) -> Asset:
     if event.source_docked:
         return replace(asset, state=AssetState.WANTED)
     return replace(asset, state=AssetState.STUCK, reason=event.found, resume_to=AssetState.WANTED)
+
+
+def _lost(asset: Asset, event: Lost) -> Asset:
+    _allow(asset, event, AssetState.STORED, AssetState.RELEASED)
+    lost = replace(asset, receipt=None)
+    if asset.state is AssetState.STORED:
+        return replace(lost, state=AssetState.HELD)
+    return replace(lost, state=AssetState.STUCK, reason=event.found, resume_to=AssetState.WANTED)
 
 
 def _allow(asset: Asset, event: AssetEvent, *states: AssetState) -> None:

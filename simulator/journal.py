@@ -208,7 +208,7 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "asset by content": lambda: reader.asset_by_blake3(_digests(recordings // 2 + 50).blake3, tuple(AssetState)),
         "kept asset": lambda: reader.kept_asset(_digests(recordings // 2 + 50).blake3),
         "next clips": lambda: reader.next_clips(docking, 256),
-        "next asset to store": lambda: reader.next_asset_to_store(NOW),
+        "next asset to store": lambda: reader.next_to_store(NOW),
         "open clip of": lambda: reader.open_clip_of(some),
         "last dock-out": lambda: reader.last_dock_out(_OWNER),
         "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),

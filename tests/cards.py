@@ -71,7 +71,7 @@ async def docked(
 async def stored(station: Station) -> None:
     """Give the store lane everything that is due now."""
     lane = StoreLane(station)
-    while station.journal.reader.next_asset_to_store(station.clock(), frozenset()) is not None:
+    while station.journal.reader.next_to_store(station.clock(), frozenset()) is not None:
         asset = await lane.take()
         try:
             await lane.store(asset)

@@ -35,7 +35,7 @@ from agent.journal.log import Job, Log
 from agent.model import AssetState, Clock, Held, Outcome, Phase, Receipt
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
-from agent.uploader.base import Store
+from agent.uploader.base import Errand, Store
 from agent.uploader.directory import DirectoryStore
 from tests.fakes import FakeRecorder, FakeStore, digests_of
 from tests.stations import opened
@@ -198,10 +198,10 @@ class WiredStore(FakeStore):
 
     world: World
 
-    async def put(self, held: Held) -> Receipt:
+    async def put(self, held: Held, errand: Errand) -> Receipt:
         try:
             with self.world.effect("store"):
-                return await super().put(held)
+                return await super().put(held, errand)
         except OSError as error:
             raise StoreError(str(error)) from error
 

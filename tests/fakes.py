@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,6 +25,7 @@ from agent.drivers.base import (
 )
 from agent.errors import DeviceError, EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clip, Device, Digests, Extent, Finding, Held, Receipt, Stamp, Volume
+from agent.uploader.base import Errand, Trait
 
 CAPTURED = Stamp("2026-11-20T09:00:00", 480)
 
@@ -165,7 +166,9 @@ class FakeStore:
     refuse: bool = False
     order: list[str] = field(default_factory=list)
 
-    async def put(self, held: Held) -> Receipt:
+    locks: bool = False
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
         await asyncio.sleep(0)
         if self.refuse:
             raise StoreError("The store refuses for good.", retry=False)
@@ -187,10 +190,39 @@ class FakeStore:
     async def look(self) -> None:
         return
 
-    async def check(self, receipt: Receipt) -> None:
+    async def check(self, receipt: Receipt, *, read: bool) -> bool:
         content = self.objects.get(receipt.object)
         if content is None or blake3(content).hexdigest() != receipt.digests.blake3:
             raise EvidenceError("The store has other bytes.")
+        return read
+
+    async def survey(self) -> Sequence[Trait]:
+        return ()
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass(slots=True)
+class FakeErrand:
+    """Implements `Errand`: what is noted stays in memory, also when the attempt it was noted by is over."""
+
+    due_at: datetime = datetime(2026, 11, 25, tzinfo=UTC)
+    notes: dict[str, str] = field(default_factory=dict)
+    progress: list[int] = field(default_factory=list)
+
+    async def recall(self) -> Mapping[str, str]:
+        await asyncio.sleep(0)
+        return dict(self.notes)
+
+    async def note(self, notes: Mapping[str, str], *, anew: bool = False) -> None:
+        await asyncio.sleep(0)
+        if anew:
+            self.notes.clear()
+        self.notes.update(notes)
+
+    def sent(self, done_bytes: int) -> None:
+        self.progress.append(done_bytes)
 
 
 def digests_of(content: bytes) -> Digests:

@@ -14,6 +14,7 @@ from blake3 import blake3
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
 from agent.uploader.base import Store
+from tests.fakes import FakeErrand
 
 MIB = 1024 * 1024
 
@@ -45,28 +46,28 @@ class StoreConformance(ABC):
     async def test_what_was_put_is_there_and_the_receipt_says_so(self, store: Store, vault: Path, size: int) -> None:
         content = os.urandom(size)
         original = held(vault, content)
-        receipt = await store.put(original)
+        receipt = await store.put(original, FakeErrand())
         assert self.objects(store) == {original.digests.blake3: content}
         assert (receipt.store, receipt.size_bytes, receipt.digests) == (store.name, size, original.digests)
         assert receipt.confirmed_at.tzinfo is not None
-        await store.check(receipt)
+        await store.check(receipt, read=True)
         assert original.path.read_bytes() == content, "the original is only read"
 
     async def test_putting_again_only_proves(self, store: Store, vault: Path) -> None:
         original = held(vault, b"footage")
-        first, second = await store.put(original), await store.put(original)
+        first, second = await store.put(original, FakeErrand()), await store.put(original, FakeErrand())
         assert (first.object, first.digests) == (second.object, second.digests)
         assert list(self.objects(store).values()) == [b"footage"]
 
     async def test_many_at_the_same_time(self, store: Store, vault: Path) -> None:
         originals = [held(vault, os.urandom(100_000 + number), f"a{number}") for number in range(8)]
-        receipts = await asyncio.gather(*(store.put(original) for original in originals))
+        receipts = await asyncio.gather(*(store.put(original, FakeErrand()) for original in originals))
         assert [receipt.digests for receipt in receipts] == [original.digests for original in originals]
         assert len(self.objects(store)) == 8
 
     async def test_the_same_content_at_the_same_time_exists_once(self, store: Store, vault: Path) -> None:
         original = held(vault, os.urandom(MIB))
-        receipts = await asyncio.gather(*(store.put(original) for _ in range(6)))
+        receipts = await asyncio.gather(*(store.put(original, FakeErrand()) for _ in range(6)))
         assert len({receipt.object for receipt in receipts}) == 1
         assert len(self.objects(store)) == 1
 
@@ -86,29 +87,29 @@ class StoreConformance(ABC):
             case "missing":
                 original.path.unlink()
         with pytest.raises(EvidenceError):
-            await store.put(original)
+            await store.put(original, FakeErrand())
         assert self.objects(store) == {}
 
     async def test_a_damaged_object_is_never_replaced_nor_confirmed(self, store: Store, vault: Path) -> None:
         original = held(vault, b"footage")
-        receipt = await store.put(original)
+        receipt = await store.put(original, FakeErrand())
         self.damage(store, original.digests.blake3)
         damaged = self.objects(store)
         with pytest.raises(StoreError) as caught:
-            await store.put(original)
+            await store.put(original, FakeErrand())
         assert not caught.value.retry
         assert "safe" in caught.value.safe
         with pytest.raises(EvidenceError):
-            await store.check(receipt)
+            await store.check(receipt, read=True)
         assert self.objects(store) == damaged
 
     async def test_a_lost_object_is_noticed_and_can_be_stored_again(self, store: Store, vault: Path) -> None:
         original = held(vault, b"footage")
-        receipt = await store.put(original)
+        receipt = await store.put(original, FakeErrand())
         self.lose(store, original.digests.blake3)
         with pytest.raises(EvidenceError):
-            await store.check(receipt)
-        await store.check(await store.put(original))
+            await store.check(receipt, read=True)
+        await store.check(await store.put(original, FakeErrand()), read=True)
 
     async def test_looking_finds_it_there(self, store: Store) -> None:
         before = self.objects(store)
@@ -121,15 +122,15 @@ class StoreConformance(ABC):
     ) -> None:
         content = os.urandom(6 * MIB)
         original = held(vault, content)
-        task = asyncio.create_task(store.put(original))
+        task = asyncio.create_task(store.put(original, FakeErrand()))
         for _ in range(turns):
             await asyncio.sleep(0.0005)
         task.cancel()
         await asyncio.wait([task])
         assert self.objects(store) in ({}, {original.digests.blake3: content})
-        await store.put(original)
+        await store.put(original, FakeErrand())
         assert self.objects(store) == {original.digests.blake3: content}
 
     async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
         verbs = {name for name in dir(store) if not name.startswith("_")}
-        assert verbs == {"name", "put", "check", "look"}
+        assert verbs == {"name", "locks", "put", "check", "look", "survey", "close"}

@@ -23,6 +23,7 @@ from agent.uploader.base import Store
 from agent.uploader.directory import DirectoryStore
 from tests.conftest import is_immutable, unseal
 from tests.disks import MIB, ext4, tmpfs
+from tests.fakes import FakeErrand
 from tests.store_conformance import StoreConformance, held
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -79,7 +80,7 @@ async def test_nothing_but_objects_is_left_in_the_store(place: Path, vault: Path
     """`<first two hex>/<blake3>`, read-only, and nothing else."""
     store = open_store(place, tmp_path)
     original = held(vault, b"footage")
-    receipt = await store.put(original)
+    receipt = await store.put(original, FakeErrand())
     found = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
     assert found == [receipt.object] == [f"{original.path.name[:2]}/{original.path.name}"]
     assert (place / receipt.object).stat().st_mode & 0o777 == 0o440
@@ -126,23 +127,23 @@ async def test_a_share_that_comes_after_the_start_is_waited_for(place: Path, vau
     place.rmdir()
     store = open_store(place, tmp_path, seal=False)
     with pytest.raises(StoreError, match="is missing") as caught:
-        await store.put(held(vault, b"footage"))
+        await store.put(held(vault, b"footage"), FakeErrand())
     assert caught.value.retry
     assert not place.exists()
     place.mkdir()
-    await store.check(await store.put(held(vault, b"footage")))
+    await store.check(await store.put(held(vault, b"footage"), FakeErrand()), read=True)
 
 
 async def test_only_putting_changes_anything_in_the_store(place: Path, vault: Path, tmp_path: Path) -> None:
     """`config check` and `verify` are run while another process stores: they leave its copies under way alone."""
-    receipt = await open_store(place, tmp_path).put(held(vault, b"footage"))
+    receipt = await open_store(place, tmp_path).put(held(vault, b"footage"), FakeErrand())
     left = place / ".incoming-left"
     left.touch()
     store = open_store(place, tmp_path)
     await store.look()
-    await store.check(receipt)
+    await store.check(receipt, read=True)
     assert left.exists()
-    await store.put(held(vault, b"other"))
+    await store.put(held(vault, b"other"), FakeErrand())
     assert not left.exists()
 
 
@@ -164,23 +165,23 @@ async def test_a_mount_point_without_its_disk_is_never_filled(tmp_path: Path, va
     original = held(vault, b"footage")
     for _ in range(2):
         with pytest.raises(StoreError, match="not mounted") as caught:
-            await store.put(original)
+            await store.put(original, FakeErrand())
         assert caught.value.retry
         assert list((mount / "evidence").iterdir()) == []
         with tmpfs(mount, 64 * MIB):
             with pytest.raises(StoreError, match="is missing"):
-                await store.put(original)
+                await store.put(original, FakeErrand())
             (mount / "evidence").mkdir()
-            receipt = await store.put(original)
+            receipt = await store.put(original, FakeErrand())
         with pytest.raises(StoreError, match="not mounted"):
-            await store.check(receipt)
+            await store.check(receipt, read=True)
 
 
 async def test_a_folder_that_vanishes_is_missing_not_made_anew(place: Path, vault: Path, tmp_path: Path) -> None:
     store = open_store(place, tmp_path)
     place.rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError) as caught:
-        await store.put(held(vault, b"footage"))
+        await store.put(held(vault, b"footage"), FakeErrand())
     assert caught.value.retry
     assert not place.exists()
 
@@ -195,7 +196,7 @@ async def test_a_receipt_means_written_to_and_read_from_the_stores_device(tmp_pa
     with ext4(tmp_path / "disk", tmp_path / "disk.img", 96 * MIB) as device:
         store = open_store(tmp_path / "disk", tmp_path)
         read_before, written_before = device.counters()
-        await store.put(held(vault, content))
+        await store.put(held(vault, content), FakeErrand())
         read, written = device.counters()
         assert read - read_before >= len(content)
         assert written - written_before >= len(content)
@@ -226,14 +227,14 @@ async def test_a_store_whose_medium_changes_bytes_is_not_believed(
 
             monkeypatch.setattr(durable, "fsync_file", flush_badly)
             with pytest.raises(StoreError, match="give back"):
-                await store.put(original)
+                await store.put(original, FakeErrand())
             assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []
             return
-        receipt = await store.put(original)
+        receipt = await store.put(original, FakeErrand())
         assert (tmp_path / "disk" / receipt.object).read_bytes() == content
         spoil()
         with pytest.raises(StoreError if moment == "there already" else EvidenceError):
-            await (store.put(original) if moment == "there already" else store.check(receipt))
+            await (store.put(original, FakeErrand()) if moment == "there already" else store.check(receipt, read=True))
 
 
 @pytest.mark.root
@@ -243,22 +244,24 @@ async def test_a_full_store_says_so_and_goes_on_when_there_is_room(
     """F21, F20: full is an error before the copy and in the middle of it; nothing half is left, nothing is removed."""
     with tmpfs(tmp_path / "disk", 64 * MIB) as disk:
         store = open_store(disk, tmp_path)
-        kept = await store.put(held(vault, b"first"))
+        kept = await store.put(held(vault, b"first"), FakeErrand())
         big = held(vault, os.urandom(60 * MIB))
         with pytest.raises(StoreError, match="full"):
-            await store.put(big)
+            await store.put(big, FakeErrand())
         small = held(vault, os.urandom(30 * MIB))
         with monkeypatch.context() as patch:
             patch.setattr(durable, "start_writeback", lambda *_: fill(disk / "fill"))
             with pytest.raises(StoreError, match="No space"):
-                await store.put(small)
+                await store.put(small, FakeErrand())
         assert [path.name for path in disk.rglob("*") if path.is_file()] == ["fill", kept.digests.blake3]
         fill(disk / "fill")
-        await store.check(kept)
-        assert (await store.put(held(vault, b"first"))).digests == kept.digests, "no room is needed to prove it"
+        await store.check(kept, read=True)
+        assert (await store.put(held(vault, b"first"), FakeErrand())).digests == kept.digests, (
+            "no room is needed to prove it"
+        )
         (disk / "fill").unlink()
-        await store.put(small)
-        await store.check(kept)
+        await store.put(small, FakeErrand())
+        await store.check(kept, read=True)
 
 
 def fill(path: Path) -> None:
@@ -285,10 +288,10 @@ async def test_every_refused_effect_is_an_error_that_can_be_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(durable, effect, refuse)
         with pytest.raises(StoreError, match=os.strerror(code)) as caught:
-            await store.put(original)
+            await store.put(original, FakeErrand())
         assert caught.value.retry
     assert list(place.glob(".incoming-*")) == []
-    await store.check(await store.put(original))
+    await store.check(await store.put(original, FakeErrand()), read=True)
 
 
 # Sealing.
@@ -297,10 +300,10 @@ async def test_every_refused_effect_is_an_error_that_can_be_tried_again(
 @pytest.mark.root
 async def test_a_sealed_object_withstands_root(place: Path, vault: Path, tmp_path: Path) -> None:
     store = open_store(place, tmp_path, seal=True)
-    receipt = await store.put(held(vault, b"footage"))
+    receipt = await store.put(held(vault, b"footage"), FakeErrand())
     with pytest.raises(PermissionError):
         (place / receipt.object).unlink()
-    await store.put(held(vault, b"footage"))
+    await store.put(held(vault, b"footage"), FakeErrand())
 
 
 async def test_where_sealing_is_impossible_nothing_is_stored_until_the_option_is_corrected(
@@ -309,7 +312,7 @@ async def test_where_sealing_is_impossible_nothing_is_stored_until_the_option_is
     monkeypatch.setattr(durable, "make_immutable", lambda _: False)
     store = open_store(place, tmp_path, seal=True)
     with pytest.raises(StoreError, match="immutable") as caught:
-        await store.put(held(vault, b"footage"))
+        await store.put(held(vault, b"footage"), FakeErrand())
     assert caught.value.retry
     assert list(place.iterdir()) == []
 
@@ -357,17 +360,17 @@ async def test_a_copy_that_somebody_still_works_on_is_left_alone(place: Path, va
     dead.write_bytes(b"half")
     with busy.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        await open_store(place, tmp_path).put(held(vault, b"footage"))
+        await open_store(place, tmp_path).put(held(vault, b"footage"), FakeErrand())
         assert busy.exists()
         assert not dead.exists()
-    await open_store(place, tmp_path).put(held(vault, b"footage"))
+    await open_store(place, tmp_path).put(held(vault, b"footage"), FakeErrand())
     assert not busy.exists()
 
 
 async def test_other_files_in_the_folder_are_nobodys_business(place: Path, vault: Path, tmp_path: Path) -> None:
     (place / "README.txt").touch()
     (place / "x.part").touch()
-    await open_store(place, tmp_path).put(held(vault, b"footage"))
+    await open_store(place, tmp_path).put(held(vault, b"footage"), FakeErrand())
     assert sorted(path.name for path in place.iterdir() if path.is_file()) == ["README.txt", "x.part"]
 
 
@@ -389,7 +392,7 @@ async def test_cancelling_waits_until_nothing_half_is_left(
         return real(self, *arguments)
 
     monkeypatch.setattr(DirectoryStore, moment, slow)
-    task = asyncio.create_task(store.put(original))
+    task = asyncio.create_task(store.put(original, FakeErrand()))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     await asyncio.sleep(0)
@@ -412,7 +415,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end_for_ever(
         hung.wait(10)
 
     monkeypatch.setattr(durable, "fsync_file", hang)
-    task = asyncio.create_task(store.put(held(vault, b"footage")))
+    task = asyncio.create_task(store.put(held(vault, b"footage"), FakeErrand()))
     await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -427,7 +430,7 @@ async def test_errors_say_what_is_safe_and_what_to_do(place: Path, vault: Path, 
     original_gone = Held("a", vault / "none", 1, original.digests, sealed=False)
     for put in (original, original_gone):
         with pytest.raises(AgentError) as caught:
-            await store.put(put)
+            await store.put(put, FakeErrand())
         assert caught.value.what
         assert caught.value.safe
         assert caught.value.do

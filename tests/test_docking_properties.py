@@ -20,7 +20,7 @@ from agent.model import AssetState
 from agent.pipeline.acquire import End
 from agent.pipeline.recover import recover
 from agent.pipeline.station import Station
-from agent.pipeline.storing import StoreLane
+from agent.pipeline.storing import Delivery, StoreLane
 from tests.conftest import SettableClock
 from tests.crashing import BLOCK, Place, WiredRecorder, WiredStore, World, check_true, process, wired
 from tests.fakes import digests_of
@@ -173,10 +173,10 @@ class Lives(RuleBasedStateMachine):
     async def _drain(self, world: World, station: Station) -> None:
         lane = StoreLane(station)
         for _ in range(200):
-            asset = station.journal.reader.next_asset_to_store(station.clock())
-            if asset is None or world.dead:
+            due = station.journal.reader.next_to_store(station.clock())
+            if due is None or world.dead:
                 return
-            await lane.store(asset)
+            await lane.store(Delivery(station, due))
         raise AssertionError("the store lane never comes to an end")
 
     async def _dock_and_drain(self, world: World, station: Station) -> None:

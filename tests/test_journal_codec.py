@@ -31,6 +31,7 @@ from agent.model import (
     Finding,
     Incident,
     JournalEntry,
+    Lost,
     Matched,
     Mode,
     Observed,
@@ -75,6 +76,7 @@ ENTRIES: list[JournalEntry] = [
     AssetChanged("a", Damaged("a bit flipped", source_docked=True)),
     Adopted(recording("b"), wanted("b"), held("b")),
     Incident("not-sealed", {"asset": "a"}),
+    AssetChanged("a", Lost("the store has other bytes")),
 ]
 
 

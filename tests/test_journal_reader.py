@@ -99,8 +99,8 @@ async def test_the_most_urgent_original_is_stored_first_but_not_one_that_waits_a
         await record(journal, seen(f"a{number}", number, hours=hours), acquired(f"a{number}", number))
 
     def next_one(after_s: float = 0, taken: tuple[str, ...] = ()) -> str:
-        asset = reader.next_asset_to_store(NOW + timedelta(seconds=after_s), taken)
-        return asset.asset_id if asset else ""
+        due = reader.next_to_store(NOW + timedelta(seconds=after_s), taken)
+        return due.asset.asset_id if due else ""
 
     assert next_one() == "a2"
     assert next_one(taken=("a2", "a3")) == "a1"
@@ -110,7 +110,7 @@ async def test_the_most_urgent_original_is_stored_first_but_not_one_that_waits_a
     await record(journal, AssetChanged("a3", Blocked("refused")), confirmed("a1"))
     assert (next_one(), next_one(61)) == ("", "a2")
     assert next_one(-10 * 365 * 86400) == "a2", "the clock was set back: no pause is that long"
-    assert reader.next_asset_to_store(NOW, longest_pause=timedelta(seconds=59)) is not None
+    assert reader.next_to_store(NOW, longest_pause=timedelta(seconds=59)) is not None
     await record(journal, AssetChanged("a3", Resumed("officer", "mended")))
     assert next_one() == "a3"
 

@@ -206,9 +206,9 @@ async def test_what_matched_makes_the_original_as_urgent_as_itself(journal: Jour
     assert [view.asset.asset_id for view in journal.reader.recordings(state=AssetState.HELD)] == ["other", "calm"]
     match = AssetChanged("hasty", Matched("calm", digests_of("calm")), "d1", 3, Outcome.ALREADY_HELD)
     await record(journal, match)
-    first = journal.reader.next_asset_to_store(NOW)
+    first = journal.reader.next_to_store(NOW)
     assert first is not None
-    assert first.asset_id == "calm"
+    assert first.asset.asset_id == "calm"
 
 
 async def test_what_matched_on_an_official_calendar_can_make_a_provisional_original_late(journal: Journal) -> None:

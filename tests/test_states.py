@@ -19,6 +19,7 @@ from agent.model import (
     Blocked,
     Confirmed,
     Damaged,
+    Lost,
     Matched,
     Released,
     Resumed,
@@ -56,6 +57,7 @@ EVENTS: dict[str, AssetEvent] = {
     "resumed": Resumed("officer", "the card was cleaned"),
     "damaged, docked": Damaged("a bit flipped", source_docked=True),
     "damaged, gone": Damaged("a bit flipped", source_docked=False),
+    "lost": Lost("the store has other bytes"),
 }
 LEGAL = {
     ("wanted", "acquired"): H,
@@ -68,6 +70,8 @@ LEGAL = {
     ("stored", "released"): R,
     ("stored", "damaged, docked"): W,
     ("stored", "damaged, gone"): X,
+    ("stored", "lost"): H,
+    ("released", "lost"): X,
     ("stuck, was wanted", "resumed"): W,
     ("stuck, was held", "resumed"): H,
 }
@@ -95,6 +99,14 @@ def test_every_pair_goes_where_the_table_says_or_is_refused_in_words(state: str,
     assert asset.asset_id in str(refusal.value)
     assert asset.state.value in str(refusal.value)
     assert type(happened).__name__ in str(refusal.value)
+
+
+def test_what_the_store_lost_has_no_receipt_any_more_and_keeps_its_fingerprints() -> None:
+    again = transition(STORED, EVENTS["lost"])
+    assert (again.receipt, again.digests, again.size_bytes) == (None, STORED.digests, STORED.size_bytes)
+    assert transition(again, Confirmed(receipt("a"))) == STORED
+    gone = transition(ASSETS["released"], EVENTS["lost"])
+    assert (gone.receipt, gone.reason, gone.resume_to) == (None, "the store has other bytes", W)
 
 
 def test_acquired_takes_size_and_digests_from_the_proof() -> None:

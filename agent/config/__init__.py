@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from agent.config.options import (
     identifier,
     integer,
     number,
+    spans_of_day,
     table,
     text,
 )
@@ -64,6 +66,7 @@ class StoreChoice:
 
     kind: str = identifier("directory")
     name: str = text("专用存储器", 64, shortest=1)
+    hours: tuple[tuple[time, time], ...] = spans_of_day()
     options: Mapping[str, object] = table()
 
 
@@ -104,7 +107,9 @@ class Runner:
     attempts: int = integer(8, 1, 1000)
     backoff_base_s: float = number(5, 0, 3600, "seconds")
     backoff_max_s: float = number(900, 0, 86400, "seconds")
-    store_workers: int = integer(2, 1, 32)
+    store_workers: int = integer(4, 1, 32)
+    audit_pause_s: float = number(60, 0, 86400, "seconds")
+    audit_read_each: int = integer(10, 1, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
+from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
+
+from agent.errors import ConfigError
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -17,6 +20,7 @@ E = TypeVar("E", bound=StrEnum)
 _FILE_LIMIT_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_SPAN: Final = re.compile(r"\d\d:\d\d-\d\d:\d\d")
 _ABSOLUTE: Final = "an absolute path without .."
 
 
@@ -114,22 +118,53 @@ def texts() -> tuple[str, ...]:
     return _checked((), "list of texts", fits, tuple, "a list of texts")
 
 
+def spans_of_day() -> tuple[tuple[time, time], ...]:
+    """A list of spans of the day like "19:00-07:00"."""
+
+    def read(value: object) -> tuple[tuple[time, time], ...]:
+        try:
+            if isinstance(value, list):
+                return tuple(_span(item) for item in value)
+        except ValueError:
+            pass
+        raise Unfit('must be a list of spans like "19:00-07:00"')
+
+    return option((), "list of spans of the day", read)
+
+
+def _span(item: object) -> tuple[time, time]:
+    if not isinstance(item, str) or not _SPAN.fullmatch(item):
+        raise ValueError(item)
+    first, last = item.split("-")
+    return time.fromisoformat(first), time.fromisoformat(last)
+
+
 def _is_absolute(value: object) -> bool:
     return isinstance(value, str) and value.startswith("/") and value.isprintable() and ".." not in value.split("/")
 
 
+def read_options(kind: type[T], table: Mapping[str, object], where: str) -> T:
+    """Read a table that somebody else handed on into the dataclass `kind`; raises ConfigError with every problem."""
+    problems: list[str] = []
+    made = TomlFile(Path(), problems).section(kind, table, where)
+    if problems:
+        raise ConfigError("\n".join(problems), safe="\nNothing was changed.", do="Correct the configuration.")
+    return made
+
+
 class TomlFile:
-    """One TOML file and the list that its problems go to."""
+    """One TOML file and the list that its problems go to; without a path its tables came from elsewhere."""
 
     def __init__(self, path: Path, problems: list[str]) -> None:
         self._path = path
+        self._where = f"{path}: " if path.name else ""
         self._problems = problems
 
     def problem(self, key: str, value: object, reason: str) -> None:
         """Note what is wrong with the value of a key."""
         shown = repr(str(value) if isinstance(value, Path) else value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-        self._problems.append(f"{self._path}: {key} = {shown}: {reason}")
+        self._problems.append(f"{self._where}{key} = {shown}: {reason}")
 
     def refuse(self, where: str, found: Iterable[str], known: Iterable[str]) -> None:
         """Refuse every key that is not `known`, and name the nearest one that is."""
@@ -137,7 +172,7 @@ class TomlFile:
         for key in sorted(set(found) - set(known)):
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(known)}"
-            self._problems.append(f"{self._path}: {where}{key[:_SHOWN]}: there is no such option; {hint}")
+            self._problems.append(f"{self._where}{where}{key[:_SHOWN]}: there is no such option; {hint}")
 
     def document(self) -> dict[str, Any]:
         """The whole file; empty, with a problem noted, if it can't be read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +89,13 @@ class Journal:
     async def unsettled(self, asset_id: str) -> None:
         """Drop the blocks and the settled note of an asset whose part is void."""
         await self._do(lambda log: log.unsettled(asset_id))
+
+    async def note(self, subject: str, notes: Mapping[str, str], *, anew: bool = False) -> None:
+        """Note how far work on a subject has come, which is an asset or a lane; `anew` forgets its other notes first.
+
+        The notes of an asset are forgotten when it is stored. Noting progress forgives attempts that were interrupted.
+        """
+        await self._do(lambda log: log.note(subject, notes, anew=anew))
 
     async def _do(self, job: Job) -> list[int]:
         await self._room.acquire()

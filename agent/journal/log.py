@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from agent.journal.projection import Projection
 from agent.journal.rows import holes_text, sortable, storable
 from agent.journal.schema import connect, migrate
 from agent.journal.views import DurableBlock
-from agent.model import Acquired, AssetChanged, Clock, Extent, Matched
+from agent.model import Acquired, AssetChanged, Clock, Confirmed, Extent, Matched
 from agent.vault import Settled
 
 Job = Callable[["Log"], list[int]]
@@ -105,11 +105,22 @@ class Log:
         self.db.execute("DELETE FROM settled WHERE asset_id = ?", (asset_id,))
         return []
 
+    def note(self, subject: str, notes: Mapping[str, str], *, anew: bool) -> list[int]:
+        """Write notes on a subject; an attempt that has something new to note was not in vain."""
+        if anew:
+            self.db.execute("DELETE FROM note WHERE subject = ?", (subject,))
+        rows = [(subject, name, value) for name, value in notes.items()]
+        self.db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", rows)
+        self.db.execute("UPDATE attempt SET begun = failed + 1 WHERE asset_id = ?", (subject,))
+        return []
+
     def _drop_notes(self, entry: AssetChanged) -> None:
-        """A change of state ends the attempts; the part is noted until the asset is held or not wanted."""
+        """A change of state ends the attempts; a part is noted until it is held or not wanted, an upload until stored."""
         self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (entry.asset_id,))
         if isinstance(entry.event, Acquired | Matched):
             self.unsettled(entry.asset_id)
+        if isinstance(entry.event, Confirmed):
+            self.db.execute("DELETE FROM note WHERE subject = ?", (entry.asset_id,))
 
     def _run(self, job: Job) -> list[int] | AgentError:
         head = self._head

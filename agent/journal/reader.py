@@ -16,6 +16,7 @@ from agent.journal.views import (
     Accounting,
     Attempt,
     DockingView,
+    DueAsset,
     DurableBlock,
     EventView,
     Overview,
@@ -114,22 +115,45 @@ class Reader:
             found += [PendingClip(self._clip(seq), mode, asset_id) for seq, asset_id in rows]
         return found
 
-    def next_asset_to_store(
-        self, now: datetime, taken: Collection[str] = (), *, longest_pause: timedelta = timedelta(days=1)
-    ) -> Asset | None:
+    def next_to_store(
+        self,
+        now: datetime,
+        taken: Collection[str] = (),
+        *,
+        before: datetime | None = None,
+        longest_pause: timedelta = timedelta(days=1),
+    ) -> DueAsset | None:
         """Return the most urgent held asset that isn't `taken` and isn't waiting after a failure.
 
-        Nothing waits longer than `longest_pause`: a time behind that was noted before the clock was set back.
+        Only one that is due earlier than `before`, if that is given. Nothing waits longer than `longest_pause`: a time
+        behind that was noted before the clock was set back.
         """
         rows = self._db.all(
-            SELECT_ASSET + " WHERE state = 'held' AND NOT EXISTS"  # noqa: S608
+            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset WHERE state = 'held' AND alarm_at < ? AND NOT EXISTS"  # noqa: S608
             " (SELECT 1 FROM attempt WHERE attempt.asset_id = asset.asset_id AND next_at > ? AND next_at <= ?)"
             " ORDER BY alarm_at, asset_id LIMIT ?",
+            sortable(before) if before is not None else "~",
             sortable(now),
             sortable(now + longest_pause),
             len(taken) + 1,
         )
-        return next((asset_of(row) for row in rows if row[0] not in taken), None)
+        free = (row for row in rows if row[0] not in taken)
+        return next((DueAsset(asset_of(row), datetime.fromisoformat(row[-1])) for row in free), None)
+
+    def next_to_audit(self, after: str) -> tuple[Asset, str] | None:
+        """Return the stored asset that comes after a place ("" is the beginning), and its own place."""
+        alarm_at, _, asset_id = after.partition(" ")
+        rows = self._db.all(
+            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset WHERE state = 'stored' AND (alarm_at, asset_id) > (?, ?)"  # noqa: S608
+            " ORDER BY alarm_at, asset_id LIMIT 1",
+            alarm_at,
+            asset_id,
+        )
+        return next(((asset_of(row), f"{row[-1]} {row[0]}") for row in rows), None)
+
+    def notes(self, subject: str) -> dict[str, str]:
+        """Return what was noted about work under way on an asset or by a lane."""
+        return dict(self._db.all("SELECT name, value FROM note WHERE subject = ?", subject))
 
     def open_clip_of(self, asset_id: str) -> tuple[str, int] | None:
         """Return (docking id, clip number) under which an open docking still has to settle this asset."""

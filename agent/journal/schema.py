@@ -160,7 +160,18 @@ _VERSION_1: Final = (
     "CREATE INDEX settled_by_blake3 ON settled (blake3)",
 )
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2: Final = (
+    """
+    CREATE TABLE note (
+        subject TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (subject, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

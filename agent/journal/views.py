@@ -37,6 +37,13 @@ class SettledNote(NamedTuple):
     holes: tuple[Extent, ...]
 
 
+class DueAsset(NamedTuple):
+    """A held asset, and when it must be stored at the latest for its alarm not to go off."""
+
+    asset: Asset
+    alarm_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Attempts since the asset last changed its state; `next_at` only after a failure."""

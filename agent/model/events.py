@@ -76,7 +76,14 @@ class Damaged:
     source_docked: bool
 
 
-AssetEvent = Acquired | Matched | Confirmed | Released | Blocked | Resumed | Damaged
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The store no longer proves that it has the original: its receipt is void."""
+
+    found: str
+
+
+AssetEvent = Acquired | Matched | Confirmed | Released | Blocked | Resumed | Damaged | Lost
 
 
 # Entries of the journal: what `journal.record` takes. Each becomes one hash-chained event.

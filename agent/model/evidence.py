@@ -160,7 +160,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that a store has an original: its own answer about size and digest was checked. Only stores make one."""
+    """Proof that a store has an original: its own answer about size and digest was checked. Only stores make one.
+
+    `version` and `etag` are the store's own names for exactly these bytes, where it has such; `locked_until` is the
+    end of the lock that is in force there.
+    """
 
     store: str
     object: str
@@ -168,6 +172,8 @@ class Receipt:
     digests: Digests
     confirmed_at: datetime
     locked_until: datetime | None = None
+    version: str = ""
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from agent.model.evidence import Outcome
@@ -39,3 +40,27 @@ class SlotProgress:
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     may_remove: bool = False
     docking_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An original on its way to the store."""
+
+    asset_id: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditProgress:
+    """What the slow audit of stored originals has found since this station began: how many were proved again.
+
+    `checked` by what the store says of them, `read` also by their bytes; `lost` no longer had what their receipt says.
+    """
+
+    checked: int = 0
+    read: int = 0
+    lost: int = 0
+    rounds: int = 0
+    last_at: datetime | None = None
+    error: str = ""

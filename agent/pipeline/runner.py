@@ -13,8 +13,9 @@ from typing import Final
 
 from agent.drivers.base import Docked
 from agent.errors import JournalError
-from agent.model import Asset, AssetChanged, Blocked, Incident, Phase, SlotProgress
+from agent.model import Asset, AssetChanged, AuditProgress, Blocked, Incident, Phase, SlotProgress, Upload
 from agent.pipeline.acquire import Docking, End
+from agent.pipeline.auditing import AuditLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
 from agent.pipeline.station import Station
@@ -50,6 +51,7 @@ class Runner:
         self._progress: dict[str, SlotProgress] = {}
         self._group = asyncio.TaskGroup()
         self._store = StoreLane(station)
+        self._audit = AuditLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -72,6 +74,14 @@ class Runner:
         """Why the store could not take the last original; empty when it could."""
         return self._store.error
 
+    def uploads(self) -> tuple[Upload, ...]:
+        """The originals on their way to the store, the most urgent first."""
+        return self._store.uploads()
+
+    def audit(self) -> AuditProgress:
+        """What the audit of stored originals has found."""
+        return self._audit.progress
+
     # Lanes
 
     async def run(self, workers: int, ready: Callable[[], None]) -> None:
@@ -81,6 +91,7 @@ class Runner:
             ready()
             self._group.create_task(self._beat())
             self._group.create_task(self._census())
+            self._group.create_task(self._audit_worker())
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 
@@ -96,13 +107,17 @@ class Runner:
     async def _census(self) -> None:
         await self._guarded(census(self._station), partial(self._note_bug, "census"))
 
+    async def _audit_worker(self) -> None:
+        while True:
+            await self._guarded(self._audit.step(), partial(self._note_bug, "audit"))
+
     async def _store_worker(self) -> None:
         while True:
-            asset = await self._store.take()
+            delivery = await self._store.take()
             try:
-                await self._guarded(self._store.store(asset), partial(self._stuck, asset))
+                await self._guarded(self._store.store(delivery), partial(self._stuck, delivery.asset))
             finally:
-                self._store.give_back(asset)
+                self._store.give_back(delivery)
 
     async def _stuck(self, asset: Asset, trace: str) -> None:
         try:

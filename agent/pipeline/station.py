@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from agent.config import Runner
 from agent.deadline import Rules
+from agent.hours import Span
 from agent.journal import Journal
 from agent.model import Clock, DockingClosed
 from agent.uploader.base import Store
@@ -32,6 +33,7 @@ class Station:
     limits: Runner
     reserve_bytes: int
     disk: Executor
+    hours: Sequence[Span] = ()
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

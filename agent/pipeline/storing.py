@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError, StoreError
-from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged
+from agent.hours import closes_next, is_open
+from agent.journal.views import DueAsset
+from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged, Upload
 from agent.pipeline.station import Station
 
 _LOOK_AGAIN_S: Final = 5.0
 _INTERRUPTED: Final = 50
-_ATTEMPT_LIMIT_S: Final = 600.0
+_STALL_LIMIT_S: Final = 600.0
 _SLOWEST_BYTES_S: Final = 1e6
+
+
+class Delivery:
+    """What one attempt shares with its store (an `Errand`), and what the lane sees of it."""
+
+    def __init__(self, station: Station, due: DueAsset) -> None:
+        self._station = station
+        self.asset = due.asset
+        self.due_at = due.alarm_at
+        self.done_bytes = 0
+        # A store that only reads back what it has says nothing for as long as that takes.
+        self._patience_s = _STALL_LIMIT_S + due.asset.expected_bytes / _SLOWEST_BYTES_S
+        self._must_move_by = asyncio.get_running_loop().time() + self._patience_s
+
+    async def recall(self) -> Mapping[str, str]:
+        """What earlier attempts noted."""
+        return await self._station.on_disk(self._station.journal.reader.notes, self.asset.asset_id)
+
+    async def note(self, notes: Mapping[str, str], *, anew: bool = False) -> None:
+        """Note durably how far it has come."""
+        await self._station.journal.note(self.asset.asset_id, notes, anew=anew)
+
+    def sent(self, done_bytes: int) -> None:
+        """Show progress; only that proves that the attempt is alive."""
+        if done_bytes != self.done_bytes:
+            self.done_bytes = done_bytes
+            self._must_move_by = asyncio.get_running_loop().time() + self._patience_s
+
+    def moves(self) -> bool:
+        """Whether the attempt has moved within any time that a store which still works would need."""
+        return asyncio.get_running_loop().time() < self._must_move_by
 
 
 class StoreLane:
@@ -21,9 +55,8 @@ class StoreLane:
 
     def __init__(self, station: Station) -> None:
         self._station = station
-        self._taken: set[str] = set()
+        self._out: dict[str, Delivery] = {}
         self._choosing = asyncio.Lock()
-        self._must_end: dict[str, float] = {}
         self._failures = 0
         self._ticks = 0
         self._blind = ""
@@ -34,47 +67,64 @@ class StoreLane:
         """Why the last original could not be stored, or none be looked for; empty when it could."""
         return self._blind or self._refusal
 
+    def uploads(self) -> tuple[Upload, ...]:
+        """What is on its way now, the most urgent first."""
+        out = sorted(self._out.values(), key=lambda delivery: delivery.due_at)
+        return tuple(Upload(one.asset.asset_id, one.done_bytes, one.asset.expected_bytes) for one in out)
+
     def ticks(self) -> int:
-        """Grows with every call while no attempt takes longer than any store that still works would need."""
-        now_s = asyncio.get_running_loop().time()
-        self._ticks += all(now_s < end_s for end_s in self._must_end.values())
+        """Grows with every call while every attempt moves."""
+        self._ticks += all(delivery.moves() for delivery in self._out.values())
         return self._ticks
 
-    async def take(self) -> Asset:
-        """Wait for the most urgent original that is due for an attempt, and keep the other workers away from it."""
+    async def take(self) -> Delivery:
+        """Wait for the most urgent original that may go now, and keep the other workers away from it."""
         while True:
             await self._pause()
             self._station.held_news.clear()
             async with self._choosing:
                 try:
-                    asset = await self._next()
+                    due = await self._next()
                 except JournalError as error:
                     self._blind = error.what
                     self.rest()
                     continue
                 self._blind = ""
-                if asset is not None:
-                    self._taken.add(asset.asset_id)
-                    allowed_s = _ATTEMPT_LIMIT_S + asset.expected_bytes / _SLOWEST_BYTES_S
-                    self._must_end[asset.asset_id] = asyncio.get_running_loop().time() + allowed_s
-                    return asset
+                if due is not None:
+                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due)
+                    return delivery
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._station.held_news.wait()
             except TimeoutError:
                 continue
 
-    async def _next(self) -> Asset | None:
+    async def _next(self) -> DueAsset | None:
         station = self._station
-        longest = timedelta(seconds=station.limits.backoff_max_s)
+        now = station.clock()
         return await station.on_disk(
-            station.journal.reader.next_asset_to_store, station.clock(), frozenset(self._taken), longest_pause=longest
+            station.journal.reader.next_to_store,
+            now,
+            frozenset(self._out),
+            before=self._only_before(now),
+            longest_pause=timedelta(seconds=station.limits.backoff_max_s),
         )
 
-    def give_back(self, asset: Asset) -> None:
+    def _only_before(self, now: datetime) -> datetime | None:
+        """Only what is due before this may go now; None: everything.
+
+        Outside the hours that the configuration allows, only what could miss its time limit. And the last worker is
+        kept for what is more urgent than all that is on its way, so that it never waits behind large files.
+        """
+        spans = self._station.hours
+        limits = [] if is_open(spans, now) else [closes_next(spans, now)]
+        if self._out and len(self._out) >= self._station.limits.store_workers - 1:
+            limits.append(min(delivery.due_at for delivery in self._out.values()))
+        return min(limits, default=None)
+
+    def give_back(self, delivery: Delivery) -> None:
         """The attempt is over, whatever came of it."""
-        self._taken.discard(asset.asset_id)
-        self._must_end.pop(asset.asset_id, None)
+        self._out.pop(delivery.asset.asset_id, None)
 
     def rest(self) -> None:
         """Something failed: wait longer before the next attempt begins, not inside this one, which has a limit."""
@@ -86,17 +136,17 @@ class StoreLane:
             limits = self._station.limits
             await asyncio.sleep(min(limits.backoff_max_s, limits.backoff_base_s * 2.0 ** min(self._failures - 1, 30)))
 
-    async def store(self, asset: Asset) -> None:
+    async def store(self, delivery: Delivery) -> None:
         """One attempt; whatever the world refuses leaves the asset in a true state, to be tried again."""
         try:
-            await self._attempt(asset)
+            await self._attempt(delivery)
         except (JournalError, StoreError) as error:  # our own disk is full or failing: nothing was changed
             self._refusal = error.what
             self.rest()
 
-    async def _attempt(self, asset: Asset) -> None:
+    async def _attempt(self, delivery: Delivery) -> None:
         """Counted before the work, so that what kills the process again and again is noticed."""
-        station = self._station
+        station, asset = self._station, delivery.asset
         assert asset.digests is not None
         assert asset.size_bytes is not None
         before = await station.on_disk(station.journal.reader.attempt, asset.asset_id)
@@ -107,7 +157,7 @@ class StoreLane:
         await station.journal.begun([asset.asset_id])
         try:
             held = await station.on_disk(station.vault.claim, asset.asset_id, asset.size_bytes, asset.digests)
-            receipt = await station.store.put(held)
+            receipt = await station.store.put(held, delivery)
         except StoreError as error:
             await self._not_stored(asset, error)
         except EvidenceError as error:

@@ -91,7 +91,7 @@ def _check_held(vault: Vault, asset: Asset, report: Report) -> None:
 async def _check_stored(store: Store, asset: Asset, report: Report) -> None:
     assert asset.receipt is not None
     try:
-        await store.check(asset.receipt)
+        await store.check(asset.receipt, read=True)
     except (EvidenceError, StoreError) as error:
         report.problems.append(f"{asset.asset_id}: {error.what}")
     else:

@@ -13,7 +13,18 @@ from agent import __version__
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Coverage, Rules, Verdict, counted_days, verdict
 from agent.journal.views import DockingView, EventView, Overview, RecordingView
-from agent.model import AssetState, Basis, ClockTrust, Deadline, Device, Outcome, Phase, SlotProgress
+from agent.model import (
+    AssetState,
+    AuditProgress,
+    Basis,
+    ClockTrust,
+    Deadline,
+    Device,
+    Outcome,
+    Phase,
+    SlotProgress,
+    Upload,
+)
 from agent.status.words import Hold, named
 
 SHOWN_AT_RISK: Final = 50
@@ -21,6 +32,8 @@ SHOWN_AT_RISK: Final = 50
 
 _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 _WEEKDAYS: Final = "一二三四五六日"
+
+_NO_AUDIT: Final = AuditProgress()
 
 Json = dict[str, Any]
 
@@ -34,6 +47,9 @@ class Live:
     store_error: str = ""
     clock_synced: bool | None = None
     problems: tuple[str, ...] = ()
+    store_locks: bool | None = None
+    uploads: tuple[Upload, ...] = ()
+    audit: AuditProgress = _NO_AUDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "at_risk": risks,
         "at_risk_limit": SHOWN_AT_RISK,
         "dockings": [docking_view(docking) for docking in rows.dockings],
-        "store": {"kind": config.store.kind, "name": config.store.name, "error": live.store_error},
+        "store": _store_view(config, live),
         "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
         "deadline": {
             "profile": config.profile.name,
@@ -142,6 +158,7 @@ def recording_view(
             "clock": named(recording.clock_trust),
         },
         "stored_at": _at(asset.receipt.confirmed_at) if asset.receipt else None,
+        "locked_until": _at(asset.receipt.locked_until) if asset.receipt else None,
         "verdict": named(found) if found else None,
         **_deadline_view(deadline, recording.clock_trust, rules),
     }
@@ -178,6 +195,18 @@ def calendar_view(coverage: Coverage) -> Json:
     }
 
 
+def _store_view(config: Config, live: Live) -> Json:
+    audit = live.audit
+    return {
+        "kind": config.store.kind,
+        "name": config.store.name,
+        "error": live.store_error,
+        "locks": live.store_locks,
+        "uploads": [asdict(upload) for upload in live.uploads],
+        "audit": asdict(audit) | {"last_at": _at(audit.last_at)},
+    }
+
+
 def health_view(config: Config, live: Live, coverage: Coverage, overview: Overview) -> Json:
     """Whether a person should look at the station, and why."""
     problems = [_words(problem, problem) for problem in live.problems]
@@ -186,6 +215,9 @@ def health_view(config: Config, live: Live, coverage: Coverage, overview: Overvi
     if live.store_error:
         zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
         problems.append(_words(zh, f"{config.store.name} fails; what was pulled is safe here"))
+    if live.audit.lost:
+        zh = f"{config.store.name}中有 {live.audit.lost} 个记录复核不符，正在由本机重新上传"
+        problems.append(_words(zh, f"{live.audit.lost} stored recordings failed their audit; they are sent again"))
     if stuck := overview.assets[AssetState.STUCK].files:
         problems.append(_words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
     if live.clock_synced is False:
@@ -289,9 +321,10 @@ def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str
     missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
     clock = {True: ("已校准", "synchronised"), False: ("未校准", "not synchronised"), None: ("未知", "unknown")}
     store = _words("未连接（数据已在本机安全保存）", "fails") if live.store_error else _words("已连接", "connected")
+    locks = {True: ("防删除", "locked"), False: ("不防删除", "not locked"), None: ("", "")}[live.store_locks]
     facts = [
         _words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
-        _words(f"{config.store.name} {store['zh']}", f"store {store['en']}"),
+        _words(f"{config.store.name} {store['zh']} {locks[0]}".rstrip(), f"store {store['en']} {locks[1]}".rstrip()),
         _words(f"期限 {config.profile.citation}", "time limit"),
         _words(f"日历 {years or '无'}{missing}", "calendar"),
     ]

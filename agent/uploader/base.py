@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from agent.model import Held, Receipt
+
+
+class Errand(Protocol):
+    """One original on its way to a store: how urgent it is, and what must be remembered of the way.
+
+    Notes are short texts under short names. They outlive the process, and are forgotten once the original is stored.
+    """
+
+    @property
+    def due_at(self) -> datetime:
+        """When it must be there; of several originals on their way the earliest goes first."""
+
+    async def recall(self) -> Mapping[str, str]:
+        """All notes of earlier attempts."""
+
+    async def note(self, notes: Mapping[str, str], *, anew: bool = False) -> None:
+        """Add notes, or write them over those of the same names; durable on return. `anew` forgets all others first."""
+
+    def sent(self, done_bytes: int) -> None:
+        """Tell how many bytes are there by now; may be called often, and shows that the attempt is alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """One thing that was found out about a store, for the person who sets it up.
+
+    `good` is None where it is neither good nor bad, or could not be found out. `do` says how to mend it.
+    """
+
+    name: str
+    good: bool | None
+    what: str
+    do: str = ""
 
 
 class Store(Protocol):
@@ -15,17 +51,33 @@ class Store(Protocol):
     against `held`; otherwise it raises `StoreError`. Bytes of `held` that no longer have their digest raise
     `EvidenceError`. It may be called concurrently for different assets and may be cancelled at any point
     without leaving anything that looks like a stored object. There is no verb that removes.
+
+    A store is found by its entry point in the group `capture_agent.stores` and made as
+    `Kind(name, options, vault_root=…, clock=…)` without touching anything; bad options raise ConfigError.
     """
 
     @property
     def name(self) -> str:
         """Name of the store as the receipts show it."""
 
-    async def put(self, held: Held) -> Receipt:
+    @property
+    def locks(self) -> bool:
+        """Whether the store itself keeps objects from being deleted; each receipt tells until when."""
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original."""
 
     async def look(self) -> None:
-        """See whether the store can be reached now, changing nothing there; raises StoreError if it can't."""
+        """See whether the store can take originals now, changing nothing there; raises StoreError if it can't."""
 
-    async def check(self, receipt: Receipt) -> None:
-        """Prove again that the store has what the receipt says, by reading it; raises EvidenceError or StoreError."""
+    async def check(self, receipt: Receipt, *, read: bool) -> bool:
+        """Prove again that the store has what the receipt says; raises EvidenceError if not, StoreError if away.
+
+        With `read` by reading the bytes back, where our rights allow that. Returns whether they were read.
+        """
+
+    async def survey(self) -> Sequence[Trait]:
+        """Find out what the store can do by trying it with a probe object; raises StoreError if it can't be reached."""
+
+    async def close(self) -> None:
+        """Let go of connections and helpers; idempotent. Puts under way are cancelled before."""

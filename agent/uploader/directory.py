@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,6 +19,7 @@ from blake3 import blake3
 from agent import durable
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Digests, Held, Receipt
+from agent.uploader.base import Errand, Trait
 from agent.vault import fingerprint
 
 _OPTIONS: Final = ("path", "require_mount", "seal")
@@ -72,13 +73,27 @@ class DirectoryStore:
         """Name of the store as the receipts show it."""
         return self._name
 
-    async def put(self, held: Held) -> Receipt:
+    @property
+    def locks(self) -> bool:
+        """Whether objects are sealed against deletion here."""
+        return self._seal is True
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
         return await _in_thread(lambda stop: self._put(held, stop))
 
-    async def check(self, receipt: Receipt) -> None:
+    async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Read an object again from the medium; raises EvidenceError if it is not what the receipt says."""
         await _in_thread(lambda stop: self._check(receipt, stop))
+        return True
+
+    async def survey(self) -> Sequence[Trait]:
+        """What the folder can do."""
+        await self.look()
+        return ()
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
     async def look(self) -> None:
         """Only look whether the folder is there now; raises StoreError."""

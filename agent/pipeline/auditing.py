@@ -1,0 +1,78 @@
+"""The audit lane: slowly, for ever, proves one stored original after the other again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from agent.errors import EvidenceError, JournalError, StoreError
+from agent.model import Asset, AssetChanged, AuditProgress, Lost
+from agent.pipeline.station import Station
+
+_SUBJECT: Final = "audit"
+_COUNTS: Final = ("checked", "read", "lost", "rounds")
+
+
+class AuditLane:
+    """Goes round all stored originals; where it stands, and what it has counted, survives a restart."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._after: str | None = None
+        self.progress = AuditProgress()
+
+    async def step(self) -> None:
+        """Wait for the configured pause, then prove the next stored original again."""
+        await asyncio.sleep(self._station.limits.audit_pause_s)
+        try:
+            if self._after is None:
+                await self._recall()
+            await self._next()
+        except (JournalError, StoreError) as error:
+            self.progress = replace(self.progress, error=error.what)
+
+    async def _next(self) -> None:
+        station = self._station
+        found = await station.on_disk(station.journal.reader.next_to_audit, self._after or "")
+        if found is not None:
+            asset, place = found
+            await self._prove(asset)
+            self._after = place
+        elif self._after:
+            self._after = ""
+            self.progress = replace(self.progress, rounds=self.progress.rounds + 1)
+        else:
+            return  # nothing is stored yet
+        await self._note()
+
+    async def _prove(self, asset: Asset) -> None:
+        """Raises StoreError while the store is away: then the same original is next again."""
+        station, so_far = self._station, self.progress
+        assert asset.receipt is not None
+        read, lost, error = False, False, ""
+        try:
+            read = await station.store.check(asset.receipt, read=so_far.checked % station.limits.audit_read_each == 0)
+        except EvidenceError as gone:
+            # Only the store's copy is in doubt: the original here goes there again; an overwritten one needs a person.
+            await station.journal.record(AssetChanged(asset.asset_id, Lost(str(gone))))
+            station.held_news.set()
+            lost, error = True, gone.what
+        except StoreError as refused:
+            if refused.retry:
+                raise
+            error = refused.what  # a receipt of another store, say: the round must go on
+        self.progress = AuditProgress(
+            so_far.checked + 1, so_far.read + read, so_far.lost + lost, so_far.rounds, station.clock(), error
+        )
+
+    async def _recall(self) -> None:
+        station = self._station
+        notes = await station.on_disk(station.journal.reader.notes, _SUBJECT)
+        self._after = notes.get("after", "")
+        checked, read, lost, rounds = (int(notes.get(name, "0")) for name in _COUNTS)
+        self.progress = AuditProgress(checked, read, lost, rounds)
+
+    async def _note(self) -> None:
+        counts = {name: str(getattr(self.progress, name)) for name in _COUNTS}
+        await self._station.journal.note(_SUBJECT, {"after": self._after or "", **counts})

@@ -1,0 +1,161 @@
+"""What the store lane lets go, when, and in which order; and what it remembers of attempts that were cut short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.deadline import ZONE
+from agent.errors import StoreError
+from agent.model import AssetState, Held, Receipt, Stamp, Upload
+from agent.pipeline.station import Station
+from agent.pipeline.storing import _INTERRUPTED, Delivery, StoreLane
+from agent.uploader.base import Errand
+from tests.conftest import SettableClock
+from tests.fakes import FakeRecorder, FakeStore
+from tests.stations import dock, opened
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=ZONE)  # a Monday: what was made on Friday is due on Tuesday at 24:00
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock(NOON)
+
+
+@pytest.fixture
+async def station(tmp_path: Path, clock: SettableClock) -> AsyncIterator[Station]:
+    async with opened(tmp_path / "root", clock) as station:
+        yield station
+
+
+async def hold(station: Station, *days: int) -> None:
+    """Make one original held for each day of November on which it was made."""
+    stamps = {f"/{day}.MP4": Stamp(f"2026-11-{day}T09:00:00", 480) for day in days}
+    files = {path: path.encode() for path in stamps}
+    await dock(station, FakeRecorder(files, station.vault.staging_dir, stamps=stamps))
+
+
+async def taken(lane: StoreLane) -> Delivery | None:
+    """What the lane gives out at once."""
+    try:
+        async with asyncio.timeout(0.2):
+            return await lane.take()
+    except TimeoutError:
+        return None
+
+
+async def test_the_last_worker_is_kept_for_what_is_more_urgent_than_all_that_is_on_its_way(station: Station) -> None:
+    lane = StoreLane(station)
+    await hold(station, 19, 18, 20, 23)
+    first = [await lane.take() for _ in range(station.limits.store_workers - 1)]
+    assert [one.due_at for one in first] == sorted(one.due_at for one in first)
+    assert await taken(lane) is None, "the one of the 23rd must not take the last worker"
+    await hold(station, 12)
+    urgent = await taken(lane)
+    assert urgent is not None
+    assert urgent.due_at < first[0].due_at
+    assert [upload.asset_id for upload in lane.uploads()] == [one.asset.asset_id for one in (urgent, *first)]
+    lane.give_back(first[0])
+    assert await taken(lane) is None, "three are on their way still"
+    lane.give_back(urgent)
+    assert await taken(lane) is not None
+
+
+async def test_outside_the_hours_only_what_could_miss_its_time_limit_goes(
+    station: Station, clock: SettableClock
+) -> None:
+    """From 19:00 to 07:00: the one due on Monday at 24:00 can't be sure of the night, the one due on Tuesday can."""
+    station.hours = ((time(19), time(7)),)
+    lane = StoreLane(station)
+    await hold(station, 19, 20)
+    urgent = await taken(lane)
+    assert urgent is not None
+    assert urgent.due_at == datetime(2026, 11, 24, tzinfo=ZONE)
+    assert await taken(lane) is None
+    clock.set(NOON.replace(hour=19))
+    night = await taken(lane)
+    assert night is not None
+    assert night.due_at == datetime(2026, 11, 25, tzinfo=ZONE)
+
+
+async def test_notes_outlive_the_attempt_and_are_gone_once_it_is_stored(station: Station) -> None:
+    lane = StoreLane(station)
+    await hold(station, 20)
+    delivery = await lane.take()
+    await delivery.note({"upload": "u1", "part-1": "aa"})
+    await delivery.note({"part-2": "bb"})
+    lane.give_back(delivery)
+    again = await lane.take()
+    assert await again.recall() == {"upload": "u1", "part-1": "aa", "part-2": "bb"}
+    await again.note({"upload": "u2"}, anew=True)
+    assert await again.recall() == {"upload": "u2"}
+    await lane.store(again)
+    assert await again.recall() == {}
+
+
+async def test_an_upload_that_moves_on_is_never_given_up_however_often_it_is_interrupted(station: Station) -> None:
+    """Power cuts in the middle of a large upload: each attempt brought some parts, so none was in vain."""
+    lane = StoreLane(station)
+    await hold(station, 20)
+    for part in range(3 * _INTERRUPTED):
+        delivery = await lane.take()
+        await station.journal.begun([delivery.asset.asset_id])
+        await delivery.note({f"part-{part}": "x"})
+        lane.give_back(delivery)
+    await lane.store(await lane.take())
+    assert station.journal.reader.overview(NOON).assets[AssetState.STORED].files == 1
+
+
+async def test_what_interrupts_every_attempt_without_progress_needs_a_person(station: Station) -> None:
+    lane = StoreLane(station)
+    await hold(station, 20)
+    delivery = await lane.take()
+    for _ in range(_INTERRUPTED):
+        await station.journal.begun([delivery.asset.asset_id])
+    await lane.store(delivery)
+    assert station.journal.reader.overview(NOON).assets[AssetState.STUCK].files == 1
+
+
+async def test_an_attempt_is_alive_only_while_it_moves(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.pipeline.storing._STALL_LIMIT_S", 0.05)
+    lane = StoreLane(station)
+    await hold(station, 20)
+    delivery = await lane.take()
+    before = lane.ticks()
+    for done in range(1, 8):
+        await asyncio.sleep(0.02)
+        delivery.sent(done)
+        assert lane.ticks() == before + done
+    while delivery.moves():
+        delivery.sent(7)  # the same again is no progress
+        await asyncio.sleep(0.005)
+    assert lane.ticks() == lane.ticks()
+    assert lane.uploads() == (Upload(delivery.asset.asset_id, 7, len("/20.MP4")),)
+
+
+async def test_the_store_is_told_how_urgent_it_is(tmp_path: Path, clock: SettableClock) -> None:
+    errands: list[Errand] = []
+
+    class Asking(FakeStore):
+        async def put(self, held: Held, errand: Errand) -> Receipt:
+            errands.append(errand)
+            await errand.note({"half": "way"})
+            if len(errands) == 1:
+                raise StoreError("The store is away.")
+            return await super().put(held, errand)
+
+    async with opened(tmp_path / "root", clock, store=Asking()) as station:
+        await hold(station, 20)
+        lane = StoreLane(station)
+        for _ in range(2):
+            delivery = await lane.take()
+            await lane.store(delivery)
+            lane.give_back(delivery)
+            clock.set(clock() + timedelta(seconds=1))
+        assert [errand.due_at for errand in errands] == [datetime(2026, 11, 25, tzinfo=ZONE)] * 2
+        assert station.journal.reader.overview(NOON).assets[AssetState.STORED].files == 1
