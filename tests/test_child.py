@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.drivers.child import LINE_LIMIT_BYTES, Child, ChildError
+from agent.child import LINE_LIMIT_BYTES, Child, ChildError
 
 
 async def started(code: str, stall_limit_s: float = 10.0) -> Child:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.child import ChildError
 from agent.drivers.base import Docked, Fetched, FetchRequest
-from agent.drivers.child import ChildError
 from agent.drivers.listing import Layout
 from agent.drivers.mass_storage import MassStorage
 from agent.model import Clip, Device, Stamp

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from agent.child import Child, ChildError
 from agent.drivers.base import BlockWritten, Failed, FailReason, Fetched, FetchReport, FetchRequest, Listing, Progress
-from agent.drivers.child import Child, ChildError
 from agent.drivers.listing import CheckedListing, Layout
 from agent.drivers.source import Identity
 from agent.errors import DeviceError

@@ -53,6 +53,11 @@ class Child:
         """Process id, for accounting of memory and for tests."""
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone; one that was killed is still there while the kernel holds it."""
+        return self._process.returncode is not None
+
     async def _drain_stderr(self) -> None:
         # A full stderr pipe would stop the helper, so it is always read; only the tail is kept.
         assert self._process.stderr is not None
