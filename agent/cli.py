@@ -25,6 +25,7 @@ from agent.pipeline.verify import Report, Tell, verify
 from agent.service import opened_store, progress_fields, pull_by_hand, resume_by_hand, serve
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.summary import summary
+from agent.uploader.base import Trait
 from agent.vault import Vault
 
 Fields = dict[str, Any]
@@ -55,6 +56,7 @@ _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
 }
 _ENDED: Final = frozenset({Phase.FINISHED, Phase.FAILED, Phase.UNPLUGGED, Phase.UNSUPPORTED})
 _POLL_S: Final = 0.3
+_VERDICT: Final[Mapping[bool | None, str]] = {True: "ok  ", False: "BAD ", None: "    "}
 
 EXIT_CODES: Final = """exit codes:
   0  done, and true
@@ -121,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     check = add("config", _config_check, "check the configuration")
     check.add_argument("action", choices=["check"])
     _json_option(check)
+    store = add("store", _store_check, "find out what the store can do by trying it with a probe, and what to mend")
+    store.add_argument("action", choices=["check"])
+    _json_option(store)
     return parser
 
 
@@ -250,6 +255,25 @@ def _config_check(options: argparse.Namespace) -> int:
     else:
         print(f"{config.path}: correct; profile {config.profile.name}, holiday notices for {years}")
     return Exit.OK
+
+
+def _store_check(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    traits = asyncio.run(_survey(config))
+    if options.json:
+        found = {"store": config.store.name, "kind": config.store.kind, "traits": [asdict(trait) for trait in traits]}
+        print(json.dumps(found, ensure_ascii=False))
+    else:
+        for trait in traits:
+            print(f"{_VERDICT[trait.good]} {trait.name}: {trait.what}")
+            if trait.do:
+                print(f"     {'' if trait.good else 'mend it: '}{trait.do}")
+    return Exit.STORE if any(trait.good is False for trait in traits) else Exit.OK
+
+
+async def _survey(config: Config) -> Sequence[Trait]:
+    async with opened_store(config, _now) as store:
+        return await store.survey()
 
 
 class _Bar:

@@ -120,6 +120,16 @@ def test_the_same_by_the_running_service(say: Say, daemon: Daemon, path: Path) -
     assert say("verify", "--json").json["stored"] == 5
 
 
+def test_the_store_is_surveyed(say: Say, made: Stage) -> None:
+    """Each thing that was found out has its own line; with --json it is one object; a bad one is exit code 5."""
+    told = say("store", "check")
+    assert told.code == Exit.OK
+    assert len(told.out.splitlines()) >= 2
+    traits = say("store", "check", "--json").json
+    assert traits["kind"] == "directory"
+    assert all(set(trait) == {"name", "good", "what", "do"} for trait in traits["traits"])
+
+
 def test_the_configuration_is_checked(say: Say, made: Stage) -> None:
     assert "correct; profile shandong" in say("config", "check").out
     assert say("config", "check", "--json").json["profile"] == "shandong"

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.deadline import ZONE
-from agent.model import DockingListed, Phase
+from agent.model import DockingListed, Phase, Upload
 from tests.chromium import browsing
 from tests.journal_entries import acquired, opened
 from tests.status_station import HOSTILE, footage, serve, slot
@@ -63,6 +63,9 @@ async def test_recordings_and_dockings_appear_as_the_journal_grows(tmp_path: Pat
         await served.journal.record(acquired("b", 2))
         await page.shows("应于 11月24日（周二）24:00 前入库")
         await page.shows("已采集，待上传")
+        served.world.live = replace(served.world.live, uploads=(Upload("b", 250, 1000),))
+        served.world.show()
+        await page.shows("上传中 uploading 250 B/1.0 kB")
         text = await page.text()
         assert r"DCIM/<script>alert(1)</script>\u202e\udc80\u0007.MP4" in text, "a name is only text"
         assert "鲁医保发〔2019〕60号" in text

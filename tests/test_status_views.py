@@ -17,6 +17,7 @@ from agent.deadline import ZONE, Rules, Verdict, coverage
 from agent.journal.views import Overview, RecordingView, Tally
 from agent.model import (
     AssetState,
+    AuditProgress,
     Basis,
     ClockTrust,
     Device,
@@ -197,11 +198,15 @@ def test_a_station_in_order_has_no_problems(config: Config) -> None:
 
 
 def test_every_problem_is_told(config: Config) -> None:
-    live = Live(free_bytes=1, store_error="no route", clock_synced=False, problems=("the journal is slow",))
+    live = Live(
+        free_bytes=1, store_error="no route", clock_synced=False, problems=("the journal is slow",),
+        audit=AuditProgress(checked=40, read=4, lost=2),
+    )  # fmt: skip
     assert problems(config, live, date(2026, 11, 1), stuck=13) == [
         "the journal is slow",
         "存储空间不足，已停止采集",
         "专用存储器不可用（已采集的数据在本机安全保存）：no route",
+        "专用存储器中有 2 个记录复核不符，正在由本机重新上传",
         "13 个记录需要处理",
         "时钟未校准",
         "缺少 2027 年放假安排，期限暂按最早可能提醒",

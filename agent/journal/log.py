@@ -115,7 +115,7 @@ class Log:
         return []
 
     def _drop_notes(self, entry: AssetChanged) -> None:
-        """A change of state ends the attempts; a part is noted until it is held or not wanted, an upload until stored."""
+        """A change of state ends the attempts; a part is noted until held or not wanted, an upload until stored."""
         self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (entry.asset_id,))
         if isinstance(entry.event, Acquired | Matched):
             self.unsettled(entry.asset_id)

@@ -44,13 +44,19 @@ def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for recording in recordings[:_AT_RISK_SHOWN]:
         yield (
-            f"at risk {recording['recording_id']}  {_both(recording['state'])}  {_both(recording['due_text'])}"
-            f"  {recording['citation']}"
+            f"at risk {recording['recording_id']}  {_both(recording['state'])}{_sent(recording)}"
+            f"  {_both(recording['due_text'])}  {recording['citation']}"
         )
         if recording["reason"]:
             yield f"  {recording['reason'].splitlines()[-1]}"
     if len(recordings) > _AT_RISK_SHOWN:
         yield f"… and {len(recordings) - _AT_RISK_SHOWN} more at risk"
+
+
+def _sent(recording: Mapping[str, Any]) -> str:
+    if recording["sent_bytes"] is None:
+        return ""
+    return f" 上传中 (uploading {recording['sent_bytes'] / 1e6:.0f}/{recording['size_bytes'] / 1e6:.0f} MB)"
 
 
 def _dockings(dockings: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -71,6 +71,8 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     """The whole state of the station."""
     rules = Rules(config.profile, config.calendars)
     risks = [recording_view(row, rules, config.deadline.satisfied_by, rows.devices, now) for row in rows.at_risk]
+    sent = {upload.asset_id: upload.done_bytes for upload in live.uploads}
+    risks = [risk | {"sent_bytes": sent.get(risk["asset_id"])} for risk in risks]
     return {
         "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
         "now": _at(now),
