@@ -1,0 +1,163 @@
+"""Reads what an S3 server answers: XML of bounded length that is believed in nothing but its form."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from agent.errors import StoreError
+from agent.uploader.network import SAFE
+
+
+class LockMode(StrEnum):
+    """How an object is locked; `governance` may be lifted by who has that right, `compliance` by nobody."""
+
+    COMPLIANCE = "compliance"
+    GOVERNANCE = "governance"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object; `version` is empty where the bucket keeps none. `etag` is without quotes."""
+
+    key: str
+    version: str
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an upload under way."""
+
+    number: int
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """A lock that is in force."""
+
+    mode: LockMode
+    until: datetime
+
+    def covers(self, wanted: Retention) -> bool:
+        """Whether this lock is at least as strong and long as another."""
+        return self.until >= wanted.until and (self.mode == wanted.mode or self.mode is LockMode.COMPLIANCE)
+
+
+def versions(body: bytes) -> tuple[list[Version], dict[str, str]]:
+    """Versions of a ListObjectVersions answer, and what asks for the next page (empty at the end)."""
+    root = _root(body, "ListVersionsResult")
+    found = [
+        Version(_text(item, "Key"), _text(item, "VersionId"), unquoted(_text(item, "ETag")), _number(item, "Size"))
+        for item in root.iterfind("{*}Version")
+    ]
+    if not _truncated(root):
+        return found, {}
+    return found, {
+        "key-marker": _text(root, "NextKeyMarker"),
+        "version-id-marker": _text(root, "NextVersionIdMarker"),
+    }
+
+
+def parts(body: bytes) -> tuple[list[Part], dict[str, str]]:
+    """Parts of a ListParts answer, and what asks for the next page (empty at the end)."""
+    root = _root(body, "ListPartsResult")
+    found = [
+        Part(_number(item, "PartNumber"), unquoted(_text(item, "ETag")), _number(item, "Size"))
+        for item in root.iterfind("{*}Part")
+    ]
+    return found, {"part-number-marker": _text(root, "NextPartNumberMarker")} if _truncated(root) else {}
+
+
+def upload_id(body: bytes) -> str:
+    """The name of the upload that CreateMultipartUpload has begun."""
+    found = _text(_root(body, "InitiateMultipartUploadResult"), "UploadId")
+    if not found or len(found) > 1024 or not found.isprintable():
+        raise malformed("it gives no name to the upload")
+    return found
+
+
+def retention(body: bytes) -> Retention:
+    """The lock of a GetObjectRetention answer."""
+    root = _root(body, "Retention")
+    try:
+        mode = LockMode(_text(root, "Mode").lower())
+        until = datetime.fromisoformat(_text(root, "RetainUntilDate"))
+    except ValueError as error:
+        raise malformed(f"a lock it tells of makes no sense: {error}") from error
+    return Retention(mode, until if until.tzinfo else until.replace(tzinfo=UTC))
+
+
+def locks(body: bytes) -> bool:
+    """Whether a GetObjectLockConfiguration answer says that the bucket can lock."""
+    return _text(_root(body, "ObjectLockConfiguration"), "ObjectLockEnabled") == "Enabled"
+
+
+def default_rule(body: bytes) -> str:
+    """The lock that the bucket gives by itself, in words; empty if none."""
+    rule = _root(body, "ObjectLockConfiguration").find("{*}Rule/{*}DefaultRetention")
+    return "" if rule is None else " ".join(_text(item, ".") for item in rule)
+
+
+def is_versioned(body: bytes) -> bool:
+    """Whether a GetBucketVersioning answer says that nothing is overwritten."""
+    return _text(_root(body, "VersioningConfiguration"), "Status") == "Enabled"
+
+
+def error(body: bytes) -> tuple[str, str] | None:
+    """Code and message if a body is an error, even one that came with 200; None if it is something else."""
+    try:
+        root = _root(body, "Error")
+    except StoreError:
+        return None
+    return _text(root, "Code")[:80], " ".join(_text(root, "Message").split())[:200]
+
+
+def unquoted(etag: str) -> str:
+    """An ETag as it can be compared."""
+    return etag.strip().removeprefix("W/").strip('"').lower()
+
+
+class MalformedError(StoreError):
+    """The store answered with something that is not S3."""
+
+
+def malformed(why: str) -> MalformedError:
+    """The error for an answer that is not S3."""
+    return MalformedError(
+        f"The store gives an answer that is not S3: {why}.",
+        safe=SAFE,
+        do="Check the address, and what stands between this station and the store.",
+    )
+
+
+def _root(body: bytes, name: str) -> ET.Element:
+    if b"<!" in body:  # a document type could make a short answer long
+        raise malformed("a document type")
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - bounded in length, and without declarations
+    except (ET.ParseError, ValueError) as error:
+        raise malformed(f"no {name}, {error}") from error
+    if root.tag.rpartition("}")[2] != name:
+        raise malformed(f"{root.tag.rpartition('}')[2][:80]} instead of {name}")
+    return root
+
+
+def _text(item: ET.Element, name: str) -> str:
+    return (item.text if name == "." else item.findtext(f"{{*}}{name}")) or ""
+
+
+def _number(item: ET.Element, name: str) -> int:
+    found = _text(item, name)
+    if not (found.isascii() and found.isdecimal() and len(found) < 20):
+        raise malformed(f"{name} is no number")
+    return int(found)
+
+
+def _truncated(root: ET.Element) -> bool:
+    return _text(root, "IsTruncated") == "true"

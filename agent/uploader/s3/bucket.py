@@ -1,0 +1,165 @@
+"""The few things that are asked of a bucket; there is no verb that removes an original."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from agent.uploader.layout import PROBES
+from agent.uploader.network import Answer, Body, Sink
+from agent.uploader.s3 import answers
+from agent.uploader.s3.answers import Part, Retention, Version
+from agent.uploader.s3.client import TRIES, Ask, Client, RefusedError
+
+MAX_PARTS: Final = 1000
+_MAX_PAGES: Final = 10
+_XMLNS: Final = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+
+
+class Bucket:
+    """Requests as functions; all raise StoreError, RefusedError where the store said no."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def lock_configuration(self) -> bytes:
+        """The bucket's lock configuration, for `answers.locks` and `answers.default_rule`."""
+        return (await self._get("s3:GetBucketObjectLockConfiguration", "", {"object-lock": ""})).body
+
+    async def is_versioned(self) -> bool:
+        """Whether nothing is ever overwritten."""
+        return answers.is_versioned((await self._get("s3:GetBucketVersioning", "", {"versioning": ""})).body)
+
+    async def versions(self, key: str) -> Sequence[Version]:
+        """All versions of exactly this key; where listing isn't possible, the latest one."""
+        found: list[Version] = []
+        try:
+            query = {"versions": "", "prefix": key}
+            for _ in range(_MAX_PAGES):
+                page, following = answers.versions((await self._get("s3:ListBucketVersions", "", query)).body)
+                found += [version for version in page if version.key == key]
+                if not following or (page and page[-1].key > key):
+                    return found
+                query |= following
+        except RefusedError as error:
+            if error.code == "NoSuchBucket" or not _is_denied(error):
+                raise
+            return await self._head(key, error)
+        raise answers.malformed(f"it lists too many objects that begin with {key}")
+
+    async def _head(self, key: str, denied: RefusedError) -> Sequence[Version]:
+        try:
+            answer = await self.client.call(Ask("s3:GetObject", "HEAD", key))
+        except RefusedError as error:
+            if error.status == 404:
+                return []
+            raise denied from error
+        size = answer.headers.get("Content-Length", "")
+        if not (size.isascii() and size.isdecimal()):
+            raise answers.malformed("an object without a size")
+        etag = answers.unquoted(answer.headers.get("ETag", ""))
+        return [Version(key, answer.headers.get("x-amz-version-id", ""), etag, int(size))]
+
+    async def put_object(self, key: str, body: Body, size_bytes: int, md5: str, headers: Mapping[str, str]) -> None:
+        """Sent once only: whether it arrived after a failure must be looked up."""
+        ask = Ask("s3:PutObject", "PUT", key, headers=headers, body=body, size_bytes=size_bytes, md5=md5)
+        await self.client.call(ask, tries=1)
+
+    async def create_upload(self, key: str, headers: Mapping[str, str]) -> str:
+        """Begin an upload in parts, and give its id."""
+        ask = Ask("s3:PutObject", "POST", key, {"uploads": ""}, headers)
+        return answers.upload_id((await self.client.call(ask)).body)
+
+    async def parts(self, key: str, upload_id: str) -> Sequence[Part]:
+        """The parts that an upload has; its refusal says that it is over, or that we may not know."""
+        found: list[Part] = []
+        query = {"uploadId": upload_id}
+        for _ in range(_MAX_PAGES):
+            page, following = answers.parts((await self._get("s3:ListMultipartUploadParts", key, query)).body)
+            found += page
+            if not following:
+                return found
+            query |= following
+        raise answers.malformed("an upload with too many parts")
+
+    async def put_part(self, key: str, upload_id: str, number: int, body: Body, size_bytes: int, md5: str) -> None:
+        """Send a part, or send it again; raises StoreError if the store got other bytes."""
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        answer = await self.client.call(
+            Ask("s3:PutObject", "PUT", key, query, body=body, size_bytes=size_bytes, md5=md5)
+        )
+        etag = answers.unquoted(answer.headers.get("ETag", ""))
+        if etag not in {md5, ""}:  # without one, the object's own ETag will tell
+            raise answers.malformed(f"part {number} arrived with the digest {etag[:80]} instead of {md5}")
+
+    async def complete(self, key: str, upload_id: str, md5s: Sequence[str], headers: Mapping[str, str]) -> None:
+        """Ask to make an object of the parts, once. No answer of it proves anything: look for the version."""
+        items = "".join(
+            f'<Part><PartNumber>{number}</PartNumber><ETag>"{md5}"</ETag></Part>' for number, md5 in enumerate(md5s, 1)
+        )
+        body = f"<CompleteMultipartUpload {_XMLNS}>{items}</CompleteMultipartUpload>".encode()
+        ask = Ask("s3:PutObject", "POST", key, {"uploadId": upload_id}, headers, body)
+        await self.client.call(ask, tries=1)
+
+    async def retention(self, key: str, version: str) -> Retention | None:
+        """The lock that is in force on a version; None if there is none."""
+        query = {"retention": "", "versionId": version}
+        try:
+            return answers.retention((await self._get("s3:GetObjectRetention", key, query)).body)
+        except RefusedError as error:
+            if error.status == 404 or error.code in {"InvalidRequest", "ObjectLockConfigurationNotFoundError"}:
+                return None
+            raise
+
+    async def lock(self, key: str, version: str, wanted: Retention) -> None:
+        """Ask for a lock; what came of it must be looked up."""
+        body = (
+            f"<Retention {_XMLNS}><Mode>{wanted.mode.name}</Mode>"
+            f"<RetainUntilDate>{stamp(wanted.until)}</RetainUntilDate></Retention>"
+        )
+        query = {"retention": "", "versionId": version}
+        await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body.encode()))
+
+    async def read(self, key: str, version: str, sink: Sink) -> None:
+        """Give all bytes of a version to `sink`; tried once."""
+        query = {"versionId": version} if version else {}
+        action = "s3:GetObjectVersion" if version else "s3:GetObject"
+        await self.client.call(Ask(action, "GET", key, query, sink=sink), tries=1)
+
+    async def remove_probe(self, key: str, version: str = "") -> bool:
+        """Try to remove what `store check` wrote; whether the store did."""
+        assert f"{PROBES}/" in key, "only probes"
+        query = {"versionId": version} if version else {}
+        try:
+            await self.client.call(Ask("s3:DeleteObject", "DELETE", key, query))
+        except RefusedError as error:
+            if _is_denied(error) or 400 <= error.status < 500:
+                return False
+            raise
+        return True
+
+    async def _get(self, action: str, key: str, query: Mapping[str, str]) -> Answer:
+        return await self.client.call(Ask(action, "GET", key, query), tries=TRIES)
+
+
+def lock_headers(wanted: Retention | None) -> dict[str, str]:
+    """What asks for a lock when an object is made; some stores forget it."""
+    if wanted is None:
+        return {}
+    return {
+        "x-amz-object-lock-mode": wanted.mode.name,
+        "x-amz-object-lock-retain-until-date": stamp(wanted.until),
+    }
+
+
+def stamp(moment: datetime) -> str:
+    """A time as S3 writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _is_denied(error: RefusedError) -> bool:
+    """Whether our rights or the store's abilities don't reach, rather than our credentials."""
+    return error.code in {"AccessDenied", "MethodNotAllowed", "NotImplemented"} or (
+        not error.code and error.status in {403, 405, 501}
+    )

@@ -1,0 +1,258 @@
+"""The store that is an S3 bucket with Object Lock: nothing counts as stored before its lock was seen in force."""
+
+# ruff: noqa: RUF009 - an option is a dataclass field that also knows how to read itself
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+from blake3 import blake3
+from yarl import URL
+
+from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
+from agent.errors import ConfigError, EvidenceError, StoreError
+from agent.model import Clock, Digests, Held, Receipt
+from agent.uploader.base import Errand, Trait
+from agent.uploader.layout import original_key
+from agent.uploader.network import SAFE, Gate, Network, NetworkOptions
+from agent.uploader.s3 import answers
+from agent.uploader.s3.answers import LockMode, Retention, Version
+from agent.uploader.s3.bucket import Bucket, lock_headers
+from agent.uploader.s3.client import Client, Place, RefusedError
+from agent.uploader.s3.survey import Survey
+from agent.uploader.s3.upload import Upload
+
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+_PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
+_REMEMBER_S: Final = 300.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Addressing(StrEnum):
+    """Where the name of the bucket goes: into the path, or before the name of the host (most clouds want this)."""
+
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options(NetworkOptions):
+    """Options of an S3 store. `credentials_file` is of the kind that AWS tools share, without rights for others.
+
+    `prefix` ends in a slash or is empty. `lock_days` count from the day the original is stored.
+    """
+
+    endpoint: str = text("", 256)
+    region: str = text("us-east-1", 64, shortest=1)
+    bucket: str = text("", 255)
+    prefix: str = text("", 128)
+    addressing: Addressing = choice(Addressing.PATH)
+    credentials_file: Path | None = folder_or_off()
+    credentials_profile: str = text("default", 64, shortest=1)
+    lock_mode: LockMode = choice(LockMode.COMPLIANCE)
+    lock_days: int = integer(180, 1, 36500, "days")
+    allow_unlocked: bool = flag(default=False)
+    parallel_parts: int = integer(4, 1, 32)
+
+
+class S3Store:
+    """Keeps originals as `<prefix>originals/<first two hex>/<BLAKE3>` in a bucket; options are those of S3Options.
+
+    An object is believed to be there when the bucket lists a version with the size and the ETag that follow from the
+    original's bytes, and locked when that version's own retention says so. Only PUT, POST, GET and HEAD are ever sent
+    for originals.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
+        del vault_root  # nothing of it is changed: a store beyond the network can't lie inside
+        self._name = name
+        self._options = known = read_options(S3Options, options, "store.options")
+        place = _place(known)
+        self._network = Network(known)
+        assert known.credentials_file is not None
+        self._client = Client(self._network, place, known.credentials_file, known.credentials_profile, clock)
+        self._bucket = Bucket(self._client)
+        self._gate = Gate(known.parallel_parts)
+        self._busy: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._can_lock = False
+        self._known_until_s = float("-inf")
+
+    @property
+    def name(self) -> str:
+        """Name of the store as the receipts show it."""
+        return self._name
+
+    @property
+    def locks(self) -> bool:
+        """Whether an original only counts as stored with a lock in force."""
+        return not self._options.allow_unlocked
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
+        """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
+        key = self._key(held.digests)
+        # Two uploads of the same bytes at the same time would make two versions.
+        async with self._busy.setdefault(key, asyncio.Lock()):
+            wanted = self._wanted() if await self._may_store() else None
+            headers = {
+                "x-amz-meta-blake3": held.digests.blake3,
+                "x-amz-meta-sha256": held.digests.sha256,
+                **lock_headers(wanted),
+            }
+            upload = Upload(self._bucket, key, held, errand, self._gate, self._options.parallel_parts, headers)
+            found = await upload.run()
+            until = None if wanted is None else await self._locked(found, wanted)
+        return Receipt(
+            store=self._name,
+            object=key,
+            size_bytes=found.size_bytes,
+            digests=held.digests,
+            confirmed_at=self._client.now(),
+            locked_until=until,
+            version=found.version,
+            etag=found.etag,
+        )
+
+    async def look(self) -> None:
+        """Ask whether the bucket is there, takes our credentials and locks; raises StoreError."""
+        self._known_until_s = float("-inf")
+        await self._may_store()
+
+    async def check(self, receipt: Receipt, *, read: bool) -> bool:
+        """Look at the version and its lock again, and read it where we may; whether it was read."""
+        if (receipt.store, receipt.object) != (self._name, self._key(receipt.digests)):
+            what = f"The receipt is of {receipt.object} in the store {receipt.store}, not of this store {self._name}."
+            raise StoreError(what, do="Check store.name and store.options.prefix in the configuration.", retry=False)
+        found = [version for version in await self._bucket.versions(receipt.object) if _is_of(version, receipt)]
+        if not found:
+            raise self._lost(receipt, "no version with its size and ETag is listed")
+        if receipt.locked_until is not None and receipt.locked_until > self._client.now():
+            retention = await self._bucket.retention(receipt.object, receipt.version)
+            if retention is None or retention.until < receipt.locked_until:
+                raise self._lost(receipt, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force")
+        return read and await self._read(receipt)
+
+    async def survey(self) -> Sequence[Trait]:
+        """What the bucket can do and what our rights are, tried with probes; raises StoreError if it is away."""
+        return await Survey(self._bucket, self._options.prefix, self._options.lock_mode).traits()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._network.close()
+
+    # Locks.
+
+    async def _may_store(self) -> bool:
+        """Whether the bucket can lock; raises StoreError if it must and can't. Asked again every few minutes."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._known_until_s:
+            self._can_lock = await self._claims_lock()
+            self._known_until_s = now_s + _REMEMBER_S
+        if not self._can_lock and not self._options.allow_unlocked:
+            self._known_until_s = float("-inf")
+            raise self._unlocked(f"The bucket {self._options.bucket} does not lock objects")
+        return self._can_lock
+
+    async def _claims_lock(self) -> bool:
+        try:
+            configuration = await self._bucket.lock_configuration()
+            return answers.locks(configuration) and await self._bucket.is_versioned()
+        except RefusedError as error:
+            # A store without locks has many words for that; who may not ask has only one.
+            if error.code == "ObjectLockConfigurationNotFoundError" or error.status in {400, 405, 501}:
+                return False
+            raise
+        except answers.MalformedError:
+            return False
+
+    def _wanted(self) -> Retention:
+        """The lock that an original stored now must have: full days, so that it is the same all day long."""
+        day = self._client.now().astimezone(UTC) + timedelta(days=self._options.lock_days + 1)
+        return Retention(self._options.lock_mode, day.replace(hour=0, minute=0, second=0, microsecond=0))
+
+    async def _locked(self, found: Version, wanted: Retention) -> datetime:
+        """Until when a version is locked, as the store tells of this very version; locked now if it wasn't."""
+        in_force = await self._bucket.retention(found.key, found.version)
+        if in_force is None or not in_force.covers(wanted):
+            await self._bucket.lock(found.key, found.version, wanted)
+            in_force = await self._bucket.retention(found.key, found.version)
+        if in_force is None or not in_force.covers(wanted):
+            self._known_until_s = float("-inf")
+            raise self._unlocked(f"The store took {found.key} and our wish to lock it, but there is no such lock")
+        return in_force.until
+
+    def _unlocked(self, what: str) -> StoreError:
+        do = "Use a bucket with versions and Object Lock, or allow an unlocked store: store.options.allow_unlocked."
+        return StoreError(f"{what}; it is refused for originals.", safe=SAFE, do=do)
+
+    # Reading back.
+
+    async def _read(self, receipt: Receipt) -> bool:
+        whole, sha256 = blake3(), hashlib.sha256()
+        size = 0
+
+        def feed(piece: bytes) -> None:
+            nonlocal size
+            size += len(piece)
+            whole.update(piece)
+            sha256.update(piece)
+
+        async def sink(piece: bytes) -> None:
+            await asyncio.to_thread(feed, piece)
+
+        try:
+            await self._bucket.read(receipt.object, receipt.version, sink)
+        except RefusedError as error:
+            if error.status == 403:
+                return False
+            if error.status == 404:
+                raise self._lost(receipt, "it can't be read: it is not there") from error
+            raise
+        if (size, Digests(whole.hexdigest(), sha256.hexdigest())) != (receipt.size_bytes, receipt.digests):
+            raise self._lost(receipt, f"{size} bytes were read back, with other fingerprints")
+        return True
+
+    def _lost(self, receipt: Receipt, why: str) -> EvidenceError:
+        return EvidenceError(
+            f"The store {self._name} no longer proves that it has {receipt.object}: {why}.",
+            do="Keep every other copy of it, and call the administrator.",
+        )
+
+    def _key(self, digests: Digests) -> str:
+        return self._options.prefix + original_key(digests)
+
+
+def _is_of(version: Version, receipt: Receipt) -> bool:
+    found = (version.version, version.size_bytes, version.etag)
+    return found == (receipt.version, receipt.size_bytes, receipt.etag)
+
+
+def _place(options: S3Options) -> Place:
+    """Where the bucket is; raises ConfigError with the first option that makes no sense."""
+    problem = ""
+    try:
+        url = URL(options.endpoint)
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host or url.user or url != url.origin():
+        problem = "endpoint: must be https://host or https://host:port"
+    elif not _BUCKET.fullmatch(options.bucket):
+        problem = "bucket: must be the name of a bucket"
+    elif not _PREFIX.fullmatch(options.prefix):
+        problem = "prefix: must be empty, or names of letters, digits, ., - and _, each with a slash behind it"
+    elif options.credentials_file is None:
+        problem = "credentials_file: is needed"
+    if problem:
+        raise ConfigError(f"store.options.{problem}.", safe="Nothing was changed.", do="Correct the configuration.")
+    return Place(str(url.origin()), options.region, options.bucket, options.addressing is Addressing.VIRTUAL)

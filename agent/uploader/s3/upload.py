@@ -1,0 +1,268 @@
+"""Brings one original into the bucket: in one piece or in parts, resumed if it was begun, and proven by its version."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from blake3 import blake3
+
+from agent.errors import EvidenceError, StoreError
+from agent.model import Held
+from agent.uploader.base import Errand
+from agent.uploader.network import SAFE, CutError, Gate, pause_s
+from agent.uploader.s3.answers import Version
+from agent.uploader.s3.bucket import MAX_PARTS, Bucket
+from agent.uploader.s3.client import TRIES, RefusedError
+from agent.uploader.source import Source
+
+PART_BYTES: Final = 8 * 1024 * 1024
+_ONLY_NEW: Final = {"If-None-Match": "*"}
+"""Stores that understand it never get a second version; the others don't mind."""
+
+_UPLOAD: Final = "upload"
+_FOR: Final = "upload-for"
+_PART: Final = "part-"
+
+
+class _Hasher(Protocol):
+    def update(self, data: memoryview, /) -> object: ...
+
+
+def part_bytes(size_bytes: int) -> int:
+    """Size of the parts of an object: follows from its size alone, so that its ETag follows from its bytes alone.
+
+    8 MiB, and so many times that for more than 8,000 MiB that there are at most 1,000 parts.
+    """
+    return PART_BYTES * max(1, -(-size_bytes // (PART_BYTES * MAX_PARTS)))
+
+
+class Upload:
+    """One original on its way; for one attempt. `headers` go with the object: its lock and what describes it."""
+
+    def __init__(
+        self, bucket: Bucket, key: str, held: Held, errand: Errand, gate: Gate, senders: int, headers: Mapping[str, str]
+    ) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._held = held
+        self._errand = errand
+        self._gate = gate
+        self._senders = senders
+        self._headers = headers
+        self._part_bytes = part_bytes(held.size_bytes)
+        self._count = max(1, -(-held.size_bytes // self._part_bytes))
+        self._done: dict[int, int] = {}
+        self._md5s: list[str] = []
+        self._listed = True
+
+    async def run(self) -> Version:
+        """Make sure that the bucket has the original, and give the version that proves it.
+
+        Raises EvidenceError, before there is an object, if the original is not what it was; StoreError if the bucket
+        can't be made to have it, or has other bytes under the key.
+        """
+        with Source(self._held) as source:
+            if await self._bucket.versions(self._key):
+                await self._hash_all(source)
+                found = await self._find()
+                assert found is not None, "versions don't vanish"
+                return found
+            if self._count == 1:
+                return await self._in_one(source)
+            return await self._in_parts(source)
+
+    # What is there.
+
+    @property
+    def _etag(self) -> str:
+        return etag_of(self._md5s)
+
+    async def _find(self) -> Version | None:
+        """The version with our bytes; None if there is none at all. Raises StoreError if there are only others."""
+        versions = await self._bucket.versions(self._key)
+        for version in versions:
+            if (version.size_bytes, version.etag) == (self._held.size_bytes, self._etag):
+                return version
+        if versions:
+            raise StoreError(
+                f"The store has other bytes under {self._key} than its name says"
+                f" ({versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {self._etag}).",
+                safe=SAFE,
+                do="Have the store checked; the agent never replaces an object.",
+                retry=False,
+            )
+        return None
+
+    # In one piece.
+
+    async def _in_one(self, source: Source) -> Version:
+        await self._hash_all(source)
+        md5 = self._md5s[0]
+        size = self._held.size_bytes
+        send = partial(
+            self._bucket.put_object,
+            self._key,
+            partial(self._body, source, 1),
+            size,
+            md5,
+            {**self._headers, **_ONLY_NEW},
+        )
+        async with self._gate.slot(self._errand.due_at):
+            return await self._until_there(send)
+
+    async def _until_there(self, send: Callable[[], Awaitable[None]]) -> Version:
+        """Ask once, and look: only if no version came of it, ask again."""
+        failure: StoreError = StoreError(
+            "The store says that it has the original, but doesn't list it.", safe=SAFE, do="Have the store checked."
+        )
+        for attempt in range(TRIES):
+            try:
+                await send()
+            except CutError as error:
+                failure = error
+            except RefusedError as error:
+                # A refusal that isn't open may follow an earlier attempt that was carried out.
+                if not error.is_open and error.status not in {404, 412}:
+                    raise
+                failure = error
+            found = await self._find()
+            if found is not None:
+                return found
+            if isinstance(failure, RefusedError) and not failure.is_open:
+                break
+            await asyncio.sleep(pause_s(attempt))
+        raise failure
+
+    # In parts.
+
+    async def _in_parts(self, source: Source) -> Version:
+        upload_id, there = await self._resume()
+        if not upload_id:
+            upload_id = await self._bucket.create_upload(self._key, self._headers)
+            await self._errand.note({_UPLOAD: upload_id, _FOR: self._purpose}, anew=True)
+        try:
+            await self._send_all(source, upload_id, there)
+            found = await self._find()  # another station may have been faster
+            if found is None:
+                complete = self._bucket.complete
+                found = await self._until_there(partial(complete, self._key, upload_id, self._md5s, _ONLY_NEW))
+        except RefusedError as error:
+            if error.status in {400, 404} or not self._listed:
+                await self._errand.note({}, anew=True)  # this upload comes to nothing; the next attempt begins anew
+            raise
+        return found
+
+    @property
+    def _purpose(self) -> str:
+        """What an upload is for: it is never used for anything else."""
+        return f"{self._bucket.client.place.url(self._key, {})} {self._held.size_bytes} {self._part_bytes}"
+
+    async def _resume(self) -> tuple[str, dict[int, str]]:
+        """The upload that was begun and the MD5s of the parts it has; the store's word counts, our notes if it may not
+        give it. Nothing if there is none, or if it is gone.
+        """
+        notes = await self._errand.recall()
+        upload_id = notes.get(_UPLOAD, "")
+        if not upload_id or notes.get(_FOR) != self._purpose:
+            return "", {}
+        try:
+            parts = await self._bucket.parts(self._key, upload_id)
+        except RefusedError as error:
+            if error.status not in {403, 404}:
+                raise
+            self._listed = False
+            noted = {number: notes.get(f"{_PART}{number}", "") for number in range(1, self._count + 1)}
+            return (upload_id, noted) if error.status == 403 and any(noted.values()) else ("", {})
+        return upload_id, {part.number: part.etag for part in parts if part.size_bytes == self._size_of(part.number)}
+
+    async def _send_all(self, source: Source, upload_id: str, there: Mapping[int, str]) -> None:
+        """Fingerprint the original from first to last, a few parts ahead of those who send what isn't there."""
+        waiting: asyncio.Queue[int] = asyncio.Queue(self._senders)
+        try:
+            async with asyncio.TaskGroup() as group:
+                senders = [
+                    group.create_task(self._sender(source, upload_id, waiting))
+                    for _ in range(min(self._senders, self._count))
+                ]
+                async for number in self._hashed(source):
+                    if there.get(number) == self._md5s[number - 1]:
+                        self._sent(number, self._size_of(number))
+                    else:
+                        await waiting.put(number)
+                for _ in senders:
+                    await waiting.put(0)
+        except BaseExceptionGroup as several:
+            raise _worst(several) from several
+
+    async def _sender(self, source: Source, upload_id: str, waiting: asyncio.Queue[int]) -> None:
+        while number := await waiting.get():
+            md5 = self._md5s[number - 1]
+            async with self._gate.slot(self._errand.due_at):
+                body = partial(self._body, source, number)
+                await self._bucket.put_part(self._key, upload_id, number, body, self._size_of(number), md5)
+            await self._errand.note({f"{_PART}{number}": md5})
+
+    # Reading.
+
+    async def _hash_all(self, source: Source) -> None:
+        async for _ in self._hashed(source):
+            self._errand.sent(0)
+
+    async def _hashed(self, source: Source) -> AsyncIterator[int]:
+        """Number of each part as soon as its MD5 is known; at the end the whole must have its fingerprint."""
+        whole = blake3()
+        done = 0
+        for number in range(1, self._count + 1):
+            md5 = hashlib.md5(usedforsecurity=False)
+            end = done + self._size_of(number)
+            while done < end:
+                step = min(PART_BYTES, end - done)
+                got = await asyncio.to_thread(_feed, source, done, step, md5, whole)
+                done += got
+                if got < step:
+                    break
+            self._md5s.append(md5.hexdigest())
+            if number == self._count or done < end:
+                source.compare(done, whole.hexdigest())
+            yield number
+
+    async def _body(self, source: Source, number: int) -> AsyncIterator[bytes]:
+        done = 0
+        async for piece in source.pieces((number - 1) * self._part_bytes, self._size_of(number)):
+            yield piece
+            done += len(piece)
+            self._sent(number, done)
+
+    def _size_of(self, number: int) -> int:
+        return max(0, min(self._part_bytes, self._held.size_bytes - (number - 1) * self._part_bytes))
+
+    def _sent(self, number: int, done_bytes: int) -> None:
+        self._done[number] = done_bytes
+        self._errand.sent(sum(self._done.values()))
+
+
+def etag_of(md5s: Sequence[str]) -> str:
+    """The ETag that S3 gives to an object: its MD5, or of several parts the MD5 of their MD5s with their number."""
+    if len(md5s) == 1:
+        return md5s[0]
+    joined = b"".join(bytes.fromhex(md5) for md5 in md5s)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(md5s)}"
+
+
+def _feed(source: Source, offset_bytes: int, size_bytes: int, *hashers: _Hasher) -> int:
+    done = 0
+    for chunk in source.read(offset_bytes, size_bytes):
+        for hasher in hashers:
+            hasher.update(chunk)
+        done += len(chunk)
+    return done
+
+
+def _worst(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of what failed at the same time: evidence first, then whatever came first."""
+    flat = [_worst(error) if isinstance(error, BaseExceptionGroup) else error for error in several.exceptions]
+    return next((error for error in flat if isinstance(error, EvidenceError)), flat[0])
