@@ -4,7 +4,8 @@ System calls on the happy path of an original, in this order:
 
     openat(part) write* sync_file_range(WRITE)*          puller: the blocks, write-back started behind them
     fdatasync(part), or syncfs for many small parts      vault: a block is durable
-    fadvise64(DONTNEED) mincore preadv*                  vault: it is forgotten, proven forgotten, read from the medium
+    fadvise64(DONTNEED) mincore preadv*                  vault: it is forgotten, proven forgotten, read from the medium;
+                                                         small parts are asked for first (fadvise64), many at once
     chmod(part, 0440)                                    vault: from here on nobody writes to it
     renameat2(part, original, RENAME_NOREPLACE)          vault: it has its name, and nothing was replaced
     ioctl(FS_IOC_GETFLAGS) ioctl(FS_IOC_SETFLAGS)        vault: immutable, where that is permitted
@@ -203,22 +204,36 @@ class MediumReader:
     read with O_DIRECT. A read that returns nothing before the end counts as the end: callers compare sizes.
     """
 
-    __slots__ = ("_view",)
+    __slots__ = ("_coming", "_view")
 
     def __init__(self) -> None:
         self._view = memoryview(mmap.mmap(-1, CHUNK_BYTES))  # aligned, as O_DIRECT needs it
+        self._coming: set[int] = set()
+
+    def ask(self, fd: int, size_bytes: int) -> None:
+        """Have the medium begin to give a small durable file, which `feed` waits for: the disk works on several."""
+        if size_bytes <= CHUNK_BYTES and self.forget(fd, 0, size_bytes):
+            os.posix_fadvise(fd, 0, size_bytes, os.POSIX_FADV_WILLNEED)
+            self._coming.add(fd)
 
     def feed(self, fd: int, offset_bytes: int, size_bytes: int, *hashers: Hasher) -> int:
         """Read a range that `fdatasync` made durable; returns the bytes read. Raises OSError."""
-        for _ in range(_DROP_ATTEMPTS):
-            drop_cache(fd, offset_bytes, size_bytes)
-            if not cached_bytes(fd, offset_bytes, size_bytes):
-                return self._read(fd, offset_bytes, size_bytes, hashers)
+        if fd in self._coming or self.forget(fd, offset_bytes, size_bytes):
+            self._coming.discard(fd)
+            return self._read(fd, offset_bytes, size_bytes, hashers)
         direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         try:
             return self._read(direct, offset_bytes, size_bytes, hashers)
         finally:
             os.close(direct)
+
+    def forget(self, fd: int, offset_bytes: int, size_bytes: int) -> bool:
+        """Drop a range from memory; True proves that reading it asks the medium."""
+        for _ in range(_DROP_ATTEMPTS):
+            drop_cache(fd, offset_bytes, size_bytes)
+            if not cached_bytes(fd, offset_bytes, size_bytes):
+                return True
+        return False
 
     def _read(self, fd: int, offset: int, size: int, hashers: Sequence[Hasher]) -> int:
         # The kernel reads ahead by itself, with large folios: asking for it page by page takes ten times the CPU.

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -23,6 +22,8 @@ from agent.model import BLOCK_BYTES, Digests, Held
 _SYNC_THREADS: Final = 4
 _MANY: Final = 16
 """From so many files or folders on, flushing the whole filesystem once is faster than flushing each of them."""
+_COMING: Final = 32
+"""So many small parts come from the medium at a time: enough to keep a disk busy, few enough to be open at once."""
 
 _MAX_DAMAGED_COPIES: Final = 1000
 _PART_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
@@ -69,7 +70,7 @@ class ReadBack:
     vault's disk can't make them durable. Nothing is lost by either: the recorder still has the footage.
     """
 
-    def __init__(self, asset_id: str, path: Path, reader: durable.MediumReader, durable_bytes: int = -1) -> None:
+    def __init__(self, asset_id: str, path: Path, reader: durable.MediumReader) -> None:
         self._asset_id = asset_id
         self._path = path
         self._opened = contextlib.ExitStack()
@@ -80,7 +81,7 @@ class ReadBack:
         self._sha256 = hashlib.sha256()
         self._next = 0
         self._done_bytes = 0
-        self._durable_bytes = durable_bytes
+        self._durable_bytes = -1
         self._flusher: ThreadPoolExecutor | None = None
         self._flushing: Future[int] | None = None
 
@@ -200,24 +201,39 @@ class Vault:
 
         If one of them differs the first error is raised, and all parts stay as they are.
         """
-        flushed = len(parts) >= _MANY
-        if flushed:
+        if len(parts) >= _MANY:
             with _world(self.staging_dir):
                 durable.sync_filesystem(self.staging_dir)
-        stripes = [parts[first::_SYNC_THREADS] for first in range(min(_SYNC_THREADS, len(parts)))]
-        done = _in_parallel(partial(self._settle_stripe, flushed), stripes)
-        return [done[at % _SYNC_THREADS][at // _SYNC_THREADS] for at in range(len(parts))]
-
-    def _settle_stripe(self, flushed: bool, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        else:
+            _in_parallel(_flush, [self._part(asset_id) for asset_id, _, _ in parts])
         reader = durable.MediumReader()
-        settled = []
-        for asset_id, size_bytes, blake3_hex in parts:
-            assert size_bytes <= BLOCK_BYTES, "bigger parts are read back block by block"
-            durable_bytes = size_bytes if flushed else -1
-            with ReadBack(asset_id, self._part(asset_id), reader, durable_bytes) as back:
-                back.block(0, size_bytes, blake3_hex)
-                settled.append(back.finish(size_bytes))
-        return settled
+        groups = (parts[first : first + _COMING] for first in range(0, len(parts), _COMING))
+        return [settled for group in groups for settled in self._read_back(reader, group)]
+
+    def _read_back(self, reader: durable.MediumReader, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        with contextlib.ExitStack() as opened:
+            fds: list[int] = []
+            for asset_id, size_bytes, _ in parts:
+                assert size_bytes <= BLOCK_BYTES, "bigger parts are read back block by block"
+                path = self._part(asset_id)
+                with _world(path):
+                    fds.append(opened.enter_context(durable.opened(path)))
+                with _medium(path):
+                    reader.ask(fds[-1], size_bytes)
+            return [self._settled(reader, fd, *part) for fd, part in zip(fds, parts, strict=True)]
+
+    def _settled(
+        self, reader: durable.MediumReader, fd: int, asset_id: str, size_bytes: int, blake3_hex: str
+    ) -> Settled:
+        path = self._part(asset_id)
+        whole, sha256 = blake3(), hashlib.sha256()
+        with _medium(path):
+            got = reader.feed(fd, 0, size_bytes, whole, sha256)
+            size = os.fstat(fd).st_size
+        digests = Digests(whole.hexdigest(), sha256.hexdigest())
+        if not got == size == size_bytes or digests.blake3 != blake3_hex:
+            raise _differs(path, f"{size} bytes, {got} read back, {size_bytes} expected, BLAKE3 {digests.blake3}")
+        return Settled(asset_id, size, digests)
 
     def ready_part(self, asset_id: str) -> str:
         """Name of a part to be written, also if an earlier attempt to name it had made it read-only."""
@@ -343,6 +359,11 @@ def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [work(item) for item in items]
     with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="vault-sync") as pool:
         return list(pool.map(work, items))
+
+
+def _flush(part: Path) -> None:
+    with _world(part), durable.opened(part) as fd:
+        durable.fdatasync(fd)
 
 
 def _differs(path: Path, what: str) -> EvidenceError:

@@ -111,16 +111,16 @@ class Flipper:
     def __init__(self, folder: Path, disk: LoopDevice, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
         self._disk = disk
-        self._feed = durable.MediumReader.feed
+        self._forget = durable.MediumReader.forget
         self._lock = threading.Lock()
         self.left = times
         flipper = self
 
-        def feed(reader: durable.MediumReader, fd: int, offset: int, size: int, *hashers: durable.Hasher) -> int:
+        def forget(reader: durable.MediumReader, fd: int, offset: int, size: int) -> bool:
             flipper.flip(fd, offset)
-            return flipper._feed(reader, fd, offset, size, *hashers)
+            return flipper._forget(reader, fd, offset, size)
 
-        monkeypatch.setattr(durable.MediumReader, "feed", feed)
+        monkeypatch.setattr(durable.MediumReader, "forget", forget)
 
     def flip(self, fd: int, offset: int) -> None:
         """Flip a bit near `offset`, if the file lies on the disk at hand and there is any left to do."""
