@@ -8,8 +8,8 @@ they fail where CAPTURE_AGENT_CI is set: there everything must run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +18,8 @@ from simulator.stores.processes import NotInstalledError
 
 if TYPE_CHECKING:
     from simulator.stores.ceph import Ceph
+    from simulator.stores.certificates import Certificates
+    from simulator.stores.proxy import FaultProxy
 
 
 @contextmanager
@@ -32,11 +34,41 @@ def installed() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
-    """A Ceph with object lock. Its gateway must run again when a test ends; buckets are the test's own."""
+def running_ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """The Ceph of this worker."""
     from simulator.stores.ceph import Ceph
 
     with installed():
         server = Ceph(tmp_path_factory.mktemp("ceph") / "ceph")
     with server:
         yield server
+
+
+@pytest.fixture
+def ceph(running_ceph: Ceph) -> Iterator[Ceph]:
+    """A Ceph with object lock, whose gateway runs; a test makes buckets of its own."""
+    yield running_ceph
+    if running_ceph.gateway_pid is None:
+        running_ceph.start_gateway()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, a server and a client."""
+    from simulator.stores.certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def fault_proxy(certificates: Certificates) -> Iterator[Callable[..., FaultProxy]]:
+    """Make proxies: `fault_proxy(port of the store, tls=False, mutual=False, seed=0)`; they end with the test."""
+    from simulator.stores.proxy import FaultProxy
+
+    with ExitStack() as proxies:
+
+        def make(upstream_port: int, *, tls: bool = False, mutual: bool = False, seed: int = 0) -> FaultProxy:
+            shown = certificates if tls or mutual else None
+            return proxies.enter_context(FaultProxy(upstream_port, tls=shown, mutual=mutual, seed=seed))
+
+        yield make

@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -120,6 +121,7 @@ class Ceph:
         self._on_disk = on_disk
         self._size_bytes = size_bytes
         self._gateway: subprocess.Popen[bytes] | None = None
+        self._changing = threading.Lock()
         self._session = boto3.session.Session()
 
     def __enter__(self) -> Self:
@@ -154,11 +156,12 @@ class Ceph:
 
     def start_gateway(self, **options: str | int) -> None:
         """Start the gateway and wait until it answers; `options` are Ceph's, as `rgw_max_concurrent_requests=1`."""
-        if self.gateway_pid is not None:
-            raise ServerError("the gateway is running")
         given = [f"--{name}={value}" for name, value in options.items()]
-        self._gateway = self._servers.start(program("radosgw"), "-c", self._cluster.conf, "-n", _NAME, "-f", *given)
-        self._servers.wait_until(self._answers, "the gateway of Ceph")
+        with self._changing:
+            if self.gateway_pid is not None:
+                raise ServerError("the gateway is running")
+            self._gateway = self._servers.start(program("radosgw"), "-c", self._cluster.conf, "-n", _NAME, "-f", *given)
+            self._servers.wait_until(self._answers, "the gateway of Ceph")
 
     def kill_gateway(self) -> None:
         """End the gateway by SIGKILL; one that has ended already is fine."""
@@ -299,9 +302,10 @@ class Ceph:
             connection.close()
 
     def _end_gateway(self, number: signal.Signals) -> None:
-        if self._gateway is not None:
-            self._servers.stop(self._gateway, number)
-            self._gateway = None
+        with self._changing:
+            if self._gateway is not None:
+                self._servers.stop(self._gateway, number)
+                self._gateway = None
 
 
 def uploader_policy(bucket: str) -> dict[str, object]:

@@ -1,0 +1,374 @@
+"""The real servers and the fault proxy are what the tests of the stores take them for."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+import subprocess
+import sys
+import time
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
+
+from simulator.stores.ceph import Ceph, Identity, LockMode
+from simulator.stores.certificates import Certificates
+from simulator.stores.faults import Alter, Call, Cut, Replace, Side, Stall, Swallow, s3_error, shift_date, slow_down
+from simulator.stores.http_stream import Answer, unchunked
+from simulator.stores.processes import HOST, listens
+from simulator.stores.proxy import FaultProxy
+from tests.servers import installed
+
+PART_BYTES = 5 << 20
+MakeProxy = Callable[..., FaultProxy]
+
+
+@pytest.fixture
+def bucket(ceph: Ceph) -> str:
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    ceph.make_bucket(name)
+    return name
+
+
+def refused(code: str) -> object:
+    return pytest.raises(ClientError, match=rf"\({code}\)")
+
+
+def put(ceph: Ceph, bucket: str, body: bytes = b"evidence", key: str = "key", **more: object) -> str:
+    with ceph.client(ceph.uploader_keys) as s3:
+        version = s3.put_object(Bucket=bucket, Key=key, Body=body, **more)["VersionId"]
+    assert isinstance(version, str)
+    return version
+
+
+# Ceph
+
+
+def test_ceph_keeps_a_locked_version_from_everybody_but_the_administrator_of_the_storage(
+    ceph: Ceph, bucket: str
+) -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    version = put(ceph, bucket, ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until)
+    for user in (ceph.admin_keys, ceph.uploader_keys, ceph.auditor_keys):
+        with ceph.client(user) as s3, refused("AccessDenied"):
+            s3.delete_object(Bucket=bucket, Key="key", VersionId=version)
+    assert ceph.retention(bucket, "key", version) == (LockMode.COMPLIANCE, until)
+    ceph.remove_version(bucket, "key", version)
+    assert ceph.versions(bucket) == []
+
+
+def test_ceph_locks_by_default_where_the_bucket_says_so(ceph: Ceph) -> None:
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    ceph.make_bucket(name, default_days=3, mode=LockMode.GOVERNANCE)
+    found = ceph.retention(name, "key", put(ceph, name))
+    assert found is not None
+    assert found.mode is LockMode.GOVERNANCE
+    assert timedelta(days=2) < found.until - datetime.now(UTC) <= timedelta(days=3)
+
+
+def test_ceph_ignores_the_lock_asked_for_at_the_start_of_a_multipart_upload(ceph: Ceph, bucket: str) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+    with ceph.client(ceph.uploader_keys) as s3:
+        lock = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="key", **lock)["UploadId"]
+        named = {"Bucket": bucket, "Key": "key", "UploadId": upload}
+        etag = s3.upload_part(**named, PartNumber=1, Body=b"whole")["ETag"]
+        assert [one["ETag"] for one in s3.list_parts(**named)["Parts"]] == [etag]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        first = s3.complete_multipart_upload(**named, MultipartUpload=parts)
+        again = s3.complete_multipart_upload(**named, MultipartUpload=parts)
+        assert ceph.retention(bucket, "key", first["VersionId"]) is None
+        s3.put_object_retention(
+            Bucket=bucket, Key="key", VersionId=first["VersionId"],
+            Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until},
+        )  # fmt: skip
+        with refused("AccessDenied"):
+            s3.list_parts(**named)
+    assert ceph.retention(bucket, "key", first["VersionId"]) is not None
+    (version,) = ceph.versions(bucket)
+    composite = hashlib.md5(hashlib.md5(b"whole").digest()).hexdigest() + "-1"
+    assert (first["ETag"], again["ETag"].strip('"'), "VersionId" in again) == ("", composite, False)
+    assert version.etag == composite
+
+
+def test_the_uploader_may_put_and_prove_and_nothing_else(ceph: Ceph, bucket: str) -> None:
+    version = put(ceph, bucket)
+    with ceph.client(ceph.uploader_keys) as s3:
+        assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
+        lock = s3.get_object_lock_configuration(Bucket=bucket)["ObjectLockConfiguration"]
+        assert lock["ObjectLockEnabled"] == "Enabled"
+        assert [one["VersionId"] for one in s3.list_object_versions(Bucket=bucket)["Versions"]] == [version]
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="other")["UploadId"]
+        with refused("AccessDenied"):
+            s3.get_object(Bucket=bucket, Key="key")
+        with refused("403"):
+            s3.head_object(Bucket=bucket, Key="key")
+        with refused("AccessDenied"):
+            s3.delete_object(Bucket=bucket, Key="key")
+        with refused("AccessDenied"):
+            s3.put_object_acl(Bucket=bucket, Key="key", ACL="public-read")
+        with refused("AccessDenied"):
+            s3.get_object_acl(Bucket=bucket, Key="key")
+        with refused("AccessDenied"):
+            s3.abort_multipart_upload(Bucket=bucket, Key="other", UploadId=upload)
+        with refused("AccessDenied"):
+            s3.create_bucket(Bucket="of-the-uploader")
+    assert ceph.read(bucket, "key", version) == b"evidence"
+    assert ceph.uploads(bucket) == [("other", upload)]
+
+
+def test_ceph_keeps_everything_when_its_gateway_is_killed(ceph: Ceph, bucket: str) -> None:
+    version = put(ceph, bucket)
+    pid = ceph.gateway_pid
+    ceph.kill_gateway()
+    assert ceph.gateway_pid is None
+    with pytest.raises(EndpointConnectionError):
+        put(ceph, bucket)
+    ceph.start_gateway()
+    assert ceph.gateway_pid not in {None, pid}
+    assert ceph.read(bucket, "key", version) == b"evidence"
+
+
+def test_ceph_refuses_for_real_when_it_is_told_to(ceph: Ceph, bucket: str) -> None:
+    ceph.suspend(ceph.uploader_keys)
+    with refused("UserSuspended"):
+        put(ceph, bucket)
+    ceph.resume(ceph.uploader_keys)
+    ceph.set_quota(bucket, 1000)
+    with refused("QuotaExceeded"):
+        put(ceph, bucket, bytes(2000))
+    ceph.set_quota(bucket, -1)
+    put(ceph, bucket, bytes(2000))
+    with ceph.client(Identity("stranger", "NOKEY", "nosecret")) as s3, refused("InvalidAccessKeyId"):
+        s3.list_buckets()
+
+
+def test_ceph_can_be_too_busy(ceph: Ceph, bucket: str, fault_proxy: MakeProxy) -> None:
+    def too_many() -> None:
+        with refused("SlowDown"):
+            put(ceph, bucket)
+        told.append("SlowDown")
+
+    told: list[str] = []
+    ceph.stop_gateway()
+    ceph.start_gateway(rgw_max_concurrent_requests=1)
+    try:
+        proxy = fault_proxy(ceph.port)
+        proxy.on(Call(too_many, after_bytes=4))
+        with ceph.client(ceph.uploader_keys, proxy.endpoint) as s3:
+            s3.put_object(Bucket=bucket, Key="key", Body=b"evidence")
+        assert told == ["SlowDown"]
+    finally:
+        ceph.stop_gateway()
+        ceph.start_gateway()
+
+
+def test_ceph_speaks_tls(ceph: Ceph, bucket: str) -> None:
+    version = put(ceph, bucket)
+    with ceph.client(ceph.auditor_keys, ceph.tls_endpoint) as s3:
+        with closing(s3.get_object(Bucket=bucket, Key="key")["Body"]) as body:
+            assert body.read() == b"evidence"
+    assert ceph.versions(bucket)[0].version_id == version
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_all_servers_end_with_the_process_that_started_them(tmp_path: Path, on_disk: bool) -> None:
+    with installed():
+        Ceph(tmp_path)
+    command = [sys.executable, "-m", "simulator.stores.ceph", "--folder", tmp_path / "ceph"]
+    with subprocess.Popen([*command, "--on-disk"] if on_disk else command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        head = child.stdout.readline().split()
+        assert head[0] == "endpoint"
+        port = int(head[1].rpartition(":")[2])
+        assert len(processes(tmp_path)) == 3 + 1
+        child.kill()
+    ended(lambda: not processes(tmp_path) and not listens(port))
+
+
+def processes(folder: Path) -> list[str]:
+    """Command lines that name a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue  # it has just ended
+            if os.fsencode(folder) in line:
+                found.append(line.decode())
+    return found
+
+
+def ended(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# The fault proxy
+
+
+@contextmanager
+def through(ceph: Ceph, proxy: FaultProxy) -> Iterator[object]:
+    with ceph.client(ceph.uploader_keys, proxy.endpoint) as s3:
+        yield s3
+
+
+def test_the_proxy_changes_nothing_by_itself_and_counts(ceph: Ceph, bucket: str, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(ceph.port)
+    body = os.urandom(PART_BYTES)
+    with ceph.client(ceph.admin_keys, proxy.endpoint) as s3:
+        for _ in range(2):
+            s3.put_object(Bucket=bucket, Key="文 件", Body=body, ContentMD5=md5(body))
+        assert s3.get_object(Bucket=bucket, Key="文 件")["Body"].read() == body
+        assert s3.head_object(Bucket=bucket, Key="文 件")["ContentLength"] == PART_BYTES
+        assert len(s3.list_object_versions(Bucket=bucket)["Versions"]) == 2
+    assert proxy.connections == 1
+    assert proxy.sent_bytes() == proxy.sent_bytes("PUT", bucket) == 2 * PART_BYTES
+    assert [one.status for one in proxy.requests("GET")] == [200, 200]
+    assert proxy.requests("PUT")[0].headers["content-md5"] == md5(body)
+
+
+def md5(body: bytes) -> str:
+    return b64encode(hashlib.md5(body).digest()).decode()
+
+
+@pytest.mark.parametrize("after_bytes", [0, 1, 65537, PART_BYTES, None])
+def test_a_connection_is_cut_at_the_byte_that_was_named(
+    ceph: Ceph, bucket: str, fault_proxy: MakeProxy, after_bytes: int | None
+) -> None:
+    proxy = fault_proxy(ceph.port, seed=1)
+    cut = proxy.on(Cut(after_bytes), "PUT", bucket)
+    with through(ceph, proxy) as s3:
+        with pytest.raises(ConnectionClosedError):
+            s3.put_object(Bucket=bucket, Key="key", Body=bytes(PART_BYTES))
+        assert (cut.happened, proxy.requests("PUT")[0].status) == (1, None)
+        s3.put_object(Bucket=bucket, Key="key", Body=bytes(PART_BYTES))
+    assert proxy.connections == 2
+    assert (after_bytes or 0) <= proxy.sent_bytes() - PART_BYTES <= PART_BYTES
+
+
+def test_a_reply_is_cut_too(ceph: Ceph, bucket: str, fault_proxy: MakeProxy) -> None:
+    put(ceph, bucket, bytes(PART_BYTES))
+    proxy = fault_proxy(ceph.port)
+    proxy.on(Cut(1000, Side.DOWN), "GET")
+    proxy.on(Cut(0, Side.DOWN), "GET", nth=2)
+    with closing(http.client.HTTPConnection(HOST, proxy.port, timeout=10)) as client:
+        client.request("GET", signed_target(ceph, proxy, bucket))
+        with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
+            client.getresponse().read()
+        assert proxy.exchanges[0].status == 200
+        client.close()
+        client.request("GET", signed_target(ceph, proxy, bucket))
+        with pytest.raises((ConnectionResetError, http.client.RemoteDisconnected)):
+            client.getresponse()
+        assert proxy.exchanges[1].status is None
+
+
+def signed_target(ceph: Ceph, proxy: FaultProxy, bucket: str) -> str:
+    with ceph.client(ceph.auditor_keys, proxy.endpoint) as s3:
+        url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
+    return "/" + url.split("/", 3)[3]
+
+
+@pytest.mark.parametrize("side", Side)
+def test_a_stalled_connection_stays_open_and_silent(
+    ceph: Ceph, bucket: str, fault_proxy: MakeProxy, side: Side
+) -> None:
+    proxy = fault_proxy(ceph.port)
+    proxy.on(Stall(0, side))
+    with closing(http.client.HTTPConnection(HOST, proxy.port, timeout=0.3)) as client:
+        client.request("GET", "/")
+        with pytest.raises(TimeoutError):
+            client.getresponse()
+    assert [one.status for one in proxy.exchanges] == [None]
+
+
+def test_a_swallowed_reply_belongs_to_a_request_that_was_done(ceph: Ceph, bucket: str, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(ceph.port)
+    proxy.on(Swallow(), "PUT", "key", nth=2)
+    with through(ceph, proxy) as s3:
+        s3.put_object(Bucket=bucket, Key="key", Body=b"one")
+        with pytest.raises(ConnectionClosedError):
+            s3.put_object(Bucket=bucket, Key="key", Body=b"three")
+    assert sorted(one.size_bytes for one in ceph.versions(bucket)) == [3, 5]
+
+
+def test_a_reply_is_replaced_with_or_without_the_request_being_done(
+    ceph: Ceph, bucket: str, fault_proxy: MakeProxy
+) -> None:
+    proxy = fault_proxy(ceph.port)
+    proxy.on(slow_down(), "PUT", times=2)
+    proxy.on(Replace(s3_error(200, "InternalError"), forward=True), "PUT", nth=3)
+    with through(ceph, proxy) as s3:
+        for _ in range(2):
+            with refused("SlowDown"):
+                s3.put_object(Bucket=bucket, Key="key", Body=bytes(PART_BYTES))
+        assert ceph.versions(bucket) == []
+        with refused("InternalError"):
+            s3.put_object(Bucket=bucket, Key="key", Body=b"done")
+    assert proxy.connections == 1
+    assert len(ceph.versions(bucket)) == 1
+    assert [one.status for one in proxy.exchanges] == [503, 503, 200]
+
+
+def test_a_reply_is_altered(ceph: Ceph, bucket: str, fault_proxy: MakeProxy) -> None:
+    proxy = fault_proxy(ceph.port)
+    proxy.on(shift_date(timedelta(hours=1)), "GET")
+    proxy.on(Alter(lambda answer: Answer(answer.status, answer.headers, answer.body.replace(b"Name", b"N"))), nth=2)
+    with closing(http.client.HTTPConnection(HOST, proxy.port, timeout=10)) as client:
+        client.request("GET", "/")
+        reply = client.getresponse()
+        assert reply.read()
+        ahead = parsedate_to_datetime(reply.headers["Date"]) - datetime.now(UTC)
+        assert abs(ahead - timedelta(hours=1)) < timedelta(seconds=60)
+        client.request("GET", "/")
+        assert b"<DisplayN>" in client.getresponse().read()
+
+
+def test_what_comes_in_chunks_is_read_as_one() -> None:
+    assert unchunked(b"3\r\nabc\r\n2;x=1\r\nde\r\n0\r\n\r\n") == b"abcde"
+
+
+def test_the_proxy_can_call_in_the_middle_of_a_request_and_can_refuse(
+    ceph: Ceph, bucket: str, fault_proxy: MakeProxy
+) -> None:
+    proxy = fault_proxy(ceph.port)
+    proxy.on(Call(ceph.kill_gateway, PART_BYTES // 2), "PUT")
+    with through(ceph, proxy) as s3:
+        with pytest.raises(ConnectionClosedError):
+            s3.put_object(Bucket=bucket, Key="key", Body=bytes(PART_BYTES))
+        ceph.start_gateway()
+        proxy.refusing = True
+        with pytest.raises(ConnectionClosedError):
+            s3.put_object(Bucket=bucket, Key="key", Body=b"")
+        proxy.refusing = False
+        s3.put_object(Bucket=bucket, Key="key", Body=b"")
+    assert [one.size_bytes for one in ceph.versions(bucket)] == [0]
+
+
+def test_the_proxy_demands_a_client_certificate(ceph: Ceph, fault_proxy: MakeProxy, certificates: Certificates) -> None:
+    proxy = fault_proxy(ceph.port, mutual=True)
+    assert proxy.endpoint.startswith("https://")
+    for mutual, served in ((False, False), (True, True)):
+        context = certificates.client_context(mutual=mutual)
+        with closing(http.client.HTTPSConnection(HOST, proxy.port, timeout=10, context=context)) as client:
+            try:
+                client.request("GET", "/")
+                assert client.getresponse().status == 200
+            except (ssl.SSLError, ConnectionError):
+                assert not served
+            else:
+                assert served
+    assert len(proxy.exchanges) == 1
