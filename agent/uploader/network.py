@@ -135,19 +135,26 @@ class Network:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Body = b"", sink: Sink | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Body = b"",
+        sink: Sink | None = None,
+        patience_s: float = 0.0,
     ) -> Answer:
         """One request, tried once, and its whole reply. Redirects are answers like others.
 
         A `body` that is made needs its Content-Length among the headers; what it raises is raised here. `sink` takes
         the bytes of a reply 200 or 206, of any length. Raises CutError if the connection fails, or if for
-        `stall_limit_s` no byte moved in either direction; StoreError if it can't be trusted.
+        `stall_limit_s` no byte moved in either direction; StoreError if it can't be trusted. An answer that takes
+        work may come `patience_s` later than that.
         """
         self._session = self._session or self._new_session()
         failed: list[Exception] = []
         try:
-            async with asyncio.timeout(self._stall_limit_s) as guard:
-                data = body if isinstance(body, bytes) else self._made(body, guard, failed)
+            async with asyncio.timeout(self._stall_limit_s + patience_s) as guard:
+                data = body if isinstance(body, bytes) else self._made(body, guard, failed, patience_s)
                 async with self._session.request(
                     method,
                     URL(url, encoded=True),
@@ -159,7 +166,8 @@ class Network:
                     received = await self._received(response, guard, sink)
                     return Answer(response.status, response.headers, received)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise failed[0] if failed else _trouble(error, URL(url).host or url, self._stall_limit_s) from error
+            limit_s = self._stall_limit_s + patience_s
+            raise failed[0] if failed else _trouble(error, URL(url).host or url, limit_s) from error
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -179,7 +187,9 @@ class Network:
             proxy_auth=self._proxy_auth,
         )
 
-    async def _made(self, body: Body, guard: asyncio.Timeout, failed: list[Exception]) -> AsyncIterator[bytes]:
+    async def _made(
+        self, body: Body, guard: asyncio.Timeout, failed: list[Exception], patience_s: float
+    ) -> AsyncIterator[bytes]:
         """The bytes to send; the guard only runs while the peer is waited for, never during our own pauses."""
         try:
             guard.reschedule(None)
@@ -191,7 +201,7 @@ class Network:
         except (StoreError, OSError, EvidenceError) as error:
             failed.append(error)  # the HTTP library would tell of a connection that broke
             raise
-        guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s)
+        guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s + patience_s)
 
     async def _received(self, response: aiohttp.ClientResponse, guard: asyncio.Timeout, sink: Sink | None) -> bytes:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,256 @@
+"""The store that is a collecting service: uploads over tus 1.0.0 that go on where they were cut, and are proven."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from agent.config.options import read_options
+from agent.errors import EvidenceError, StoreError
+from agent.model import Clock, Held, Receipt
+from agent.uploader.base import Errand, Trait
+from agent.uploader.layout import original_key
+from agent.uploader.network import SAFE, CutError, pause_s
+from agent.uploader.source import Source
+from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
+from agent.uploader.tus_survey import survey
+
+_TRIES: Final = 6
+_NOTE: Final = "tus_upload"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """What those who put the same bytes at the same time share: who is second only proves what the first did."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    place: str = ""
+    users: int = 0
+
+
+class TusStore:
+    """Keeps originals with a collecting service that speaks tus, which by itself neither locks nor compares.
+
+    A receipt's `object` is the key under which the service keeps the original, `version` the upload's place there, and
+    `etag` the digest if the service itself gave it; otherwise the upload was read back. See docs/store-tus.md.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
+        self._options = read_options(TusOptions, options, "store.options")
+        self._name = name
+        self._clock = clock
+        self._server = TusServer(self._options)
+        self._under_way: dict[str, _UnderWay] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the store as the receipts show it."""
+        return self._name
+
+    @property
+    def locks(self) -> bool:
+        """Never: tus knows no lock, and what the service does behind it can't be asked for."""
+        return False
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
+        """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
+        async with self._alone(held.digests.blake3) as shared:
+            delivery = _Delivery(self._server, held, errand, shared.place or await self._noted(errand))
+            with Source(held) as source:
+                sha256 = await delivery.bring(_Reading(source, held, errand), self._options.request_limit_bytes)
+            shared.place = delivery.place
+        errand.sent(held.size_bytes)
+        key, etag = original_key(held.digests), f"sha-256={sha256}" if sha256 else ""
+        now = self._clock()
+        return Receipt(self._name, key, held.size_bytes, held.digests, now, version=delivery.place, etag=etag)
+
+    async def look(self) -> None:
+        """Ask the server what it can do; raises StoreError."""
+        await self._server.offer()
+
+    async def check(self, receipt: Receipt, *, read: bool) -> bool:
+        """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
+        place = self._server.place(receipt.version)
+        if (receipt.store, receipt.object) != (self._name, original_key(receipt.digests)):
+            what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
+            raise StoreError(what, do="Check store.name in the configuration.", retry=False)
+        found = await self._server.progress(place)
+        if found is None or not found.is_whole(receipt.size_bytes):
+            raise self._lost(receipt, "it is no longer there")
+        if found.sha256 not in {"", receipt.digests.sha256}:
+            raise self._lost(receipt, f"its SHA-256 is {found.sha256} there")
+        given = await self._server.read_back(place) if read else None
+        if given is None and read and not receipt.etag:
+            raise self._lost(receipt, "it could be read back when it was stored, and can't any more")
+        if given is not None and given != (receipt.size_bytes, receipt.digests):
+            raise self._lost(receipt, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
+        return given is not None
+
+    async def survey(self) -> Sequence[Trait]:
+        """Find out with a probe what the service does; raises StoreError if it can't be reached."""
+        return await survey(self._server, self._options.request_limit_bytes, self._clock)
+
+    async def close(self) -> None:
+        """Close all connections; idempotent."""
+        await self._server.close()
+
+    async def _noted(self, errand: Errand) -> str:
+        """Where an earlier attempt began; nothing if that was at another endpoint."""
+        with contextlib.suppress(StoreError):
+            return self._server.place((await errand.recall()).get(_NOTE, ""))
+        return ""
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, blake3_hex: str) -> AsyncIterator[_UnderWay]:
+        shared = self._under_way.setdefault(blake3_hex, _UnderWay())
+        shared.users += 1
+        try:
+            async with shared.lock:
+                yield shared
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._under_way[blake3_hex]
+
+    def _lost(self, receipt: Receipt, why: str) -> EvidenceError:
+        what = f"The store {self._name} no longer proves that it has {receipt.object}: {why}."
+        return EvidenceError(what, do="Keep every other copy of it, and call the administrator.")
+
+
+class _Reading:
+    """Reads an original from first to last, and hashes all of it whatever had to be sent again or not at all.
+
+    The hash of so many first bytes is kept and never changes: a request that was given up may still be reading.
+    """
+
+    def __init__(self, source: Source, held: Held, errand: Errand) -> None:
+        self._source = source
+        self._held = held
+        self._errand = errand
+        self._hashes = {0: blake3()}
+
+    async def go_to(self, offset_bytes: int) -> None:
+        """Read up to what the server has; raises EvidenceError."""
+        done = max(known for known in self._hashes if known <= offset_bytes)
+        hasher = self._hashes[done].copy()
+        async for piece in self._source.pieces(done, offset_bytes - done):
+            await asyncio.to_thread(hasher.update, piece)
+        self._hashes = {0: blake3(), offset_bytes: hasher}
+
+    async def body(self, offset_bytes: int, end_bytes: int) -> AsyncIterator[bytes]:
+        """What follows from there; the last piece of all only if the whole is what it was, else EvidenceError."""
+        done, hasher = offset_bytes, self._hashes[offset_bytes].copy()
+        async for piece in self._source.pieces(offset_bytes, end_bytes - offset_bytes):
+            await asyncio.to_thread(hasher.update, piece)
+            done += len(piece)
+            if done == self._held.size_bytes:
+                self._source.compare(done, hasher.hexdigest())
+            if done == end_bytes:
+                self._hashes[done] = hasher
+            yield piece
+            self._errand.sent(done)
+
+
+class _Delivery:
+    """Brings one original to the server; `place` is where its upload is."""
+
+    def __init__(self, server: TusServer, held: Held, errand: Errand, place: str) -> None:
+        self._server = server
+        self._held = held
+        self._errand = errand
+        self._farthest = 0
+        self._failures = 0
+        self.place = place
+
+    async def bring(self, reading: _Reading, limit_bytes: int) -> str:
+        """Send what is missing and prove the whole; returns the SHA-256 if the server gave it.
+
+        Raises what the last attempt did after `_TRIES` that brought nothing more; EvidenceError; StoreError.
+        """
+        while True:
+            try:
+                return await self._prove(await self._send(reading, limit_bytes))
+            except (CutError, AgainError):
+                self._failures += 1
+                if self._failures >= _TRIES:
+                    raise
+            await asyncio.sleep(pause_s(self._failures))
+
+    async def _send(self, reading: _Reading, limit_bytes: int) -> str:
+        size = self._held.size_bytes
+        found = await self._open()
+        self._reached(found.offset_bytes)
+        if found.offset_bytes == size:  # whether the service finished it we were not told
+            return found.sha256 or await self._server.append(self.place, size, 0, b"", size)
+        sha256, offset = "", found.offset_bytes
+        while offset < size:
+            end = min(offset + limit_bytes, size)
+            await reading.go_to(offset)
+            body = partial(reading.body, offset, end)
+            sha256 = await self._server.append(self.place, offset, end - offset, body, size)
+            offset = end
+            self._reached(offset)
+        return sha256
+
+    async def _open(self) -> Progress:
+        """The upload of earlier, or a new one, noted before its first byte."""
+        size = self._held.size_bytes
+        if self.place:
+            found = await self._server.progress(self.place)
+            if found is not None and found.offset_bytes <= size and found.length_bytes == size:
+                return found
+            self.place = ""
+        offer = await self._server.offer()
+        if offer.max_bytes is not None and size > offer.max_bytes:
+            what = f"{self._server.host} takes at most {offer.max_bytes} bytes; the original has {size}."
+            raise StoreError(what, safe=SAFE, do="Raise the limit of the collecting service.")
+        place, sha256 = await self._server.create(size, original_key(self._held.digests), self._held.digests)
+        await self._errand.note({_NOTE: self._server.url(place)}, anew=True)
+        self.place = place
+        found = await self._server.progress(place)
+        if found is None or (found.offset_bytes, found.length_bytes) != (0, size):
+            what = f"{self._server.host} does not know the upload that it has just created."
+            raise StoreError(what, safe=SAFE, do="Have the collecting service checked.")
+        return replace(found, sha256=sha256 or found.sha256)
+
+    async def _prove(self, sha256: str) -> str:
+        """Compare what the server says, or else gives back, with the original."""
+        found = await self._server.progress(self.place)
+        if found is None or not found.is_whole(self._held.size_bytes):
+            raise AgainError(
+                f"{self._server.host} no longer has all that it took.", safe=SAFE, do="Have its disks checked."
+            )
+        if sha256 := sha256 or found.sha256:
+            if sha256 != self._held.digests.sha256:
+                raise self._other(f"their SHA-256 is {sha256}")
+            return sha256
+        given = await self._server.read_back(self.place)
+        if given is None:
+            what = f"{self._server.host} took the original, but proves nothing: no Repr-Digest, no reading back."
+            raise StoreError(what, safe=SAFE, do=f"Have the collecting service do one of them, see {GUIDE}.")
+        if given != (self._held.size_bytes, self._held.digests):
+            raise self._other(f"it gave back {given[0]} with SHA-256 {given[1].sha256}")
+        return ""
+
+    def _other(self, why: str) -> StoreError:
+        what = f"{self._server.host} has other bytes than the original {self._held.digests.blake3}: {why}."
+        do = f"Have {self.place} checked there; once it is gone, storing can begin anew."
+        return StoreError(what, safe=SAFE, do=do, retry=False)
+
+    def _reached(self, offset_bytes: int) -> None:
+        """Only what is more than ever before lets us go on trying."""
+        if offset_bytes > self._farthest:
+            self._farthest, self._failures = offset_bytes, 0
+        self._errand.sent(offset_bytes)
