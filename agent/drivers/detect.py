@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -24,11 +25,13 @@ _DRAIN_EVENTS: Final = 256
 _SETTLE_S: Final = 0.1
 _WORLD: Final = (OSError, ValueError, pyudev.DeviceNotFoundError)  # what sysfs and pyudev raise when the world refuses
 
+_udev: Final = functools.cache(pyudev.Context)  # a new one runs ldconfig each time, and everything waits for that
+
 
 def recorders() -> list[Seen]:
     """All disks that our udev rule marked, with a medium in them; raises OSError if the system can't be asked."""
     busy = _busy()
-    disks = [disk for disk in pyudev.Context().list_devices(subsystem="block") if _is_recorder(disk)]
+    disks = [disk for disk in _udev().list_devices(subsystem="block") if _is_recorder(disk)]
     return [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
 
 
@@ -67,7 +70,7 @@ def docked_disk(disk: pyudev.Device) -> DockedPath:
 def named_disk(path: Path) -> DockedPath:
     """Who the disk or partition is that a person named; raises DeviceError if it must not be read."""
     try:
-        disk = pyudev.Devices.from_device_file(pyudev.Context(), str(path))
+        disk = pyudev.Devices.from_device_file(_udev(), str(path))
         found = docked_disk(disk)
         reason = refusal(Path(disk.sys_path), _busy())
     except _WORLD as error:
@@ -126,7 +129,7 @@ class UdevMonitor:
     """
 
     def __init__(self) -> None:
-        self._monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
+        self._monitor = pyudev.Monitor.from_netlink(_udev(), source="udev")
         self._monitor.filter_by("block", "disk")
         self._monitor.start()
 
