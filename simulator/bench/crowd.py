@@ -6,13 +6,15 @@ import asyncio
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from agent import control
 from agent.journal import Reader
@@ -32,18 +34,64 @@ MEMORY_GOAL_MB: Final = 400
 _CLIPS: Final = 4
 _MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - memory on purpose
 _SAMPLE_S: Final = 0.05
+_MEMORY_SAMPLE_S: Final = 0.5
 _LIMIT_S: Final = 30.0
 
 
 @dataclass(slots=True)
 class Seen:
-    """What one crowd of recorders showed."""
+    """What one crowd of recorders showed; without those below `held_mb_s`, what it showed to plain commands."""
 
-    rates_mb_s: list[float] = field(default_factory=list)
+    slowest_mb_s: float = 0.0
+    first_byte_s: float = 0.0
     held_mb_s: float = 0.0
     p99_ms: float = 0.0
     peak_mb: float = 0.0
     ordered: int = 0
+
+
+class Following:
+    """Samples the counters of the devices on a thread: when each gave its first byte and when its last."""
+
+    def __init__(self, slow: Slow, devices: int, size_bytes: int) -> None:
+        self._slow = slow
+        self._size_bytes = size_bytes
+        self._before = slow.read_bytes()[:devices]
+        self._began_s = time.perf_counter()
+        self._first_s = [self._began_s] * devices
+        self._last_s = [self._began_s] * devices
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="following")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._done.wait(_SAMPLE_S):
+            now_s = time.perf_counter()
+            for number, (got, before) in enumerate(zip(self._slow.read_bytes(), self._before, strict=False)):
+                if got == before:  # not even the first byte
+                    self._first_s[number] = now_s
+                if got - before < self._size_bytes:  # not yet the last one
+                    self._last_s[number] = now_s
+
+    @property
+    def slowest_mb_s(self) -> float:
+        """Rate at which the slowest device gave bytes, from the first of its listing on."""
+        spans_s = (last - first for first, last in zip(self._first_s, self._last_s, strict=True))
+        return self._size_bytes / 1e6 / max(spans_s)
+
+    @property
+    def first_byte_s(self) -> float:
+        """Seconds until the last of the devices gave its first byte."""
+        return max(self._first_s) - self._began_s
 
 
 def crowd(bench: Bench) -> list[Row]:
@@ -65,23 +113,29 @@ def crowd(bench: Bench) -> list[Row]:
                 alone.append(_docked(bench, slow, slow.devices[:1], clip_bytes))
             with slowed(images, rate) as slow:
                 together.append(_docked(bench, slow, slow.devices, clip_bytes))
-                bench.say(f"{recorders} recorders: slowest {min(together[-1].rates_mb_s):.1f} MB/s")
+                bench.say(f"{recorders} recorders: slowest {together[-1].slowest_mb_s:.1f} MB/s")
     finally:
         shutil.rmtree(folder)
     return _rows(recorders, rate, alone, plain, together, by_hand)
 
 
 def _rows(
-    recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen], by_hand: list[float]
+    recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen], by_hand: list[Seen]
 ) -> list[Row]:
     crowded = f"{recorders} recorders, {rate / 1e6:.0f} MB/s each"
-    slowest = tuple(min(seen.rates_mb_s) for seen in together)
+    slowest = tuple(seen.slowest_mb_s for seen in together)
     return [
         Row("d", f"{crowded}: the slowest", "MB/s", slowest, "dd of one of them alone", tuple(plain), RATE_GOAL, True),
         Row(
-            "d", f"{crowded}: sum until HELD", "MB/s", tuple(seen.held_mb_s for seen in together),
-            "all at once by dd, then sync + b3sum of the copies", tuple(by_hand),
+            "d", f"{crowded}: the slowest", "MB/s", slowest,
+            "all at once by dd onto the disk, nothing flushed or read back: its slowest",
+            tuple(seen.slowest_mb_s for seen in by_hand),
         ),
+        Row(
+            "d", f"{crowded}: sum until HELD", "MB/s", tuple(seen.held_mb_s for seen in together),
+            "all at once by dd, then sync + b3sum of the copies", tuple(seen.held_mb_s for seen in by_hand),
+        ),
+        Row("d", "docking to the first byte of the last of them", "s", tuple(seen.first_byte_s for seen in together)),
         Row("d", "status meanwhile, p99", "ms", tuple(seen.p99_ms for seen in together), goal=P99_GOAL_MS),
         Row(
             "d", "recorders held in the order of deadlines", "", tuple(float(seen.ordered) for seen in together),
@@ -106,19 +160,20 @@ def _by_dd(bench: Bench, slow: Slow, clip_bytes: int) -> float:
     return size / 1e6 / run(slow.command(words), bench.log).wall_s
 
 
-def _by_hand(bench: Bench, slow: Slow, clip_bytes: int) -> float:
-    """MB/s of all devices until plain commands have copied them at once and read the copies from the medium."""
+def _by_hand(bench: Bench, slow: Slow, clip_bytes: int) -> Seen:
+    """Plain commands copy all devices at once, then read the copies from the medium."""
     copies = bench.root / "copies"
     copies.mkdir()
     size = _CLIPS * clip_bytes
     copy = f'dd if="$device" of="$0/${{device##*/}}" bs=256K count={size} iflag=count_bytes status=none &'
     forget()
-    cost = run(slow.command(["sh", "-c", f"for device; do {copy} done; wait", copies, *slow.devices]), bench.log)
+    with Following(slow, len(slow.devices), size) as following:
+        cost = run(slow.command(["sh", "-c", f"for device; do {copy} done; wait", copies, *slow.devices]), bench.log)
     cost += run(["sync", "--file-system", copies], bench.log)
     forget()
     cost += run(["sh", "-c", 'b3sum "$0"/* >/dev/null', copies], bench.log)
     shutil.rmtree(copies)
-    return len(slow.devices) * size / 1e6 / cost.wall_s
+    return Seen(following.slowest_mb_s, following.first_byte_s, len(slow.devices) * size / 1e6 / cost.wall_s)
 
 
 def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int) -> Seen:
@@ -128,11 +183,16 @@ def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int
         _take_the_store_away(stage)
         forget()
         with running(stage, slow.command(stage.command("run"))) as daemon:
-            with PeakMemory(daemon.pid) as peak, Asking(stage) as asking:
-                asyncio.run(_dock(stage, devices))
-                _watch(stage, slow, len(devices), clip_bytes, seen)
+            with PeakMemory(daemon.pid, sample_s=_MEMORY_SAMPLE_S) as peak, Asking(stage) as asking:
+                with Following(slow, len(devices), _CLIPS * clip_bytes) as following:
+                    began_s = time.perf_counter()
+                    asyncio.run(_dock(stage, devices))
+                    _until_held(stage, len(devices), began_s + 4 * _CLIPS * clip_bytes / slow.rate_bytes_s + _LIMIT_S)
+                    held_s = time.perf_counter() - began_s
         if asking.trouble:
             raise BenchError(f"the status gave no answer: {asking.trouble}")
+        seen.slowest_mb_s, seen.first_byte_s = following.slowest_mb_s, following.first_byte_s
+        seen.held_mb_s = len(devices) * _CLIPS * clip_bytes / 1e6 / held_s
         seen.peak_mb = peak.peak_bytes / 1e6
         seen.p99_ms = 1e3 * statistics.quantiles(asking.times_s, n=100, method="inclusive")[98]
         seen.ordered = _ordered(stage)
@@ -150,27 +210,13 @@ async def _dock(stage: Stage, devices: tuple[Path, ...]) -> None:
     await asyncio.gather(*(control.ask(stage.station, "dock", {"path": str(device)}) for device in devices))
 
 
-def _watch(stage: Stage, slow: Slow, recorders: int, clip_bytes: int, seen: Seen) -> None:
-    """Follow the counters of the devices until all is held: each one's rate from first to last byte."""
-    total = _CLIPS * clip_bytes
-    before = [0] * recorders
-    first_s: dict[int, float] = {}
-    last_s: dict[int, float] = {}
-    began_s = time.perf_counter()
+def _until_held(stage: Stage, recorders: int, end_s: float) -> None:
+    """Return when every clip is held; raises BenchError at `end_s`."""
     with closing(Reader(stage.station / "journal.db")) as reader:
         while reader.overview(datetime.now(UTC)).assets[AssetState.HELD].files < recorders * _CLIPS:
-            now_s = time.perf_counter()
-            for number, got in enumerate(slow.read_bytes()[:recorders]):
-                before[number] = before[number] or got
-                first_s.setdefault(number, now_s)
-                if got < total:
-                    last_s[number] = now_s
-            if now_s > began_s + 4 * total / slow.rate_bytes_s + _LIMIT_S:
+            if time.perf_counter() > end_s:
                 raise BenchError(f"the recorders are not held in time: {stage.ask(STATUS)['slots']}")
             time.sleep(_SAMPLE_S)
-    ended_s = time.perf_counter()
-    seen.held_mb_s = recorders * total / 1e6 / (ended_s - began_s)
-    seen.rates_mb_s = [total / 1e6 / (last_s.get(number, ended_s) - first_s[number]) for number in first_s]
 
 
 def _ordered(stage: Stage) -> int:

@@ -15,7 +15,6 @@ from typing import Final, Self
 
 from simulator.bench.report import BenchError
 
-_SAMPLE_S: Final = 0.1
 _LOG_TAIL: Final = 2000
 
 
@@ -61,10 +60,14 @@ def forget() -> None:
 
 
 class PeakMemory:
-    """Samples the memory of a process and all its descendants, as PSS: shared pages are counted once in the sum."""
+    """Samples the memory of a process and all its descendants, as PSS: shared pages are counted once in the sum.
 
-    def __init__(self, pid: int) -> None:
+    Each sample costs a millisecond for each process, and stops it as long: more processes are sampled more rarely.
+    """
+
+    def __init__(self, pid: int, *, sample_s: float = 0.1) -> None:
         self._pid = pid
+        self._sample_s = sample_s
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peak-memory")
         self.peak_bytes = 0
@@ -82,7 +85,7 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._done.is_set():
             self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, family(self._pid))))
-            self._done.wait(_SAMPLE_S)
+            self._done.wait(self._sample_s)
 
 
 def family(pid: int) -> Iterator[int]:
