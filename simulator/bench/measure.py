@@ -62,7 +62,7 @@ def forget() -> None:
 class PeakMemory:
     """Samples the memory of a process and all its descendants, as PSS: shared pages are counted once in the sum.
 
-    Each sample costs a millisecond for each process, and stops it as long: more processes are sampled more rarely.
+    Each sample takes time on the same processors, and holds the memory map of each process: many are sampled rarely.
     """
 
     def __init__(self, pid: int, *, sample_s: float = 0.1) -> None:
