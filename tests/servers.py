@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from simulator.stores.ceph import Ceph
     from simulator.stores.certificates import Certificates
     from simulator.stores.proxy import FaultProxy
+    from simulator.stores.rclone import RcloneS3
+    from simulator.stores.tinyproxy import ForwardProxy
+    from simulator.stores.tus import TusServer
 
 
 @contextmanager
@@ -72,3 +75,45 @@ def fault_proxy(certificates: Certificates) -> Iterator[Callable[..., FaultProxy
             return proxies.enter_context(FaultProxy(upstream_port, tls=shown, mutual=mutual, seed=seed))
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def running_tus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TusServer]:
+    """The tus server of this worker."""
+    from simulator.stores.tus import TusServer
+
+    with installed():
+        server = TusServer(tmp_path_factory.mktemp("tus") / "uploads")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def tus_server(running_tus_server: TusServer) -> Iterator[TusServer]:
+    """A tus server that runs and behaves; a test that makes it misbehave need not tidy up."""
+    yield running_tus_server
+    if not running_tus_server.behaves:
+        running_tus_server.kill()
+        running_tus_server.start()
+
+
+@pytest.fixture(scope="session")
+def fake_lock_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneS3]:
+    """A store that says yes to object lock, and locks nothing."""
+    from simulator.stores.rclone import RcloneS3
+
+    with installed():
+        server = RcloneS3(tmp_path_factory.mktemp("rclone") / "data")
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def forward_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForwardProxy]:
+    """A forward proxy that takes everybody."""
+    from simulator.stores.tinyproxy import ForwardProxy
+
+    with installed():
+        server = ForwardProxy(tmp_path_factory.mktemp("tinyproxy") / "proxy")
+    with server:
+        yield server

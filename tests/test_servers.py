@@ -20,12 +20,16 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
-from simulator.stores.ceph import Ceph, Identity, LockMode
+from simulator.stores.ceph import Ceph, LockMode
 from simulator.stores.certificates import Certificates
 from simulator.stores.faults import Alter, Call, Cut, Replace, Side, Stall, Swallow, s3_error, shift_date, slow_down
 from simulator.stores.http_stream import Answer, unchunked
+from simulator.stores.oracle import Identity
 from simulator.stores.processes import HOST, listens
 from simulator.stores.proxy import FaultProxy
+from simulator.stores.rclone import RcloneS3
+from simulator.stores.tinyproxy import ForwardProxy
+from simulator.stores.tus import Misbehaviour, TusServer
 from tests.servers import installed
 
 PART_BYTES = 5 << 20
@@ -372,3 +376,140 @@ def test_the_proxy_demands_a_client_certificate(ceph: Ceph, fault_proxy: MakePro
             else:
                 assert served
     assert len(proxy.exchanges) == 1
+
+
+# tus
+
+
+class TusClient:
+    """As little of a tus client as shows what the server does; answers are (status, headers, body)."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def __call__(
+        self, method: str, target: str, body: bytes = b"", **more: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        headers = {"Tus-Resumable": "1.0.0"} | {name.replace("_", "-"): value for name, value in more.items()}
+        with closing(http.client.HTTPConnection(HOST, self._port, timeout=20)) as client:
+            client.request(method, target, body, headers)
+            reply = client.getresponse()
+            return reply.status, reply.headers, reply.read()
+
+    def create(self, size: int, sha256: str = "") -> str:
+        metadata = f"sha256 {b64encode(sha256.encode()).decode()}" if sha256 else "name eA=="
+        status, headers, _ = self("POST", "/files", Upload_Length=str(size), Upload_Metadata=metadata)
+        assert status == 201
+        return headers["Location"]
+
+    def append(self, target: str, offset: int, body: bytes) -> tuple[int, str | None]:
+        kind = "application/offset+octet-stream"
+        status, headers, _ = self("PATCH", target, body, Upload_Offset=str(offset), Content_Type=kind)
+        return status, headers["Repr-Digest"]
+
+    def offset(self, target: str) -> int:
+        return int(self("HEAD", target)[1]["Upload-Offset"])
+
+
+def digest_of(body: bytes) -> str:
+    return f"sha-256=:{b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+@pytest.fixture
+def tus(tus_server: TusServer) -> TusClient:
+    return TusClient(tus_server.port)
+
+
+def test_tus_resumes_at_the_offset_and_answers_with_the_digest(
+    tus: TusClient, tus_server: TusServer, fault_proxy: MakeProxy
+) -> None:
+    body = os.urandom(PART_BYTES)
+    target = tus.create(len(body), hashlib.sha256(body).hexdigest())
+    proxy = fault_proxy(tus_server.port)
+    proxy.on(Cut(PART_BYTES // 2), "PATCH", target)
+    with pytest.raises(ConnectionError):
+        TusClient(proxy.port).append(target, 0, body)
+    ended(lambda: tus.offset(target) > 0)
+    tus_server.kill()
+    tus_server.start()
+    offset = tus.offset(target)
+    assert 0 < offset <= PART_BYTES // 2
+    assert tus.append(target, offset + 1, body[offset + 1 :]) == (409, None)
+    assert tus.append(target, offset, body[offset:]) == (204, digest_of(body))
+    # Who missed the answer asks again by appending nothing.
+    assert tus.append(target, PART_BYTES, b"") == (204, digest_of(body))
+    assert tus("GET", target)[2] == body
+    assert tus("DELETE", target)[0] == 400
+    assert (tus_server.folder / target.rpartition("/")[2]).read_bytes() == body
+
+
+def test_tus_refuses_bytes_that_were_not_announced(tus: TusClient) -> None:
+    target = tus.create(3, hashlib.sha256(b"abc").hexdigest())
+    assert tus.append(target, 0, b"abd") == (460, None)
+    empty = tus("POST", "/files", Upload_Length="0")
+    assert (empty[0], empty[1]["Repr-Digest"]) == (201, digest_of(b""))
+
+
+def test_tus_misbehaves_when_told_to(tus: TusClient, tus_server: TusServer) -> None:
+    def misbehave(*how: Misbehaviour) -> str:
+        tus_server.kill()
+        tus_server.start(*how)
+        return tus.create(3, hashlib.sha256(b"abc").hexdigest())
+
+    target = misbehave(Misbehaviour.NO_DIGEST, Misbehaviour.NO_GET)
+    assert tus.append(target, 0, b"abc") == (204, None)
+    assert tus("GET", target)[0] == 403
+    target = misbehave(Misbehaviour.FAIL_ONCE, Misbehaviour.FLIP_LATE)
+    assert tus.append(target, 0, b"abc") == (500, None)
+    assert tus.append(target, 3, b"") == (204, digest_of(b"abc"))
+    assert tus("GET", target)[2] == b"`bc"
+    assert tus.append(misbehave(Misbehaviour.FLIP_EARLY), 0, b"abc") == (460, None)
+
+
+def test_tus_may_demand_a_token(tmp_path: Path) -> None:
+    with installed():
+        server = TusServer(tmp_path / "uploads", token="T")
+    with server:
+        client = TusClient(server.port)
+        assert client("POST", "/files", Upload_Length="0")[0] == 401
+        assert client("POST", "/files", Upload_Length="0", Authorization="Bearer T")[0] == 201
+        assert len(server.uploads()) == 1
+
+
+# rclone and tinyproxy
+
+
+def test_rclone_only_pretends_to_lock(fake_lock_s3: RcloneS3) -> None:
+    fake_lock_s3.make_bucket("bucket")
+    with fake_lock_s3.client() as s3:
+        until = datetime.now(UTC) + timedelta(days=1)
+        put = s3.put_object(
+            Bucket="bucket", Key="key", Body=b"x", ObjectLockMode="COMPLIANCE", ObjectLockRetainUntilDate=until
+        )
+        assert put["ResponseMetadata"]["HTTPStatusCode"] == 200
+        assert s3.get_object_lock_configuration(Bucket="bucket")["ObjectLockConfiguration"] == {}
+        s3.delete_object(Bucket="bucket", Key="key")
+        assert "Contents" not in s3.list_objects_v2(Bucket="bucket")
+
+
+def test_the_forward_proxy_takes_requests_and_tunnels(ceph: Ceph, forward_proxy: ForwardProxy, tmp_path: Path) -> None:
+    with closing(http.client.HTTPConnection(HOST, forward_proxy.port, timeout=10)) as client:
+        client.request("GET", f"{ceph.endpoint}/")
+        assert client.getresponse().status == 200
+    context = ceph.certificates.client_context()
+    with closing(http.client.HTTPSConnection(HOST, forward_proxy.port, timeout=10, context=context)) as client:
+        client.set_tunnel(HOST, ceph.tls_port)
+        client.request("GET", "/")
+        assert client.getresponse().status == 200
+    assert forward_proxy.requests() == [
+        f"GET {ceph.endpoint}/ HTTP/1.1",
+        f"CONNECT {HOST}:{ceph.tls_port} HTTP/1.0",
+    ]
+    with installed():
+        strict = ForwardProxy(tmp_path / "proxy", credentials=("station", "word"))
+    with strict, closing(http.client.HTTPConnection(HOST, strict.port, timeout=10)) as client:
+        for word, status in (("wrong", 401), ("word", 200)):
+            basic = b64encode(f"station:{word}".encode()).decode()
+            client.request("GET", f"{ceph.endpoint}/", headers={"Proxy-Authorization": f"Basic {basic}"})
+            assert client.getresponse().status == status
+            client.close()

@@ -12,25 +12,24 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-import boto3
-from botocore.client import Config
 from botocore.exceptions import ClientError
 
 from simulator.stores.certificates import Certificates
 from simulator.stores.cluster import Cluster
+from simulator.stores.oracle import Identity, s3_client
 from simulator.stores.processes import HOST, ServerError, Servers, free_port, program
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-REGION: Final = "us-east-1"
+__all__ = ["ADMIN", "AUDITOR", "UPLOADER", "Ceph", "Identity", "LockMode", "Retention", "Version", "uploader_policy"]
+
 _NAME: Final = "client.rgw.one"
 
 # Objects that are gone free their memory after seconds, not hours. Without a cache there is no gateway to be told of
@@ -54,14 +53,6 @@ _MUST_NOT: Final = (
     "GetObject", "GetObjectVersion", "GetObjectAcl", "GetObjectVersionAcl", "DeleteObject", "DeleteObjectVersion",
     "PutObjectAcl", "PutObjectVersionAcl", "AbortMultipartUpload", "BypassGovernanceRetention",
 )  # fmt: skip
-
-
-class Identity(NamedTuple):
-    """A user of the store and its keys."""
-
-    name: str
-    access_key: str
-    secret_key: str
 
 
 ADMIN: Final = Identity("admin", "ADMINKEY", "adminsecret")
@@ -122,7 +113,6 @@ class Ceph:
         self._size_bytes = size_bytes
         self._gateway: subprocess.Popen[bytes] | None = None
         self._changing = threading.Lock()
-        self._session = boto3.session.Session()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -260,28 +250,9 @@ class Ceph:
         """Lose a version, even a locked one, as only the administrator of the storage can."""
         self.admin("object", "rm", f"--bucket={bucket}", f"--object={key}", f"--object-version={version_id}")
 
-    @contextmanager
-    def client(self, user: Identity, endpoint: str | None = None) -> Iterator[BaseClient]:
-        """Give an S3 client of boto3 that leaves no connection open."""
-        s3 = self._session.client(
-            "s3",
-            endpoint_url=endpoint or self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=user.access_key,
-            aws_secret_access_key=user.secret_key,
-            verify=str(self.certificates.ca_file),
-            config=Config(
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                proxies={},
-                retries={"total_max_attempts": 1},
-            ),
-        )
-        try:
-            yield s3
-        finally:
-            s3.close()
+    def client(self, user: Identity, endpoint: str | None = None) -> AbstractContextManager[BaseClient]:
+        """Give an S3 client of boto3, for this store or for what stands before it."""
+        return s3_client(endpoint or self.endpoint, user, self.certificates.ca_file)
 
     def _make_users(self) -> None:
         for user, more in ((ADMIN, ()), (UPLOADER, ("--max-buckets=-1",)), (AUDITOR, ("--system",))):

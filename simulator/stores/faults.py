@@ -20,7 +20,10 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Reset both connections when so many bytes of a body have passed; 0 is before its head, None a random byte."""
+    """End both connections when so many bytes of a body have passed; 0 is before its head, None a random byte.
+
+    The store gets all bytes up to there, the client a reset.
+    """
 
     after_bytes: int | None = None
     side: Side = Side.UP

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -84,14 +85,27 @@ class Servers:
         self._running.remove(process)
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
-        """Look until `ready`; raises ServerError with the end of the log."""
+        """Look until `ready`; if that fails, everything is closed, and ServerError has the end of the log."""
         end = time.monotonic() + timeout_s
-        while not ready():
-            if time.monotonic() > end:
-                raise ServerError(
-                    f"{what} did not come up within {timeout_s:.0f} s; {self.log} ends with\n{self.said()}"
-                )
-            time.sleep(_LOOK_AGAIN_S)
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            while not ready():
+                if time.monotonic() > end:
+                    raise ServerError(
+                        f"{what} did not come up in {timeout_s:.0f} s; {self.log} ends with\n{self.said()}"
+                    )
+                time.sleep(_LOOK_AGAIN_S)
+            undo.pop_all()
+
+    def wait_for_port(self, process: subprocess.Popen[bytes], port: int, what: str) -> None:
+        """Wait until a server that was started here accepts connections at its port; fails as `wait_until`."""
+
+        def ready() -> bool:
+            if process.poll() is not None:
+                raise ServerError(f"{what} has ended; {self.log} ends with\n{self.said()}")
+            return listens(port)
+
+        self.wait_until(ready, what)
 
     def said(self) -> str:
         """Return the end of what the servers printed."""

@@ -144,7 +144,7 @@ class FaultProxy:
         finally:
             client.writer.transport.abort()
             if store is not None:
-                store.writer.transport.abort()
+                await _hang_up(store.writer)
 
     def _fault_for(self, exchange: Exchange) -> Fault | None:
         due = [rule for rule in list(self._rules) if rule.applies(exchange.method, exchange.target)]
@@ -254,3 +254,12 @@ class FaultProxy:
             raise _CutNow
         else:
             await asyncio.Event().wait()
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close behind the last byte, so that the store has all that passed."""
+    writer.close()
+    with suppress(*_GONE):
+        async with asyncio.timeout(_LINGER_S):
+            await writer.wait_closed()
+    writer.transport.abort()
