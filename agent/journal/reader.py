@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import JournalError
-from agent.journal.codec import decode
+from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_of, holes_of, likeness, sortable
 from agent.journal.views import (
@@ -43,7 +42,6 @@ from agent.vault import Settled
 
 LATE_LIMIT: Final = 10_000
 _CANDIDATES: Final = 32
-_CLIPS_CACHED: Final = 2048
 _UNSAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
 _SELECT_RECORDING: Final = (
     f"SELECT {ASSET_COLUMNS}, asset.alarm_at, event.kind, event.detail FROM asset"  # noqa: S608
@@ -59,8 +57,6 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._db = Connection(path)
-        # An event never changes, so what it says may be remembered.
-        self._clip = lru_cache(_CLIPS_CACHED)(self._decode_clip)
 
     def close(self) -> None:
         """Close the connection; idempotent."""
@@ -79,13 +75,18 @@ class Reader:
             raise JournalError(f"There is no recording or asset {identifier}.", do="Check the id; the status shows it.")
         return asset_of(row)
 
+    def assets_with(self, digests: Collection[str]) -> list[Asset]:
+        """Return all assets whose content has one of these BLAKE3."""
+        marks = ", ".join("?" * len(digests))
+        return [asset_of(row) for row in self._db.all(f"{SELECT_ASSET} WHERE blake3 IN ({marks})", *digests)]
+
     def asset_by_blake3(self, blake3: str, states: Collection[AssetState]) -> Asset | None:
         """Return the first asset with this content in one of the states."""
-        return next((asset for asset in self._assets_with(blake3) if asset.state in states), None)
+        return next((asset for asset in self.assets_with([blake3]) if asset.state in states), None)
 
     def kept_asset(self, blake3: str) -> Asset | None:
         """Return the asset that keeps this content (`states.is_kept`): who has it again records Matched with it."""
-        return next(filter(is_kept, self._assets_with(blake3)), None)
+        return next(filter(is_kept, self.assets_with([blake3])), None)
 
     def known_clips(self, device_id: str, clip: Clip) -> tuple[Asset, ...]:
         """Return the assets that this clip may be: same device, path, raw name, size and stamp; latest seen first.
@@ -101,19 +102,24 @@ class Reader:
         )
         return tuple(map(asset_of, rows))
 
-    def next_clips(self, docking_id: str, limit: int) -> list[PendingClip]:
-        """Return pending clips in the order to read them: new footage, rescue, confirmation; most urgent first."""
+    def next_clips(self, docking_id: str, limit: int, taken: Collection[int] = ()) -> list[PendingClip]:
+        """Return pending clips in the order to read them: new footage, rescue, confirmation; most urgent first.
+
+        At most `limit`, without those whose numbers are `taken`.
+        """
         found: list[PendingClip] = []
         for mode in Mode:
             rows = self._db.all(
-                "SELECT seq, asset_id FROM clip WHERE docking_id = ? AND mode = ? AND outcome = 'pending'"
-                " ORDER BY alarm_at, number LIMIT ?",
+                "SELECT number, asset_id, json_extract(detail, '$.clip') FROM clip JOIN event USING (seq)"
+                " WHERE docking_id = ? AND mode = ? AND outcome = 'pending' ORDER BY alarm_at, number LIMIT ?",
                 docking_id,
                 mode,
-                limit - len(found),
+                limit + len(taken) - len(found),
             )
-            found += [PendingClip(self._clip(seq), mode, asset_id) for seq, asset_id in rows]
-        return found
+            found += [
+                PendingClip(from_text(Clip, clip), mode, asset_id) for n, asset_id, clip in rows if n not in taken
+            ]
+        return found[:limit]
 
     def next_to_store(
         self,
@@ -163,14 +169,6 @@ class Reader:
             asset_id,
         )
         return (row[0], row[1]) if row else None
-
-    def _assets_with(self, blake3: str) -> list[Asset]:
-        return [asset_of(row) for row in self._db.all(SELECT_ASSET + " WHERE blake3 = ?", blake3)]
-
-    def _decode_clip(self, seq: int) -> Clip:
-        entry = self._entry(seq)
-        assert isinstance(entry, ClipSeen), "a pending clip was seen"
-        return entry.clip
 
     # Recorders and dockings.
 

@@ -202,6 +202,7 @@ _WRITER: Final = (
     "foreign_keys = ON",
     "trusted_schema = OFF",
     "cache_size = -16384",
+    "temp_store = MEMORY",  # what undoes a refused job; else every page is written to a temporary file as well
     "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
 )

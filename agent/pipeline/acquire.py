@@ -36,6 +36,7 @@ from agent.pipeline.pull import BigPull, SmallBatch
 from agent.pipeline.station import Station
 
 _BATCH_FILES: Final = 256
+_SHOWN_BYTES: Final = 1024 * 1024
 _SPACE_CHECK_S: Final = 5.0
 _BROKEN_CLIPS: Final = 5
 
@@ -126,9 +127,8 @@ class Docking:
     async def _next_batch(self) -> list[PendingClip]:
         """The most urgent clip, with its small neighbours: at most one block of bytes in all."""
         while True:
-            limit = _BATCH_FILES + len(self._in_flight)
-            pending = await self._station.on_disk(self._station.journal.reader.next_clips, self._id, limit)
-            pending = [clip for clip in pending if clip.clip.number not in self._in_flight]
+            reader = self._station.journal.reader
+            pending = await self._station.on_disk(reader.next_clips, self._id, _BATCH_FILES, self._in_flight)
             if pending or not self._holding:
                 break
             await self._held()  # what is being held may come back as pending
@@ -211,6 +211,7 @@ class Docking:
         """Feed the reports of these clips to `sink`, handle the failed ones; True when the recorder is gone."""
         by_number = {item.clip.number: item for item in batch}
         gone = False
+        unshown_bytes = 0
         async with aclosing(self._docked.fetch(requests)) as reports:
             async for report in reports:
                 item = by_number[report.number]
@@ -219,8 +220,11 @@ class Docking:
                     await self._failed(item, report)
                 else:
                     self._broken_at.clear()
-                    if done_bytes := await sink.take(item, report):
-                        self._meter.read(done_bytes)
+                    unshown_bytes += await sink.take(item, report)
+                    if unshown_bytes >= _SHOWN_BYTES:
+                        self._meter.read(unshown_bytes)
+                        unshown_bytes = 0
+        self._meter.read(unshown_bytes)
         return gone
 
     async def _confirm(self, item: PendingClip) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from agent.model import (
     Acquired,
+    Asset,
     AssetChanged,
     AssetState,
     Extent,
@@ -18,6 +19,7 @@ from agent.model import (
     Resumed,
 )
 from agent.pipeline.station import Station
+from agent.states import is_kept
 from agent.vault import Settled
 
 
@@ -50,12 +52,13 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
 
 def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) -> list[JournalEntry]:
     entries: list[JournalEntry] = []
+    owners = station.journal.reader.assets_with({held.digests.blake3 for held in kept})
     known: dict[str, str] = {}
     for part, held in zip(parts, kept, strict=True):
         digest = held.digests.blake3
         same = known.get(digest)
         if same is None:
-            same = known[digest] = _keeper(station, part, held, entries)
+            same = known[digest] = _keeper(station, part, held, owners, entries)
         if same == held.asset_id:
             event: Acquired | Matched = Acquired(held, part.holes)
             outcome = Outcome.PULLED
@@ -67,15 +70,14 @@ def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) 
     return entries
 
 
-def _keeper(station: Station, part: ReadBack, held: Held, entries: list[JournalEntry]) -> str:
+def _keeper(station: Station, part: ReadBack, held: Held, owners: Sequence[Asset], entries: list[JournalEntry]) -> str:
     """The asset these bytes belong to: the one that has them, or had them until they were damaged, or the new one."""
-    reader = station.journal.reader
-    other = reader.kept_asset(held.digests.blake3)
-    if other is not None:
+    same = [asset for asset in owners if asset.digests is not None and asset.digests.blake3 == held.digests.blake3]
+    if (other := next(filter(is_kept, same), None)) is not None:
         return other.asset_id
     if station.vault.seal and not held.sealed:
         entries.append(Incident("not-sealed", {"asset": held.asset_id}))
-    damaged = reader.asset_by_blake3(held.digests.blake3, (AssetState.WANTED, AssetState.STUCK))
+    damaged = next((asset for asset in same if asset.state in (AssetState.WANTED, AssetState.STUCK)), None)
     if damaged is None or damaged.asset_id == held.asset_id:
         return held.asset_id
     if damaged.state is AssetState.STUCK:
