@@ -5,7 +5,7 @@
 // TUS_TOKEN (if set, clients must bear it), TUS_MISBEHAVE (see below).
 import { Buffer } from 'node:buffer'
 import { createHash } from 'node:crypto'
-import { open } from 'node:fs/promises'
+import { chmod, link, mkdir, open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import path from 'node:path'
 import process from 'node:process'
@@ -39,6 +39,10 @@ async function flipFirstByte(file) {
   const byte = Buffer.alloc(1)
   const { bytesRead } = await file.read(byte, 0, 1, 0)
   if (bytesRead) await file.write(Buffer.from([byte[0] ^ 1]), 0, 1, 0)
+}
+
+function reprDigest(digest) {
+  return `sha-256=:${digest.toString('base64')}:`
 }
 
 function mismatch(digest) {
@@ -90,13 +94,11 @@ async function onUploadFinish(_request, upload) {
     await file.close()
   }
   const announced = upload.metadata?.sha256
-  if (announced && announced.toLowerCase() !== digest.toString('hex')) {
-    throw { status_code: CHECKSUM_MISMATCH, body: `has SHA-256 ${digest.toString('hex')}\n` }
-  }
-  return misbehaves.has('no-digest') ? {} : { headers: { 'Repr-Digest': `sha-256=:${digest.toString('base64')}:` } }
+  if (announced && announced.toLowerCase() !== digest.toString('hex')) throw mismatch(digest)
+  if (upload.metadata?.key) await keep(upload, digest)
+  return misbehaves.has('no-digest') ? {} : { headers: { 'Repr-Digest': reprDigest(digest) } }
 }
 
-const store = new FileStore({ directory })
 const tus = new Server({
   path: PATH,
   datastore: store,
@@ -119,6 +121,14 @@ async function readBack(request, response) {
   await pipeline(store.read(id), response).catch(() => response.destroy())
 }
 
-createServer((request, response) =>
-  request.method === 'GET' ? readBack(request, response) : tus.handle(request, response),
-).listen({ host: '127.0.0.1', port: Number(port) })
+async function tellDigest(request, response) {
+  const upload = await store.getUpload(path.basename(request.url)).catch(() => null)
+  const digest = upload?.metadata?.kept
+  if (digest) response.setHeader('Repr-Digest', reprDigest(Buffer.from(digest, 'hex')))
+}
+
+createServer(async (request, response) => {
+  if (request.method === 'GET') return readBack(request, response)
+  if (request.method === 'HEAD' && !misbehaves.has('no-digest')) await tellDigest(request, response)
+  return tus.handle(request, response)
+}).listen({ host: '127.0.0.1', port: Number(port) })
