@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -27,7 +28,7 @@ class Identity(NamedTuple):
 @contextmanager
 def s3_client(endpoint: str, user: Identity, ca_file: Path | None = None) -> Iterator[BaseClient]:
     """Give a client that tries once, sends no checksums unasked, takes no proxy and leaves no connection open."""
-    s3 = boto3.session.Session().client(
+    s3 = _session().client(
         "s3",
         endpoint_url=endpoint,
         region_name=REGION,
@@ -46,3 +47,9 @@ def s3_client(endpoint: str, user: Identity, ca_file: Path | None = None) -> Ite
         yield s3
     finally:
         s3.close()
+
+
+@cache
+def _session() -> boto3.session.Session:
+    """One for the whole process: it reads megabytes of descriptions of the service, and then knows them."""
+    return boto3.session.Session()
