@@ -209,7 +209,7 @@ class _Delivery:
         size = self._held.size_bytes
         if self.place:
             found = await self._server.progress(self.place)
-            if found is not None and found.offset_bytes <= size and found.length_bytes == size:
+            if found is not None and 0 <= found.offset_bytes <= size == found.length_bytes:
                 return found
             self.place = ""
         offer = await self._server.offer()

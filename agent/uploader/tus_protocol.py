@@ -232,6 +232,10 @@ class TusServer:
                     f"takes no request of this size (413{said})",
                     "Lower request_limit_bytes, or raise the limits of the service and of the proxy before it.",
                 )
+            case 460:
+                what = f"{self.host} has other bytes than it was told of (460{said})."
+                do = "Have the upload checked there; once it is gone, storing can begin anew."
+                return StoreError(what, safe=SAFE, do=do, retry=False)
             case 507:
                 return self._error(f"is full (507{said})", "Give it more room; storing goes on by itself.")
             case status:
