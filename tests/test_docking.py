@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.drivers.base import FetchReport, FetchRequest
+from agent.errors import EvidenceError
 from agent.journal.codec import decode
 from agent.journal.views import DockingView
 from agent.model import (
@@ -25,7 +26,8 @@ from agent.model import (
     SlotProgress,
     Stamp,
 )
-from agent.pipeline.acquire import End
+from agent.pipeline.acquire import Docking, End
+from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.vault import Settled
 from tests.conftest import SettableClock
@@ -282,6 +284,49 @@ async def test_one_batch_is_read_back_while_the_one_before_is_named_and_the_orde
     assert await dock(station, recorder(station, SMALL)) is End.COMPLETE
     assert kept == [digests_of(content).blake3 for content in SMALL.values()]
     assert held(station) == expected(*SMALL.values())
+
+
+@pytest.mark.parametrize("failures", [2, 4])
+async def test_a_batch_that_fails_while_the_next_one_is_pulled_costs_only_what_failed(
+    station: Station, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """The disk gives back other bytes of one clip: in its batch, alone, and perhaps again when it is pulled anew."""
+    monkeypatch.setattr("agent.pipeline.acquire._BATCH_FILES", 8)
+    settle, keep = station.vault.settle, station.vault.keep
+    card = recorder(station, SMALL)
+    bad = list(SMALL.values())[3]
+    failed: list[int] = []
+    next_is_pulled = threading.Event()
+    kept: list[str] = []
+
+    def settling(parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+        if digests_of(bad).blake3 in (digest for _, _, digest in parts) and len(failed) < failures:
+            if not failed:
+                assert next_is_pulled.wait(timeout=10), "the next batch waits for this one"
+            failed.append(len(parts))
+            raise EvidenceError("The disk gave back something else.")
+        return settle(parts)
+
+    def keeping(parts: Sequence[Settled], tell_damaged: Callable[[str], None]) -> list[Held]:
+        kept.extend(part.digests.blake3 for part in parts)
+        return keep(parts, tell_damaged)
+
+    def show(progress: SlotProgress) -> None:
+        if progress.bytes_done >= sum(map(len, list(SMALL.values())[:16])):
+            next_is_pulled.set()
+
+    monkeypatch.setattr(station.vault, "settle", settling)
+    monkeypatch.setattr(station.vault, "keep", keeping)
+    assert await Docking(station, card, "A1", Meter("A1", "", show)).run() is End.COMPLETE
+    in_order = [digests_of(content).blake3 for content in SMALL.values() if content != bad]
+    assert failed == [8, 1, 1, 1][:failures]
+    assert kept == [*in_order, digests_of(bad).blake3], "the others keep their order, what failed comes last"
+    assert card.order == [*SMALL, *["/DCIM/0004.MP4"] * (failures // 2)]
+    assert accounts(station) == {"pulled": len(SMALL)}
+    assert incidents(station) == failures // 2
+    assert held(station) == expected(*SMALL.values())
+    assert station.journal.reader.settled() == ()
+    assert list(station.vault.staging_dir.iterdir()) == []
 
 
 async def test_full_storage_leaves_the_footage_on_the_card_and_says_so(

@@ -87,6 +87,8 @@ async def test_next_clips_gives_new_footage_then_rescue_then_confirmation_each_b
         (1, Mode.CONFIRM, "old"),
     ]
     assert [item.clip.number for item in reader.next_clips("d2", 4)] == [5, 4, 2, 3]
+    assert [item.clip.number for item in reader.next_clips("d2", 2, {5, 3})] == [4, 2]
+    assert [item.clip.number for item in reader.next_clips("d2", 9, {5, 3})] == [4, 2, 1]
     assert reader.next_clips("d2", 9)[0].clip == clip(5)
     assert reader.next_clips("unknown", 9) == []
 
@@ -160,6 +162,8 @@ async def test_content_is_found_by_its_digest_in_the_states_that_are_asked_for(
     assert found is not None
     assert found.asset_id == "a"
     assert reader.asset_by_blake3(digest, [AssetState.STORED]) is None
+    assert {asset.asset_id for asset in reader.assets_with({digest, digests_of("b").blake3})} == {"a", "b"}
+    assert reader.assets_with(()) == []
     await record(journal, AssetChanged("a", Blocked("refused")))
     kept = reader.kept_asset(digest)
     assert kept is not None

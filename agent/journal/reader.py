@@ -109,6 +109,8 @@ class Reader:
         """
         found: list[PendingClip] = []
         for mode in Mode:
+            if len(found) >= limit:
+                break
             rows = self._db.all(
                 "SELECT number, asset_id, json_extract(detail, '$.clip') FROM clip JOIN event USING (seq)"
                 " WHERE docking_id = ? AND mode = ? AND outcome = 'pending' ORDER BY alarm_at, number LIMIT ?",
