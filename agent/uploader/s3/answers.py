@@ -44,6 +44,9 @@ class Retention:
     mode: LockMode
     until: datetime
 
+    def __str__(self) -> str:
+        return f"{self.mode} until {self.until:%Y-%m-%d}"
+
     def covers(self, wanted: Retention) -> bool:
         """Whether this lock is at least as strong and long as another."""
         return self.until >= wanted.until and (self.mode == wanted.mode or self.mode is LockMode.COMPLIANCE)

@@ -161,7 +161,7 @@ class S3Store:
             self._known_until_s = now_s + _REMEMBER_S
         if not self._can_lock and not self._options.allow_unlocked:
             self._known_until_s = float("-inf")
-            raise self._unlocked(f"The bucket {self._options.bucket} does not lock objects")
+            raise self._unlocked(f"The bucket {self._options.bucket} does not lock objects.")
         return self._can_lock
 
     async def _claims_lock(self) -> bool:
@@ -184,17 +184,26 @@ class S3Store:
     async def _locked(self, found: Version, wanted: Retention) -> datetime:
         """Until when a version is locked, as the store tells of this very version; locked now if it wasn't."""
         in_force = await self._bucket.retention(found.key, found.version)
+        why = ""
         if in_force is None or not in_force.covers(wanted):
-            await self._bucket.lock(found.key, found.version, wanted)
+            try:
+                await self._bucket.lock(found.key, found.version, wanted)
+            except RefusedError as error:
+                if error.status != 403:
+                    raise
+                why = f" {error.what}"  # governance can't be made compliance, for example
             in_force = await self._bucket.retention(found.key, found.version)
         if in_force is None or not in_force.covers(wanted):
             self._known_until_s = float("-inf")
-            raise self._unlocked(f"The store took {found.key} and our wish to lock it, but there is no such lock")
+            raise self._unlocked(f"The store took {found.key}, but its lock is {in_force}, not {wanted}.{why}")
         return in_force.until
 
     def _unlocked(self, what: str) -> StoreError:
-        do = "Use a bucket with versions and Object Lock, or allow an unlocked store: store.options.allow_unlocked."
-        return StoreError(f"{what}; it is refused for originals.", safe=SAFE, do=do)
+        do = (
+            "Use a bucket with versions, Object Lock and no weaker default rule than store.options.lock_mode,"
+            " or allow an unlocked store: store.options.allow_unlocked."
+        )
+        return StoreError(f"{what} It is refused for originals.", safe=SAFE, do=do)
 
     # Reading back.
 

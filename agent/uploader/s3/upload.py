@@ -20,7 +20,7 @@ from agent.uploader.s3.client import TRIES, RefusedError
 from agent.uploader.source import Source
 
 PART_BYTES: Final = 8 * 1024 * 1024
-_ONLY_NEW: Final = {"If-None-Match": "*"}
+_ONLY_NEW: Final[Mapping[str, str]] = {"If-None-Match": "*"}
 """Stores that understand it never get a second version; the others don't mind."""
 
 _UPLOAD: Final = "upload"
@@ -66,20 +66,23 @@ class Upload:
         can't be made to have it, or has other bytes under the key.
         """
         with Source(self._held) as source:
-            if await self._bucket.versions(self._key):
-                await self._hash_all(source)
-                found = await self._find()
-                assert found is not None, "versions don't vanish"
+            found = await self._there_already(source)
+            if found is not None:
                 return found
-            if self._count == 1:
-                return await self._in_one(source)
-            return await self._in_parts(source)
+            return await (self._in_one(source) if self._count == 1 else self._in_parts(source))
 
     # What is there.
 
     @property
     def _etag(self) -> str:
         return etag_of(self._md5s)
+
+    async def _there_already(self, source: Source) -> Version | None:
+        """As `_find`, but the original is only read if there is something to compare it with."""
+        if not await self._bucket.versions(self._key):
+            return None
+        await self._hash_all(source)
+        return await self._find()
 
     async def _find(self) -> Version | None:
         """The version with our bytes; None if there is none at all. Raises StoreError if there are only others."""
@@ -141,29 +144,38 @@ class Upload:
 
     async def _in_parts(self, source: Source) -> Version:
         upload_id, there = await self._resume()
-        if not upload_id:
-            upload_id = await self._bucket.create_upload(self._key, self._headers)
-            await self._errand.note({_UPLOAD: upload_id, _FOR: self._purpose}, anew=True)
-        try:
-            await self._send_all(source, upload_id, there)
-            found = await self._find()  # another station may have been faster
-            if found is None:
-                complete = self._bucket.complete
-                found = await self._until_there(partial(complete, self._key, upload_id, self._md5s, _ONLY_NEW))
-        except RefusedError as error:
-            if error.status in {400, 404} or not self._listed:
-                await self._errand.note({}, anew=True)  # this upload comes to nothing; the next attempt begins anew
-            raise
-        return found
+        if upload_id:
+            try:
+                # It may be over because a Complete of an earlier attempt was still at work when we looked.
+                found = await self._there_already(source) if there is None else None
+                if found is not None or there is not None:
+                    return found or await self._finish(source, upload_id, there or {})
+            except RefusedError as error:
+                if not self._is_over(error):
+                    raise
+        upload_id = await self._bucket.create_upload(self._key, self._headers)
+        await self._errand.note({_UPLOAD: upload_id, _FOR: self._purpose}, anew=True)
+        return await self._finish(source, upload_id, {})
+
+    async def _finish(self, source: Source, upload_id: str, there: Mapping[int, str]) -> Version:
+        await self._send_all(source, upload_id, there)
+        found = await self._find()  # another station may have been faster
+        complete = partial(self._bucket.complete, self._key, upload_id, self._md5s, _ONLY_NEW)
+        return found or await self._until_there(complete)
+
+    def _is_over(self, error: RefusedError) -> bool:
+        """Whether nothing comes of an upload that was begun earlier; if its parts are not listed any error says so."""
+        return error.status in {400, 404} or not self._listed
 
     @property
     def _purpose(self) -> str:
         """What an upload is for: it is never used for anything else."""
         return f"{self._bucket.client.place.url(self._key, {})} {self._held.size_bytes} {self._part_bytes}"
 
-    async def _resume(self) -> tuple[str, dict[int, str]]:
-        """The upload that was begun and the MD5s of the parts it has; the store's word counts, our notes if it may not
-        give it. Nothing if there is none, or if it is gone.
+    async def _resume(self) -> tuple[str, dict[int, str] | None]:
+        """The upload that was begun, or "", and the MD5s of the parts it has; None if it is over.
+
+        The store's word counts; our notes do where it doesn't tell, since Ceph answers 403 also for what is over.
         """
         notes = await self._errand.recall()
         upload_id = notes.get(_UPLOAD, "")
@@ -176,7 +188,7 @@ class Upload:
                 raise
             self._listed = False
             noted = {number: notes.get(f"{_PART}{number}", "") for number in range(1, self._count + 1)}
-            return (upload_id, noted) if error.status == 403 and any(noted.values()) else ("", {})
+            return upload_id, noted if error.status == 403 and any(noted.values()) else None
         return upload_id, {part.number: part.etag for part in parts if part.size_bytes == self._size_of(part.number)}
 
     async def _send_all(self, source: Source, upload_id: str, there: Mapping[int, str]) -> None:
@@ -216,6 +228,7 @@ class Upload:
         """Number of each part as soon as its MD5 is known; at the end the whole must have its fingerprint."""
         whole = blake3()
         done = 0
+        self._md5s.clear()
         for number in range(1, self._count + 1):
             md5 = hashlib.md5(usedforsecurity=False)
             end = done + self._size_of(number)
