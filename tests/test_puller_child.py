@@ -58,10 +58,11 @@ class Child:
         rescue: bool = False,
     ) -> None:
         size = sum(length for _, length in extents)
+        order = {"number": number, "part": part, "size": size, "zero_from": None}
+        order |= {"first_block": first_block, "check": check, "rescue": rescue}
         self.send(
-            {"number": number, "part": part, "size": size, "zero_from": None, "extents": extents[:1000]},
-            *({"more": extents[at : at + 1000]} for at in range(1000, len(extents), 1000)),
-            {"go": {"number": number, "first_block": first_block, "check": check, "rescue": rescue}},
+            *({"extents": extents[at : at + 1000]} for at in range(0, len(extents), 1000)),
+            {"fetch": order, "extents": []},
         )
 
     def line(self, limit_s: float = 30.0) -> Line | None:
@@ -238,8 +239,8 @@ def test_a_parent_that_stops_reading_stops_it_and_then_ends_it(image: Path, stag
 def test_nonsense_from_the_parent_ends_it(image: Path, staging: Path) -> None:
     """It trusts its parent, but a bug there must not become a wrong part."""
     with puller(image, staging) as child:
-        child.send({"number": 1, "part": "a.part", "size": 100, "zero_from": None, "extents": [[0, 99]]})
-        child.send({"go": {"number": 1, "first_block": 0, "check": None, "rescue": False}})
+        order = {"number": 1, "part": "a.part", "size": 100, "zero_from": None}
+        child.send({"fetch": order | {"first_block": 0, "check": None, "rescue": False}, "extents": [[0, 99]]})
         assert child.line() is None
         assert child.process.wait(timeout=20) != 0
     assert list(staging.iterdir()) == []

@@ -160,12 +160,15 @@ class MassStorage:
             number = request.clip.number
             layout = self._layouts[number]
             size, zero_from = layout.readable_bytes, layout.zero_from
-            yield {"number": number, "part": request.part, "size": size, "zero_from": zero_from, "extents": []}
-            pairs = layout.pairs()
-            while more := list(itertools.islice(pairs, _EXTENTS_PER_LINE)):
-                yield {"more": more}
             first, check, rescue = request.first_block, request.check, request.rescue
-            yield {"go": {"number": number, "first_block": first, "check": check, "rescue": rescue}}
+            order = {"number": number, "part": request.part, "size": size, "zero_from": zero_from}
+            order |= {"first_block": first, "check": check, "rescue": rescue}
+            pairs = layout.pairs()
+            extents = list(itertools.islice(pairs, _EXTENTS_PER_LINE))
+            while more := list(itertools.islice(pairs, _EXTENTS_PER_LINE)):
+                yield {"extents": extents}
+                extents = more
+            yield {"fetch": order, "extents": extents}
 
     def _report(self, line: object, request: FetchRequest) -> FetchReport:
         """One line of the puller as a report; raises ChildError for anything that can't be about the clip at hand."""

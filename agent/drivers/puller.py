@@ -54,7 +54,6 @@ class Parent:
         self._poll = select.poll()
         self._poll.register(in_fd, select.POLLIN)
         self._rest = b""
-        self._request: Mapping[str, Any] = {}
         self._extents: array[int] = array("Q")
         self.orders: deque[Order] = deque()
         self._lines: list[str] = []
@@ -84,19 +83,16 @@ class Parent:
         match line:
             case {"ack": int(count)}:
                 self._acks += count
-            case {"number": _, "extents": list(extents)}:
-                self._request = line
-                self._extents = array("Q", itertools.chain.from_iterable(extents))
-            case {"more": list(extents)}:
+            case {"extents": list(extents)}:  # of a clip in many pieces, line after line; the last one says the rest
                 self._extents.extend(itertools.chain.from_iterable(extents))
-            case {"go": dict(go)}:
-                self.orders.append(self._order(go))
+                if "fetch" in line:
+                    self.orders.append(self._order(line["fetch"]))
+                    self._extents = array("Q")
             case _:
                 raise AssertionError("the parent sent an unknown line")
 
-    def _order(self, go: Mapping[str, Any]) -> Order:
-        assert self._request["number"] == go["number"], "the parent mixed up two requests"
-        match {**self._request, **go}:
+    def _order(self, order: Mapping[str, Any]) -> Order:
+        match order:
             case {
                 "number": int(number), "part": str(part), "size": int(size), "zero_from": int() | None as zero_from,
                 "first_block": int(first_block), "rescue": bool(rescue), "check": [int(), str()] | None as check,
