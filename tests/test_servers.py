@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from simulator.stores.certificates import Certificates
 from simulator.stores.faults import Alter, Call, Cut, Replace, Side, Stall, Swallow, s3_error, shift_date, slow_down
 from simulator.stores.http_stream import Answer, unchunked
 from simulator.stores.oracle import Identity
-from simulator.stores.processes import HOST, listens
+from simulator.stores.processes import HOST, listens, program
 from simulator.stores.proxy import FaultProxy
 from simulator.stores.rclone import RcloneS3
 from simulator.stores.tinyproxy import ForwardProxy
@@ -184,12 +185,11 @@ def test_ceph_speaks_tls(ceph: Ceph, bucket: str) -> None:
     assert ceph.versions(bucket)[0].version_id == version
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_all_servers_end_with_the_process_that_started_them(tmp_path: Path, on_disk: bool) -> None:
+def test_all_servers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     with installed():
         Ceph(tmp_path)
-    command = [sys.executable, "-m", "simulator.stores.ceph", "--folder", tmp_path / "ceph"]
-    with subprocess.Popen([*command, "--on-disk"] if on_disk else command, stdout=subprocess.PIPE, text=True) as child:
+    command = [sys.executable, "-m", "simulator.stores.ceph", "--folder", tmp_path / "ceph", "--on-disk"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         head = child.stdout.readline().split()
         assert head[0] == "endpoint"
@@ -197,6 +197,48 @@ def test_all_servers_end_with_the_process_that_started_them(tmp_path: Path, on_d
         assert len(processes(tmp_path)) == 3 + 1
         child.kill()
     ended(lambda: not processes(tmp_path) and not listens(port))
+
+
+def test_a_person_can_kill_the_gateway_and_start_it_again(tmp_path: Path) -> None:
+    with installed():
+        Ceph(tmp_path)
+    command = [sys.executable, "-m", "simulator.stores.ceph", "--folder", tmp_path / "ceph"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        said = [child.stdout.readline()]
+        port = int(said[0].rpartition(":")[2])
+        while not said[-1].startswith("Type"):
+            said.append(child.stdout.readline())
+        assert child.stdout.readline() == "\n"
+        assert "evidence" in "".join(said)
+        for word, answer in (
+            ("kill", "killed"),
+            ("help", "type"),
+            ("start", "answers again"),
+            ("start", "it is running"),
+        ):
+            child.stdin.write(f"{word}\n")
+            child.stdin.flush()
+            assert child.stdout.readline().startswith(answer)
+            assert listens(port) == (word == "start")
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "ended\n"
+    assert child.returncode == 0
+    ended(lambda: not processes(tmp_path))
+
+
+def test_what_is_not_installed_is_skipped_with_the_reason_but_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome() -> str:
+        with pytest.raises((pytest.skip.Exception, pytest.fail.Exception)) as ending, installed():
+            program("no-such-server")
+        assert "no-such-server is not installed" in str(ending.value)
+        return ending.type.__name__
+
+    monkeypatch.delenv("CAPTURE_AGENT_CI", raising=False)
+    assert outcome() == "Skipped"
+    monkeypatch.setenv("CAPTURE_AGENT_CI", "1")
+    assert outcome() == "Failed"
 
 
 def processes(folder: Path) -> list[str]:

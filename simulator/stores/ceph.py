@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from simulator.stores.certificates import Certificates
 from simulator.stores.cluster import Cluster
 from simulator.stores.oracle import Identity, s3_client
-from simulator.stores.processes import HOST, ServerError, Servers, free_port, program
+from simulator.stores.processes import HOST, NotInstalledError, ServerError, Servers, free_port, program
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -348,6 +348,8 @@ def main() -> None:
             signal.pause()
     except KeyboardInterrupt:
         print("ended")
+    except (NotInstalledError, ServerError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

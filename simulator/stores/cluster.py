@@ -91,10 +91,9 @@ class Cluster:
         self.call("ceph-authtool", "-C", keyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
         self.call("monmaptool", "--create", "--addv", "a", f"[v1:{HOST}:{self._port}]", "--fsid", self._fsid, monmap)
         self.call("ceph-mon", "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", keyring)
-        self._servers.start(program("ceph-mon"), "-c", self.conf, "-i", "a", "-f")
+        monitor = self._servers.start(program("ceph-mon"), "-c", self.conf, "-i", "a", "-f")
         osd_uuid = str(uuid.uuid4())
-        script = f"osd new {osd_uuid}\nosd crush add osd.0 1.0 root=default host=here\n"
-        self.call("ceph", "--connect-timeout", str(_CALL_LIMIT_S), script=script)
+        self._servers.wait_until(lambda: self._announced(osd_uuid, monitor), "the monitor of Ceph")
         self.call("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_uuid)
         self._start_osd()
 
@@ -116,6 +115,17 @@ class Cluster:
         if done.returncode != 0:
             raise ServerError(f"{name} {' '.join(map(str, arguments))}: {done.stderr[-2000:].strip()}")
         return done.stdout
+
+    def _announced(self, osd_uuid: str, monitor: subprocess.Popen[bytes]) -> bool:
+        """Make the OSD known; a monitor that has just started may still refuse (EPERM), and may be told twice."""
+        script = f"osd new {osd_uuid}\nosd crush add osd.0 1.0 root=default host=here\n"
+        try:
+            self.call("ceph", "--connect-timeout", str(_CALL_LIMIT_S), script=script)
+        except ServerError:
+            if monitor.poll() is not None:
+                raise
+            return False
+        return True
 
     def _start_osd(self) -> None:
         self._osd = self._servers.start(program("ceph-osd"), "-c", self.conf, "-i", "0", "-f")
