@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from agent.journal import Reader
 from agent.journal.codec import decode
 from agent.model import BLOCK_BYTES, Observed
 from agent.status.client import StatusUnavailable
 from simulator import proof
+from simulator.console import Console
+from simulator.demo_s3 import ceph_store
+from simulator.demo_store import DemoStore, folder_store
 from simulator.footage import FootageError
-from simulator.handling import LOOK_S, Handling, ReadMeter, Slot
-from simulator.recorders import Fate, Recorder, body_camera, site_camera
+from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
+from simulator.outage import Outage, Server
+from simulator.recorders import Fate, Recorder, body_camera, long_camera, site_camera
 from simulator.show import Show, megabytes, share_of
-from simulator.stage import CHECKOUT, DemoError, Service, Stage, prepare, serving, wipe
+from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, empty, serving, wipe
 
 FOOTAGE: Final = CHECKOUT / ".cache" / "demo"
 FAST_SCALE: Final = 0.6
@@ -38,9 +42,15 @@ MORE: Final = 3
 VERIFY_LINES: Final = 6
 START_BYTES: Final = 8 << 20
 """What a puller reads before any footage: Python itself, and its orders."""
-STORE_LIMIT_S: Final = 120.0
+STORE_LIMIT_S: Final = 240.0
+LONG_S: Final = 8.0
+MORE_S: Final = 1.5
+"""How much longer a clip is that somebody docks by hand."""
 NEEDED: Final = ("ffmpeg", "mkfs.vfat", "mkfs.exfat", "sha256sum", "b3sum")
 NEEDED_BYTES: Final = 4_000_000_000
+STORES: Final[Mapping[str, Callable[[Stage, Show], AbstractContextManager[DemoStore]]]] = {
+    "directory": folder_store, "s3": ceph_store,
+}  # fmt: skip
 OUTCOMES: Final[Mapping[str, str]] = {
     "pulled": "采集 pulled", "already_held": "此前已采集 already held", "refused": "无法采集 refused",
     "unreadable": "读取失败 unreadable", "left": "未采集 left",
@@ -50,6 +60,9 @@ OUTCOMES: Final[Mapping[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 if every claim was checked and true, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
+    parser.add_argument(
+        "--store", choices=STORES, default="directory", help="where originals go: a folder, or a bucket of a real Ceph"
+    )
     parser.add_argument(
         "--dir", type=Path, default=CHECKOUT / "demo-data", help="folder to work in (default: demo-data)"
     )
@@ -62,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = [tool for tool in NEEDED if not shutil.which(tool)]
         if missing:
             raise DemoError(f"{', '.join(missing)} can't be found: ./run demo installs what is missing")
-        stage = prepare(options.dir)
+        stage = empty(options.dir)
         free_bytes = shutil.disk_usage(stage.root).free
         if free_bytes < NEEDED_BYTES:
             raise DemoError(f"{stage.root} has {megabytes(free_bytes)} free, the demo needs {megabytes(NEEDED_BYTES)}")
-        Demo(stage, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
+        with STORES[options.store](stage, show) as store:
+            configure(stage, store.kind, store.options)
+            Demo(stage, store, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
     except (DemoError, FootageError, StatusUnavailable, OSError, subprocess.SubprocessError) as error:
         show.failed(str(error))
         return 1
@@ -85,8 +100,9 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 class Demo:
     """The story, from filming to the last check."""
 
-    def __init__(self, stage: Stage, show: Show, scale: float) -> None:
+    def __init__(self, stage: Stage, store: DemoStore, show: Show, scale: float) -> None:
         self._stage = stage
+        self._store = store
         self._show = show
         self._scale = scale
         self._recorders: list[Recorder] = []
@@ -104,11 +120,14 @@ class Demo:
             self._dock_in_peace(handling, body)
             self._dock_and_yank(handling, service, site)
             self._wait_until_stored(service)
+            if self._store.server:
+                self._check_store()
+                self._outage(handling, service, self._store.server)
             self._tell_deadlines()
             self._verify()
             self._prove()
             if stay:
-                self._stay(service)
+                self._stay(handling, service)
             show.step("停止", "SIGTERM")
             show.claim("the service ended by itself, exit code 0", service.stop(), 0)
         show.step("完成", f"all {show.claims} claims were checked and are true, {show.seconds():.0f} s")
@@ -124,7 +143,8 @@ class Demo:
             facts.append(f"number {', '.join(map(str, recorder.missing_numbers))} missing")
         if recorder.twins:
             facts.append(f"{recorder.twins} 重点 copy")
-        facts.append(f"{fates[Fate.CUT] + fates[Fate.RESERVED]} clip whose recorder lost power")
+        if unfinished := fates[Fate.CUT] + fates[Fate.RESERVED]:
+            facts.append(f"{unfinished} clip whose recorder lost power")
         self._show.say(f"{recorder.image.name} ({recorder.filesystem}): {', '.join(facts)}")
         self._show.say(f"  sha256sum {proof.note_checksum(recorder.image)}")
         self._recorders.append(recorder)
@@ -261,19 +281,15 @@ class Demo:
         )
 
     def _tell_deadlines(self) -> None:
-        rows = [row for row in self._recordings() if row["state"]["name"] == "stored"]
+        rows = self._stored()
         told = Counter((row["due_text"]["zh"], row["due_text"]["en"], row["citation"]) for row in rows)
         for (chinese, english, citation), count in sorted(told.items()):
             self._show.say(f"{count} × {chinese}  {english}  ({citation})")
         verdicts = {row["verdict"]["name"] for row in rows}
         self._show.claim("按期入库 all stored in time", verdicts, {"in_time"})
 
-    def _recordings(self) -> Iterator[Mapping[str, Any]]:
-        after: str | None = ""
-        while after is not None:
-            page = self._stage.ask(f"/api/v1/recordings?{urlencode({'after': after})}")
-            yield from page["recordings"]
-            after = page["next_after"]
+    def _stored(self) -> list[Mapping[str, Any]]:
+        return [row for row in recordings(self._stage) if row["state"]["name"] == "stored"]
 
     def _verify(self) -> None:
         self._show.step("校验", "capture-agent verify")
@@ -287,22 +303,47 @@ class Demo:
         originals = [original for recorder in self._recorders for original in recorder.originals]
         for recorder in self._recorders:
             self._show.claim(f"{recorder.image.name} is unchanged", proof.differs_from_note(recorder.image), "")
-        places = {"store": self._stage.store, "vault": self._stage.station / "vault"}
-        wrong = proof.differs_in_store(self._stage, originals)
-        self._show.claim("every original in the store is what was on the card (sha256sum --check)", wrong, "")
-        wrong = proof.differs_in_vault(self._stage, originals)
+        self._store.prove(originals, {row["blake3"]: row["locked_until"] for row in self._stored()}, self._show)
+        wrong = proof.differs("b3sum", self._stage.vault, originals, self._stage.root / "vault.b3")
         self._show.claim("every original in the vault is what was on the card (b3sum --check)", wrong, "")
-        kept = {name: proof.kept_files(folder) for name, folder in places.items()}
-        self._show.claim("nothing else is kept there", kept, dict.fromkeys(places, self._distinct()))
+        self._show.claim("nothing else is kept there", proof.kept_files(self._stage.vault), self._distinct())
 
-    def _stay(self, service: Service) -> None:
+    # Stores that are servers.
+
+    def _check_store(self) -> None:
+        self._show.step("检查", "capture-agent store check")
+        code, said = proof.run(self._stage.command("store", "check"))
+        for line in said.splitlines():
+            self._show.say(line)
+        self._show.claim("the store keeps what it promises, exit code 0", code, 0)
+
+    def _outage(self, handling: Handling, service: Service, server: Server) -> None:
+        recorder = self._long_clip(LONG_S)
+        self._dock_in_peace(handling, recorder)
+        Outage(server, service, self._show).play(recorder)
+
+    def _long_clip(self, length_s: float) -> Recorder:
+        self._show.step("记录仪", "Another recorder, with one long clip (it is filmed, some 10 s)")
+        number = len(self._recorders)
+        image = self._stage.recorders / f"long-camera-{number}.img"
+        return self._ready(long_camera(image, FOOTAGE, datetime.now(UTC), length_s, seed=1000 * number))
+
+    # Afterwards.
+
+    def _stay(self, handling: Handling, service: Service) -> None:
         self._show.step("状态页", f"{self._stage.address}  Ctrl-C ends it; dock folder: {self._stage.dock}")
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
+            if self._store.server:
+                Console(self._store.server, service, self._show, lambda: self._dock_another(handling)).run()
             while True:
                 service.alive()
                 time.sleep(1)
-        except KeyboardInterrupt:
-            return
+
+    def _dock_another(self, handling: Handling) -> None:
+        recorder = self._long_clip(LONG_S * MORE_S)
+        handling.dock(recorder)
+        handling.ended(recorder)
+        handling.yank(recorder)
 
 
 def _numbers(detail: Mapping[str, Any]) -> Iterator[int]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from simulator.recorders import Recorder
 from simulator.show import Show
@@ -116,6 +117,15 @@ def slot_news(stage: Stage) -> Iterator[Sequence[Slot] | None]:
         raise DemoError(f"the status page's events ended: {error}") from error
     finally:
         connection.close()
+
+
+def recordings(stage: Stage) -> Iterator[Mapping[str, Any]]:
+    """All recordings that the status page knows, newest first."""
+    after: str | None = ""
+    while after is not None:
+        page = stage.ask(f"/api/v1/recordings?{urlencode({'after': after})}")
+        yield from page["recordings"]
+        after = page["next_after"]
 
 
 class ReadMeter:

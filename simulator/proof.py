@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from simulator.recorders import Original
-from simulator.stage import DemoError, Stage
+from simulator.stage import DemoError
 
 TOOL_LIMIT_S: Final = 300
 
@@ -39,30 +39,20 @@ def differs_from_note(image: Path) -> str:
     return _refusal(["sha256sum", "--check", "--quiet", "--strict", str(_noted(image))])
 
 
-def differs_in_store(stage: Stage, originals: Iterable[Original]) -> str:
-    """What `sha256sum --check` says about the store if it does not have these originals; empty if it has."""
-    lines = {f"{original.sha256}  {_addressed(stage.store, original)}\n" for original in originals}
-    return _check("sha256sum", stage.root / "store.sha256", lines)
+def differs(tool: str, root: Path, originals: Iterable[Original], checklist: Path) -> str:
+    """What `sha256sum --check` or `b3sum --check` says if a folder doesn't have all these originals; empty if it has.
 
-
-def differs_in_vault(stage: Stage, originals: Iterable[Original]) -> str:
-    """What `b3sum --check` says about the vault if it does not have these originals; empty if it has."""
-    lines = {f"{original.blake3}  {_addressed(stage.station / 'vault', original)}\n" for original in originals}
-    return _check("b3sum", stage.root / "vault.b3", lines)
+    The folder keeps each as `<first two hex>/<BLAKE3>`; `checklist` is written anew.
+    """
+    digests = {"sha256sum": lambda one: one.sha256, "b3sum": lambda one: one.blake3}
+    lines = {f"{digests[tool](one)}  {root / one.blake3[:2] / one.blake3}\n" for one in originals}
+    checklist.write_text("".join(sorted(lines)))
+    return _refusal([tool, "--check", "--quiet", str(checklist)])
 
 
 def kept_files(folder: Path) -> int:
     """How many originals lie in a vault or store."""
     return sum(1 for path in folder.glob("[0-9a-f][0-9a-f]/*") if path.is_file())
-
-
-def _addressed(root: Path, original: Original) -> Path:
-    return root / original.blake3[:2] / original.blake3
-
-
-def _check(tool: str, checklist: Path, lines: Iterable[str]) -> str:
-    checklist.write_text("".join(sorted(lines)))
-    return _refusal([tool, "--check", "--quiet", str(checklist)])
 
 
 def _refusal(command: Sequence[str]) -> str:

@@ -136,6 +136,13 @@ def site_camera(image: Path, footage: Path, now: datetime, scale: float = 1.0, s
     return _Build(shots, f"005678_{seed:07}", "DSJ-X9", began, footage).exfat(image, "SITECAM")
 
 
+def long_camera(image: Path, footage: Path, now: datetime, length_s: float, seed: int = 300) -> Recorder:
+    """A camera (exFAT) with one long clip, of 30 MB per second, and a photo; another `seed` gives other footage."""
+    shots = (Shot(0, 1, _video(seed + 1, length_s)), Shot(20, 2, _photo(seed + 2)))
+    began = now.astimezone(CHINA) - timedelta(hours=2)
+    return _Build(shots, f"009012_{seed:07}", "DSJ-L1", began, footage).exfat(image, "LONGCAM")
+
+
 def _video(seed: int, length_s: float) -> Take:
     return Take(Kind.VIDEO, seed, max(0.08, round(length_s, 2)))
 

@@ -58,17 +58,22 @@ class Show:
         if not self._live and now == self._quarter:
             return
         self._quarter = now
-        filled = int(share * BAR_CELLS)
         line = (
-            f"  {slot['phase']['zh']} {slot['phase']['en']:<12} [{'#' * filled:.<{BAR_CELLS}}] {share:4.0%}"
+            f"  {slot['phase']['zh']} {slot['phase']['en']:<12} {bar(share)}"
             f"  {slot['files']['done']}/{slot['files']['total']} 个文件 files"
             f"  {megabytes(slot['bytes']['done'])}/{megabytes(slot['bytes']['total'])}"
         )
         if slot["rate_bytes_s"]:
             line += f"  {megabytes(slot['rate_bytes_s'])}/s"
-        self._out.write(f"\r\033[K{line}" if self._live else f"{line}\n")
-        self._out.flush()
-        self._line = self._live
+        self._draw(line)
+
+    def upload(self, done_bytes: int, total_bytes: int) -> None:
+        """Show how far an original is on its way to the store, in the same manner."""
+        share = done_bytes / total_bytes if total_bytes else 0.0
+        now = (f"upload of {total_bytes}", int(share * QUARTERS))
+        if self._live or now != self._quarter:
+            self._quarter = now
+            self._draw(f"  上传中 {'uploading':<12} {bar(share)}  {megabytes(done_bytes)}/{megabytes(total_bytes)}")
 
     def seconds(self) -> float:
         """Since the demo began."""
@@ -77,6 +82,11 @@ class Show:
     def failed(self, text: str) -> None:
         """Say why the demo ended."""
         self._print(f"\n{self._paint(RED, 'FAILED 未通过')}  {text}")
+
+    def _draw(self, line: str) -> None:
+        self._out.write(f"\r\033[K{line}" if self._live else f"{line}\n")
+        self._out.flush()
+        self._line = self._live
 
     def _print(self, text: str) -> None:
         if self._line:
@@ -93,6 +103,11 @@ def share_of(slot: Mapping[str, Any]) -> float:
     """How much of the recorder's bytes has been read, 0 to 1."""
     total = slot["bytes"]["total"]
     return slot["bytes"]["done"] / total if total else 0.0
+
+
+def bar(share: float) -> str:
+    """A share as a bar, with its percentage."""
+    return f"[{'#' * int(share * BAR_CELLS):.<{BAR_CELLS}}] {share:4.0%}"
 
 
 def megabytes(size_bytes: float) -> str:

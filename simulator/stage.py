@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from agent.status.client import StatusUnavailable, fetch_status
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
 MARKER: Final = ".made-by-capture-agent-demo"
+STORE_MARKER: Final = ".capture-agent-store"
 COMMAND: Final = Path(sys.executable).with_name("capture-agent")
 HOST: Final = "127.0.0.1"
 START_LIMIT_S: Final = 20.0
@@ -61,8 +63,13 @@ class Stage:
 
     @property
     def store(self) -> Path:
-        """The dedicated storage that originals go to."""
+        """The dedicated storage that originals go to, if it is a folder."""
         return self.root / "store"
+
+    @property
+    def vault(self) -> Path:
+        """The service's own originals."""
+        return self.station / "vault"
 
     @property
     def log(self) -> Path:
@@ -84,7 +91,21 @@ class Stage:
 
 
 def prepare(root: Path) -> Stage:
-    """An empty stage at `root`; a folder that is there is wiped only if a demo made it, else DemoError."""
+    """An empty stage whose store is a folder; for `root` see `empty`."""
+    stage = empty(root)
+    configure(stage, "directory", make_store(stage))
+    return stage
+
+
+def make_store(stage: Stage) -> Mapping[str, str | int]:
+    """Make the folder that is the store, as IT does it; returns the agent's options for it."""
+    stage.store.mkdir()
+    (stage.store / STORE_MARKER).touch()
+    return {"path": str(stage.store)}
+
+
+def empty(root: Path) -> Stage:
+    """An empty stage at `root`, not yet configured; a folder is wiped only if a demo made it, else DemoError."""
     root = root.resolve()
     if root.exists() and any(root.iterdir()):
         if not (root / MARKER).is_file():
@@ -95,9 +116,8 @@ def prepare(root: Path) -> Stage:
     root.mkdir(parents=True, exist_ok=True)
     (root / MARKER).write_text("Made by the capture-agent demo, which may remove this folder.\n")
     stage = Stage(root, _free_port())
-    for folder in (stage.dock, stage.recorders, stage.store):
+    for folder in (stage.dock, stage.recorders):
         folder.mkdir()
-    _configure(stage)
     return stage
 
 
@@ -113,8 +133,8 @@ def wipe(root: Path) -> None:
         root.rmdir()
 
 
-def _configure(stage: Stage) -> None:
-    """The shipped configuration, with its rules, and only what a demo must have otherwise."""
+def configure(stage: Stage, kind: str, options: Mapping[str, str | int]) -> None:
+    """The shipped configuration, with its rules, and only what a demo and this kind of store must have otherwise."""
     shutil.copytree(CHECKOUT / "config", stage.config.parent)
     changes = {
         "station.name": '"演示采集站"',
@@ -124,10 +144,17 @@ def _configure(stage: Stage) -> None:
         "dock.image_dir": f'"{stage.dock}"',
         "dock.rescan_s": "1",
         "status.port": str(stage.port),
+        "store.kind": _toml(kind),
+        "runner.backoff_base_s": "1",
     }
     text = with_options(stage.config.read_text("utf-8"), changes)
-    text = text.replace("\n[store.options]\n", f'\n[store.options]\npath = "{stage.store}"\n')
-    stage.config.write_text(text, "utf-8")
+    given = "".join(f"{name} = {_toml(value)}\n" for name, value in options.items())
+    stage.config.write_text(text.replace("\n[store.options]\n", f"\n[store.options]\n{given}"), "utf-8")
+
+
+def _toml(value: str | int) -> str:
+    """A value as TOML writes it; for texts and whole numbers that is as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def with_options(text: str, changes: Mapping[str, str]) -> str:
