@@ -210,8 +210,9 @@ def _verify(options: argparse.Namespace) -> int:
         for problem in report.problems:
             print(f"PROBLEM {problem}")
         print(
-            f"{report.events} events, {report.originals} originals ({report.checked_bytes} bytes) and {report.stored}"
-            f" stored copies read: {'all as recorded' if report.sound else f'{len(report.problems)} problems'}"
+            f"{report.events} events, {report.originals} originals ({report.checked_bytes} bytes) read,"
+            f" {report.stored} stored copies proved, {report.read_back} of them read back:"
+            f" {'all as recorded' if report.sound else f'{len(report.problems)} problems'}"
         )
     return Exit.OK if report.sound else Exit.EVIDENCE
 
@@ -267,7 +268,7 @@ def _store_check(options: argparse.Namespace) -> int:
         for trait in traits:
             print(f"{_VERDICT[trait.good]} {trait.name}: {trait.what}")
             if trait.do:
-                print(f"     {'' if trait.good else 'mend it: '}{trait.do}")
+                print(f"     {'mend it: ' if trait.good is False else ''}{trait.do}")
     return Exit.STORE if any(trait.good is False for trait in traits) else Exit.OK
 
 

@@ -159,3 +159,30 @@ async def test_the_store_is_told_how_urgent_it_is(tmp_path: Path, clock: Settabl
             clock.set(clock() + timedelta(seconds=1))
         assert [errand.due_at for errand in errands] == [datetime(2026, 11, 25, tzinfo=ZONE)] * 2
         assert station.journal.reader.overview(NOON).assets[AssetState.STORED].files == 1
+
+
+async def test_what_was_refused_is_no_longer_shown_once_the_store_answers_again(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """A large original may then be on its way for hours, and somebody would look for a fault that is mended."""
+    shown: list[str] = []
+
+    class Returning(FakeStore):
+        async def put(self, held: Held, errand: Errand) -> Receipt:
+            if shown:
+                shown.append(lane.error)
+                await errand.note({"part-1": "arrived"})
+            else:
+                self.fail_before = 1
+            shown.append(lane.error)
+            return await super().put(held, errand)
+
+    async with opened(tmp_path / "root", clock, store=Returning()) as station:
+        await hold(station, 20)
+        lane = StoreLane(station)
+        for _ in range(2):
+            delivery = await lane.take()
+            await lane.store(delivery)
+            lane.give_back(delivery)
+            clock.set(clock() + timedelta(seconds=1))
+    assert shown == ["", "The store is away.", ""]

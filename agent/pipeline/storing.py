@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,8 +22,9 @@ _SLOWEST_BYTES_S: Final = 1e6
 class Delivery:
     """What one attempt shares with its store (an `Errand`), and what the lane sees of it."""
 
-    def __init__(self, station: Station, due: DueAsset) -> None:
+    def __init__(self, station: Station, due: DueAsset, answered: Callable[[], None]) -> None:
         self._station = station
+        self._answered = answered
         self.asset = due.asset
         self.due_at = due.alarm_at
         self.done_bytes = 0
@@ -36,7 +37,8 @@ class Delivery:
         return await self._station.on_disk(self._station.journal.reader.notes, self.asset.asset_id)
 
     async def note(self, notes: Mapping[str, str], *, anew: bool = False) -> None:
-        """Note durably how far it has come."""
+        """Note durably how far it has come; who has something to note has got an answer from the store."""
+        self._answered()
         await self._station.journal.note(self.asset.asset_id, notes, anew=anew)
 
     def sent(self, done_bytes: int) -> None:
@@ -91,7 +93,7 @@ class StoreLane:
                     continue
                 self._blind = ""
                 if due is not None:
-                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due)
+                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due, self._forgive)
                     return delivery
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
@@ -125,6 +127,10 @@ class StoreLane:
     def give_back(self, delivery: Delivery) -> None:
         """The attempt is over, whatever came of it."""
         self._out.pop(delivery.asset.asset_id, None)
+
+    def _forgive(self) -> None:
+        """The store answers again: what it refused before must not be shown until all of a large original is there."""
+        self._refusal = ""
 
     def rest(self) -> None:
         """Something failed: wait longer before the next attempt begins, not inside this one, which has a limit."""

@@ -25,11 +25,15 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(slots=True)
 class Report:
-    """What was checked, and every difference that was found, as sentences."""
+    """What was checked, and every difference that was found, as sentences.
+
+    Of `stored` originals the store proved again that it has them; `read_back` of these by reading them.
+    """
 
     events: int = 0
     originals: int = 0
     stored: int = 0
+    read_back: int = 0
     checked_bytes: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -91,11 +95,12 @@ def _check_held(vault: Vault, asset: Asset, report: Report) -> None:
 async def _check_stored(store: Store, asset: Asset, report: Report) -> None:
     assert asset.receipt is not None
     try:
-        await store.check(asset.receipt, read=True)
+        was_read = await store.check(asset.receipt, read=True)
     except (EvidenceError, StoreError) as error:
         report.problems.append(f"{asset.asset_id}: {error.what}")
     else:
         report.stored += 1
+        report.read_back += was_read
 
 
 def _check_strays(vault: Vault, reader: Reader, report: Report) -> None:
