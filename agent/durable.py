@@ -43,6 +43,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _AT_FDCWD: Final = -100
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_SYNC_FILE_RANGE_AND_WAIT: Final = 1 | 2 | 4
 _PROT_READ: Final = 1
 _MAP_SHARED: Final = 1
 _LONG_BYTES: Final = struct.calcsize("l")
@@ -82,7 +83,16 @@ def opened(path: Path, flags: int = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 def start_writeback(fd: int, offset_bytes: int, size_bytes: int) -> None:
     """Begin writing dirty pages of a range to the medium without waiting; no promise, it only avoids a stall later."""
-    result = _libc.sync_file_range(fd, offset_bytes, size_bytes, _SYNC_FILE_RANGE_WRITE)
+    _sync_range(fd, offset_bytes, size_bytes, _SYNC_FILE_RANGE_WRITE)
+
+
+def finish_writeback(fd: int, offset_bytes: int, size_bytes: int) -> None:
+    """Wait until a range was handed to the medium, so that a later flush is short; no promise that it is durable."""
+    _sync_range(fd, offset_bytes, size_bytes, _SYNC_FILE_RANGE_AND_WAIT)
+
+
+def _sync_range(fd: int, offset_bytes: int, size_bytes: int, what: int) -> None:
+    result = _libc.sync_file_range(fd, offset_bytes, size_bytes, what)
     if result < 0 and ctypes.get_errno() not in _NOT_OFFERED:
         raise _error()
 
@@ -107,43 +117,51 @@ def sync_filesystem(folder: Path) -> None:
             raise _error()
 
 
-def fsync_dir(folder: Path) -> None:
-    """Return when the names in `folder` are on the medium; network filesystems that don't offer it keep names alone."""
+def fsync_dir(folder: Path) -> bool:
+    """Return when the names in `folder` are on the medium; False if a network filesystem doesn't offer it.
+
+    Such a one keeps names alone, as far as it keeps them. Every other error is raised, above all EIO.
+    """
     with opened(folder, os.O_RDONLY | os.O_DIRECTORY) as fd:
         try:
             os.fsync(fd)
         except OSError as error:
             if error.errno not in _NOT_OFFERED:
                 raise
+            return False
+    return True
 
 
-def make_dir(folder: Path) -> None:
-    """Make one folder and its name durable; one that is there already is fine. Parents must exist."""
+def make_dir(folder: Path) -> bool:
+    """Make one folder and its name durable, and tell so; one that is there already is fine. Parents must exist."""
     try:
         folder.mkdir(mode=_FOLDER_MODE)
     except FileExistsError:
         if not folder.is_dir():
             raise
-    else:
-        fsync_dir(folder.parent)
+        return False
+    fsync_dir(folder.parent)
+    return True
 
 
 # Names.
 
 
-def rename_no_replace(source: Path, target: Path) -> None:
+def rename_no_replace(source: Path, target: Path) -> bool:
     """Give a file its name; raises FileExistsError, and changes nothing, if the name is taken.
 
-    Filesystems without RENAME_NOREPLACE (some network and FUSE ones) get a hard link first, which can't replace either.
+    Filesystems without RENAME_NOREPLACE (NFS, some FUSE ones) get a hard link first, which can't replace either; then
+    it returns False, since both names exist for a moment.
     """
     result = _libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE)
     if result == 0:
-        return
+        return True
     code = ctypes.get_errno()
     if code not in _NOT_OFFERED:
         raise OSError(code, os.strerror(code), str(source), None, str(target))
     os.link(source, target, follow_symlinks=False)
     os.unlink(source)
+    return False
 
 
 def cut_part(fd: int, size_bytes: int) -> None:
@@ -275,13 +293,29 @@ def make_mutable(path: Path) -> bool:
     return _set_immutable(path, on=False)
 
 
+def is_immutable(path: Path) -> bool:
+    """Whether the immutable flag is set; False where there is none."""
+    with opened(path) as fd:
+        try:
+            return bool(_flags(fd) & _FS_IMMUTABLE_FL)
+        except OSError as error:
+            if error.errno not in _NOT_SEALABLE:
+                raise
+            return False
+
+
+def _flags(fd: int) -> int:
+    (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
+    return int(flags)
+
+
 def _set_immutable(path: Path, *, on: bool) -> bool:
     with opened(path) as fd:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         try:
             # The other flags must be given back as they are: ext4 refuses to clear the extents flag, for example.
-            (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
+            flags = _flags(fd)
             wanted = flags | _FS_IMMUTABLE_FL if on else flags & ~_FS_IMMUTABLE_FL
             if wanted != flags:
                 fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", wanted))

@@ -36,8 +36,9 @@ from agent.model import AssetState, Clock, Held, Outcome, Phase, Receipt
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.uploader.base import Errand, Store
-from agent.uploader.directory import DirectoryStore
+from agent.uploader.directory_errors import MARKER
 from tests.fakes import FakeRecorder, FakeStore, digests_of
+from tests.shares import OwnProcessStore, made
 from tests.stations import opened
 
 BLOCK = 4096
@@ -51,7 +52,7 @@ VISIBLE = frozenset(
 )
 """Effects that a later process can see, once all folders are there; a crash before any other leaves nothing else."""
 
-_LOOKS_ONLY = {"cached_bytes", "opened"}
+_LOOKS_ONLY = {"cached_bytes", "is_immutable", "opened"}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -237,14 +238,14 @@ class Place:
             store = WiredStore(objects=self.kept)
             store.world = world
             return store
-        (self.folder / "store").mkdir(exist_ok=True)
-        return DirectoryStore("store", {"path": str(self.folder / "store")}, vault_root=self.root, clock=self.clock)
+        path = made(self.folder / "store")
+        return OwnProcessStore("store", {"path": str(path)}, vault_root=self.root, clock=self.clock)
 
     def stored(self) -> dict[str, bytes]:
         """What the store has, by name."""
         if self.in_memory:
             return self.kept
-        return {path.name: path.read_bytes() for path in (self.folder / "store").glob("??/*")}
+        return {path.name: path.read_bytes() for path in (self.folder / "store" / "originals").glob("??/*")}
 
     def copy_to(self, folder: Path) -> Place:
         """The same place elsewhere, as it is now."""
@@ -412,8 +413,8 @@ def check_complete(place: Place, *, copies_left: bool = False) -> None:
     assert not list((place.root / "staging").iterdir()), "a part is left over"
     assert not list((place.root / "damaged").iterdir())
     if not place.in_memory:
-        folders = {path.name for path in (place.folder / "store").glob("*")}
-        assert copies_left or folders == {name[:2] for name in contents}
+        others = {path.name for path in (place.folder / "store").glob("*")}
+        assert copies_left or others == {MARKER, "originals"}
     with contextlib.closing(Reader(place.journal)) as reader:
         views = reader.recordings(limit=1000)
         found = sorted(view.clip.path for view in views if view.clip)

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,5 +125,43 @@ def faulty_image(image: Path, folder: Path, *, threads: bool = False) -> Iterato
         yield served
     finally:
         served.fail(stall_from=NEVER)
+        run("fusermount3", "-u", "-z", folder)
+        server.wait(timeout=10)
+
+
+@dataclass(slots=True)
+class FaultyShare:
+    """A folder served through FUSE like a share: it hangs, or gives errors, where the test says so."""
+
+    path: Path
+    _control: Path
+
+    def fail(self, *, hang: Sequence[str] = (), **codes: int) -> None:
+        """Names of FUSE operations (`write`, `fsync`, `getattr`, ...) that don't answer, or give an errno; others work.
+
+        Without arguments everything works again, and what hung goes on.
+        """
+        scratch = self._control.with_suffix(".new")
+        scratch.write_text(json.dumps({"hang": hang, "codes": codes}))
+        os.replace(scratch, self._control)
+
+
+@contextlib.contextmanager
+def faulty_share(behind: Path, folder: Path) -> Iterator[FaultyShare]:
+    """Serve the folder `behind` at `folder`."""
+    folder.mkdir()
+    share = FaultyShare(folder, folder.with_suffix(".json"))
+    share.fail()
+    program = Path(__file__).with_name("faulty_share.py")
+    server = subprocess.Popen([sys.executable, program, behind, folder, folder.with_suffix(".json")])
+    try:
+        end = time.monotonic() + 20
+        while not os.path.ismount(folder):
+            assert time.monotonic() < end, "the FUSE server did not start"
+            assert server.poll() is None, "the FUSE server ended"
+            time.sleep(0.01)
+        yield share
+    finally:
+        share.fail()
         run("fusermount3", "-u", "-z", folder)
         server.wait(timeout=10)

@@ -19,7 +19,6 @@ from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
-from agent.uploader.directory import DirectoryStore
 from simulator.content import Noise
 from tests.cards import (
     KINDS,
@@ -38,6 +37,7 @@ from tests.cards import (
 )
 from tests.conftest import SettableClock
 from tests.disks import LoopDevice, ext4, faulty_image, loop, mounted, run
+from tests.shares import OwnProcessStore, made
 from tests.stations import opened
 
 BIG = Noise(33 * MIB, 1)
@@ -46,9 +46,8 @@ FILES = {"BIG.MP4": BIG, **SMALL}
 CONTENTS = expected(*(content.read() for content in FILES.values()))
 
 
-def store_at(folder: Path, root: Path) -> DirectoryStore:
-    folder.mkdir(exist_ok=True)
-    return DirectoryStore("store", {"path": str(folder)}, vault_root=root)
+def store_at(folder: Path, root: Path) -> OwnProcessStore:
+    return OwnProcessStore("store", {"path": str(made(folder))}, vault_root=root)
 
 
 def states(station: Station) -> dict[AssetState, int]:
@@ -193,7 +192,7 @@ async def test_a_sector_flipped_under_the_stores_cache_is_never_stored(
             await stored_once(station)
             assert flipper.left == 0
             assert states(station) == {AssetState.HELD: 1}
-            assert [found for found in objects.rglob("*") if found.is_file()] == []
+            assert [found for found in objects.rglob("??/*") if found.is_file()] == []
             await stored(station)
             assert states(station) == {AssetState.STORED: 1}
 

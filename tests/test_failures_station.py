@@ -18,7 +18,7 @@ from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
-from agent.uploader.directory import DirectoryStore
+from agent.uploader.directory_errors import MARKER
 from simulator.card import Card
 from simulator.content import Noise
 from tests.cards import (
@@ -38,6 +38,7 @@ from tests.cards import (
 )
 from tests.conftest import SettableClock
 from tests.disks import ext4, faulty_image, fill, mounted
+from tests.shares import OwnProcessStore, made
 from tests.stations import opened
 
 FILES = {f"DCIM/{n:04}.MP4": Noise(700_000 + n, n) for n in range(1, 9)}
@@ -91,7 +92,7 @@ async def test_a_full_disk_and_seven_days_without_the_store_cost_not_one_origina
     away.mkdir()
     with ext4(tmp_path / "disk", tmp_path / "disk.img", 48 * MIB):
         root = tmp_path / "disk" / "station"
-        store = DirectoryStore("s", {"path": str(away / "o"), "require_mount": str(away)}, vault_root=root)
+        store = OwnProcessStore("s", {"path": str(away)}, vault_root=root)
         async with opened(root, clock, store=store) as station, running(station) as runner:
             runner.dock("a", "1", lambda: driver(station, first))
             await until(lambda: runner.slots()[0].may_remove)
@@ -113,11 +114,11 @@ async def test_a_full_disk_and_seven_days_without_the_store_cost_not_one_origina
             assert held(station) == originals, "an original was given up"
             filler.unlink()
             with mounted(away, "-t", "tmpfs", "-o", "size=64m", "tmpfs"):
-                (away / "o").mkdir()
+                made(away)
                 await until(lambda: runner.slots()[1].may_remove)
                 clock.advance(3600)
                 await until(lambda: states(station) == {AssetState.STORED: len(FILES) + len(OTHER)})
-                assert {path.name for path in (away / "o").rglob("*") if path.is_file()} == set(held(station))
+                assert {path.name for path in (away / "originals").rglob("*") if path.is_file()} == set(held(station))
             assert set(originals) < set(held(station))
 
 
@@ -165,21 +166,20 @@ async def test_a_store_that_fills_up_and_one_that_fails_are_never_believed(
     path = image(tmp_path / "a.img", dict(FILES))
     with ext4(tmp_path / "store", tmp_path / "store.img", 48 * MIB):
         objects = tmp_path / "store" / "objects"
-        objects.mkdir()
         root = tmp_path / "station"
-        store = DirectoryStore("s", {"path": str(objects)}, vault_root=root)
+        store = OwnProcessStore("s", {"path": str(made(objects))}, vault_root=root)
         async with opened(root, clock, store=store) as station:
             await docked(station, path)
-            monkeypatch.setattr("agent.uploader.directory._RESERVE_BYTES", -(1 << 40))  # let it run into the wall
+            monkeypatch.setattr("agent.uploader.directory_share._RESERVE_BYTES", -(1 << 40))  # let it run into the wall
             filler = fill(tmp_path / "store")
             await _fails_once(station)
             filler.unlink()
             write = os.write
-            monkeypatch.setattr("agent.uploader.directory._write", _failing(errno.EIO))
+            monkeypatch.setattr("agent.uploader.directory_share.write_all", _failing(errno.EIO))
             await _fails_once(station)
             monkeypatch.undo()
             assert os.write is write
-            assert [found for found in objects.rglob("*") if found.is_file()] == []
+            assert {found.name for found in objects.rglob("*") if found.is_file()} == {MARKER}
             assert states(station) == {AssetState.HELD: len(FILES)}
             await stored(station)
             assert states(station) == {AssetState.STORED: len(FILES)}
@@ -208,10 +208,9 @@ async def test_an_original_that_was_damaged_here_is_kept_aside_and_needs_a_perso
 ) -> None:
     """F25: damaged before it was stored: never stored, never forgotten, and said."""
     path = image(tmp_path / "a.img", {"A.MP4": Noise(90_000, 1)})
-    store = tmp_path / "store"
-    store.mkdir()
+    store = made(tmp_path / "store")
     root = tmp_path / "root"
-    objects = DirectoryStore("s", {"path": str(store)}, vault_root=root)
+    objects = OwnProcessStore("s", {"path": str(store)}, vault_root=root)
     async with opened(root, clock, store=objects) as station:
         _, shown = await docked(station, path)
         ((_, original, _),) = list(station.vault.originals())
@@ -219,7 +218,7 @@ async def test_an_original_that_was_damaged_here_is_kept_aside_and_needs_a_perso
         original.write_bytes(b"x" * 90_000)
         await stored(station)
         assert states(station) == {AssetState.STUCK: 1}
-        assert [found for found in store.rglob("*") if found.is_file()] == []
+        assert {found.name for found in store.rglob("*") if found.is_file()} == {MARKER}
         assert len(list(station.vault.damaged_dir.iterdir())) == 1
         status, text = await said(station, shown)
         assert status["counters"]["assets"]["stored"]["files"] == 0

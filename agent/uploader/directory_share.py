@@ -1,0 +1,331 @@
+"""A disk or share as one request sees it: opened once, proven to be the store, and all done beneath what was opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from agent import durable
+from agent.errors import EvidenceError
+from agent.model import BLOCK_BYTES, Digests, Held
+from agent.uploader import directory_errors as errors
+from agent.uploader.layout import original_key
+from agent.uploader.mounts import keeps_modes
+from agent.uploader.source import chunks
+from agent.vault import fingerprint
+
+_RESERVE_BYTES: Final = 16 * 1024 * 1024
+_NAME_ATTEMPTS: Final = 5
+_ANY_WRITE: Final = 0o222
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+
+Found = tuple[int, Digests]
+"""Size in bytes and fingerprints of an object, as its medium gave them back."""
+
+
+class Progress(Protocol):
+    """Who wants to know that work goes on; both may raise to give up."""
+
+    def sent(self, done_bytes: int) -> None:
+        """So many bytes of the copy are written."""
+
+    def alive(self) -> None:
+        """Something slow has come further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the configuration says: the store's name and folder, whether it seals, and where this station's vault is."""
+
+    name: str
+    root: Path
+    vault_root: Path
+    seal: bool
+
+
+class Share:
+    """Does the work of the directory store, blocking; every method raises StoreError or EvidenceError.
+
+    A request opens the folder once and goes on through that descriptor, so a mount that comes or goes in the middle
+    can't divert a copy, and a folder without the marker file is never written to.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._name = settings.name
+        self._progress = progress
+        self._durable: set[str] = set()
+
+    def look(self) -> None:
+        """See whether the store is there; changes nothing."""
+        with self.opened():
+            pass
+
+    def put(self, held: Held, *, prepare: bool) -> Found:
+        """Copy an original, read it back and name it; or prove that it is there. `prepare`: remove leftovers first."""
+        with self.opened() as here, self.storing():
+            if prepare:
+                self._prepare(here)
+            target = here / original_key(held.digests)
+            if not _exists(target):
+                with self.incoming(here) as (fd, path):
+                    self._require_room(fd, held.size_bytes)
+                    self._copy(held, fd)
+                    found = self._publish(held, fd, path, here, target)
+            else:
+                found = self._require_same(held, target)
+            self._settle(here, target)
+        return found
+
+    def check(self, size_bytes: int, digests: Digests, *, read: bool) -> tuple[int, Digests | None]:
+        """Size, and with `read` the fingerprints, of an object that must be there, unchangeable as when it was put."""
+        key = original_key(digests)
+        with self.opened() as here:
+            try:
+                found = self._examine(here / key, read=read)
+            except OSError as error:
+                what, do = errors.in_words(error)
+                if not errors.means_lost(error):
+                    raise errors.away(self._name, what, do) from error
+                raise self._lost(key, what) from error
+        if found[0] != size_bytes or (read and found[1] != digests):
+            raise self._lost(key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
+        return found
+
+    # The place.
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Path]:
+        """The folder, as a path through its descriptor; raises StoreError if it is not the store."""
+        root = self._settings.root
+        try:
+            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise errors.away(self._name, f"{root} is missing", "Bring the folder back.") from error
+        except NotADirectoryError as error:
+            raise errors.away(self._name, f"{root} is no folder", "Bring the folder back.") from error
+        except OSError as error:
+            raise errors.away(self._name, *errors.in_words(error)) from error
+        try:
+            here = Path(f"/proc/self/fd/{fd}")
+            self._require_store(here)
+            yield here
+        finally:
+            os.close(fd)
+
+    def _require_store(self, here: Path) -> None:
+        root = self._settings.root
+        try:
+            if here.readlink().is_relative_to(self._settings.vault_root):
+                do = "Correct store.options.path: the store must be a second place."
+                raise errors.away(self._name, f"{root} lies inside this station's own storage", do)
+            marker = os.lstat(here / errors.MARKER)
+        except FileNotFoundError as error:
+            raise errors.no_marker(self._name, root) from error
+        except OSError as error:
+            raise errors.away(self._name, *errors.in_words(error)) from error
+        if not stat.S_ISREG(marker.st_mode):
+            raise errors.no_marker(self._name, root)
+
+    def _prepare(self, here: Path) -> None:
+        """Remove what a worker left that is gone, and see whether sealing works."""
+        self._durable.clear()
+        _tidy(here)
+        if self._settings.seal:
+            with self.incoming(here) as (_, path):
+                if not (durable.make_immutable(path) and durable.make_mutable(path)):
+                    what = "files on it can't be made immutable"
+                    raise errors.not_taken(self._name, what, "Write store.options.seal = false.")
+
+    @contextlib.contextmanager
+    def incoming(self, here: Path) -> Iterator[tuple[int, Path]]:
+        """A new file for a copy under way, locked while somebody works on it; gone afterwards unless it was named."""
+        fd, path = _new_file(here)
+        try:
+            yield fd, path
+        finally:
+            os.close(fd)
+            durable.remove_part(path)
+
+    @contextlib.contextmanager
+    def storing(self) -> Iterator[None]:
+        """Turn what the share refuses into words."""
+        try:
+            yield
+        except OSError as error:
+            self._durable.clear()  # it may be another disk now
+            raise errors.refused(self._name, error) from error
+
+    # From an original to an object.
+
+    def _require_room(self, fd: int, need_bytes: int) -> None:
+        space = os.statvfs(fd)
+        if space.f_bavail * space.f_frsize < need_bytes + _RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _copy(self, held: Held, fd: int) -> None:
+        """Copy the original; `chunks` makes sure that its bytes still are what they were.
+
+        Never more than two blocks are on their way to the medium, so that the flush at the end is short: a share that
+        only is slow must not look like one that hangs.
+        """
+        done = flushed = under_way = 0
+        with contextlib.closing(chunks(held)) as pieces:
+            for piece in pieces:
+                write_all(fd, piece)
+                done += len(piece)
+                if done - flushed >= BLOCK_BYTES:
+                    durable.start_writeback(fd, flushed, done - flushed)
+                    if flushed:
+                        durable.finish_writeback(fd, under_way, flushed - under_way)
+                    under_way, flushed = flushed, done
+                self._progress.sent(done)
+
+    def _publish(self, held: Held, fd: int, path: Path, here: Path, target: Path) -> Found:
+        """From a copy to an object: flush, read back from the medium, compare, name."""
+        durable.fsync_file(fd)
+        found = fingerprint(fd, self._progress.alive)
+        if found != (held.size_bytes, held.digests):
+            what = f"it did not give back what was written ({found[0]} bytes)"
+            raise errors.not_taken(self._name, what, "Have its disks checked.")
+        durable.make_read_only(path)
+        self._make_folder(here, target.parent)
+        try:
+            durable.rename_no_replace(path, target)
+        except FileExistsError:  # somebody stored the same content just now, or the answer to our own naming got lost
+            return self._require_same(held, target)
+        return found
+
+    def _require_same(self, held: Held, target: Path) -> Found:
+        with durable.opened(target) as fd:
+            durable.fsync_file(fd)
+            found = fingerprint(fd, self._progress.alive)
+        if found != (held.size_bytes, held.digests):
+            what = f"its object {target.name} has other bytes than its name says"
+            do = "Have the store checked; the agent never replaces an object."
+            raise errors.not_taken(self._name, what, do, retry=False)
+        return found
+
+    def _settle(self, here: Path, target: Path) -> None:
+        """Protect an object and make its name durable; repeated for one that is there already, after a crash here."""
+        if os.lstat(target).st_mode & _ANY_WRITE and not durable.is_immutable(target):
+            durable.make_read_only(target)
+        if self._settings.seal:
+            if os.lstat(target).st_nlink > 1:  # a crash between its two names: what is sealed can't lose one any more
+                _tidy(here)
+            if not durable.make_immutable(target):
+                what = f"{target.name} could not be made immutable"
+                raise errors.not_taken(self._name, what, "Have its disks and our rights checked.")
+        self._make_folder(here, target.parent)
+        durable.fsync_dir(target.parent)
+
+    def _make_folder(self, here: Path, folder: Path) -> None:
+        """Make the folder of an object, if need be, and its own name durable, once for each folder."""
+        if not self._durable:
+            durable.make_dir(folder.parent)
+            there = os.listdir(folder.parent)
+            durable.fsync_dir(folder.parent)
+            durable.fsync_dir(here)
+            self._durable.update(there, {"."})
+        if folder.name not in self._durable:
+            if not durable.make_dir(folder):  # made by somebody else just now, perhaps not yet durable
+                durable.fsync_dir(folder.parent)
+            self._durable.add(folder.name)
+
+    # From an object to a proof.
+
+    def _examine(self, target: Path, *, read: bool) -> tuple[int, Digests | None]:
+        with durable.opened(target) as fd:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise self._lost(target.name, "it is no regular file")
+            if info.st_mode & _ANY_WRITE and keeps_modes(fd):
+                raise self._lost(
+                    target.name, f"its mode is {stat.S_IMODE(info.st_mode):04o}: somebody made it writable"
+                )
+            if self._settings.seal and not durable.is_immutable(target):
+                raise self._lost(target.name, "somebody took its immutable flag off")
+            if not read:
+                return info.st_size, None
+            durable.fsync_file(fd)
+            return fingerprint(fd, self._progress.alive)
+
+    def _lost(self, key: str, why: str) -> EvidenceError:
+        return EvidenceError(
+            f"The store {self._name} no longer proves that it has {key}: {why}.",
+            do="Keep every other copy of it, and call the administrator.",
+        )
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is anything of this name; a share that can't tell raises OSError."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _new_file(here: Path) -> tuple[int, Path]:
+    """A new locked file; somebody who tidies up may take one away in the moment before it is locked."""
+    for _ in range(_NAME_ATTEMPTS):
+        path = here / f"{durable.INCOMING_PREFIX}{secrets.token_hex(16)}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if lock(fd) is not False and os.fstat(fd).st_nlink:
+                return fd, path
+        except OSError:
+            os.close(fd)
+            durable.remove_part(path)
+            raise
+        os.close(fd)
+        durable.remove_part(path)
+    raise OSError(errno.EBUSY, "somebody removes every new file")
+
+
+def lock(fd: int) -> bool | None:
+    """Lock a copy under way: whether it worked, or None where locks don't exist."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        if error.errno != errno.EWOULDBLOCK:
+            raise
+        return False
+    return True
+
+
+def _tidy(here: Path) -> None:
+    """Remove copies that nobody works on any more, of this station or of another one that uses the same store.
+
+    Where locks don't exist nobody's leftovers are removed.
+    """
+    for name in os.listdir(here):
+        if name.startswith(durable.INCOMING_PREFIX):
+            with contextlib.suppress(FileNotFoundError), durable.opened(here / name) as fd:
+                if lock(fd):
+                    _remove(here / name, is_object=os.fstat(fd).st_nlink > 1)
+
+
+def _remove(path: Path, *, is_object: bool) -> None:
+    """Remove one; a seal on it is left from where we tried whether sealing works, unless it is an object as well."""
+    if durable.is_immutable(path):
+        if is_object:
+            return
+        durable.make_mutable(path)
+    durable.remove_part(path)
+
+
+def write_all(fd: int, view: memoryview) -> None:
+    """Write all of it; raises OSError."""
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,142 @@
+"""The worker of the directory store: a process that can be killed when a disk or share hangs.
+
+    python -I -m agent.uploader.directory_worker ROOT VAULT_ROOT NAME SEAL
+
+One request at a time comes as a JSON line on stdin; progress and one answer to each go as JSON lines to stdout. Every
+line has the request's number. It ends when its parent does; a copy that it leaves behind is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agent.errors import EvidenceError, StoreError
+from agent.model import Digests, Held
+from agent.uploader.directory_share import Settings, Share
+from agent.uploader.directory_survey import survey
+from agent.uploader.layout import original_key
+
+_READ_BYTES: Final = 64 * 1024
+_LINE_LIMIT_BYTES: Final = 64 * 1024
+_TELL_EACH_S: Final = 0.5
+
+Say = Callable[[Mapping[str, object]], None]
+
+
+class ParentGoneError(Exception):
+    """Nobody listens any more."""
+
+
+class Teller:
+    """Says now and then that work goes on (`directory_share.Progress`)."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._told_at_s = time.monotonic()
+
+    def sent(self, done_bytes: int) -> None:
+        """So many bytes of the copy are written."""
+        self._now_and_then({"sent": done_bytes})
+
+    def alive(self) -> None:
+        """Something slow has come further."""
+        self._now_and_then({"alive": True})
+
+    def _now_and_then(self, line: Mapping[str, object]) -> None:
+        now_s = time.monotonic()
+        if now_s - self._told_at_s >= _TELL_EACH_S:
+            self._told_at_s = now_s
+            self._say(line)
+
+
+class Worker:
+    """Answers requests about one share."""
+
+    def __init__(self, settings: Settings, say: Say) -> None:
+        teller = Teller(say)
+        self._alive = teller.alive
+        self._settings = settings
+        self._share = Share(settings, teller)
+
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, object]:
+        """Do what is asked for, and say what was found; what the world refuses is an answer too."""
+        try:
+            return self._do(request)
+        except (StoreError, EvidenceError) as error:
+            told = {"kind": type(error).__name__, "what": error.what, "safe": error.safe, "do": error.do}
+            return {"error": told | {"retry": isinstance(error, StoreError) and error.retry}}
+
+    def _do(self, request: Mapping[str, Any]) -> Mapping[str, object]:
+        match request:
+            case {
+                "put": {"path": str(path), "size": int(size), "blake3": str(b3), "sha256": str(s2)},
+                "prepare": prepare,
+            }:
+                held = Held("", Path(path), size, Digests(b3, s2), sealed=False)
+                return {"found": _told(held.digests, self._share.put(held, prepare=prepare is True))}
+            case {"check": {"size": int(size), "blake3": str(b3), "sha256": str(s2)}, "read": bool(read)}:
+                digests = Digests(b3, s2)
+                return {"found": _told(digests, self._share.check(size, digests, read=read))}
+            case {"look": True}:
+                self._share.look()
+                return {"there": True}
+            case {"survey": True}:
+                found = survey(self._share, self._settings.root, _now, self._alive)
+                return {"traits": [asdict(trait) for trait in found]}
+        raise AssertionError("the parent sent an unknown request")
+
+
+def _told(asked: Digests, found: tuple[int, Digests | None]) -> Mapping[str, object]:
+    size, digests = found
+    return {"object": original_key(asked), "size": size, **({} if digests is None else asdict(digests))}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _requests(fd: int) -> Iterator[Mapping[str, Any]]:
+    rest = b""
+    while data := os.read(fd, _READ_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        assert len(rest) <= _LINE_LIMIT_BYTES, "the parent sent a line without an end"
+        for line in lines:
+            yield json.loads(line)
+
+
+def _write_line(fd: int, line: Mapping[str, object]) -> None:
+    text = memoryview(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
+    while text:
+        try:
+            text = text[os.write(fd, text) :]
+        except BrokenPipeError:
+            raise ParentGoneError from None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run as a child process; returns the exit code."""
+    root, vault_root, name, seal = arguments
+    number = 0
+
+    def say(line: Mapping[str, object]) -> None:
+        _write_line(sys.stdout.fileno(), {"number": number, **line})
+
+    worker = Worker(Settings(name, Path(root), Path(vault_root), seal == "seal"), say)
+    with contextlib.suppress(ParentGoneError):
+        for request in _requests(sys.stdin.fileno()):
+            number = request["number"]
+            say(worker.answer(request))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
