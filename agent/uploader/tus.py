@@ -18,7 +18,7 @@ from agent.errors import EvidenceError, StoreError
 from agent.model import Clock, Held, Receipt
 from agent.uploader.base import Errand, Trait
 from agent.uploader.layout import original_key
-from agent.uploader.network import SAFE, CutError, pause_s
+from agent.uploader.network import SAFE, Body, CutError, pause_s
 from agent.uploader.source import Source
 from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
 from agent.uploader.tus_survey import survey
@@ -82,10 +82,10 @@ class TusStore:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
-        place = self._server.place(receipt.version)
         if (receipt.store, receipt.object) != (self._name, original_key(receipt.digests)):
             what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
             raise StoreError(what, do="Check store.name in the configuration.", retry=False)
+        place = self._server.place(receipt.version)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
             raise self._lost(receipt, "it is no longer there")
@@ -149,9 +149,12 @@ class _Reading:
             await asyncio.to_thread(hasher.update, piece)
         self._hashes = {0: blake3(), offset_bytes: hasher}
 
-    async def body(self, offset_bytes: int, end_bytes: int) -> AsyncIterator[bytes]:
+    def body(self, offset_bytes: int, end_bytes: int) -> Body:
         """What follows from there; the last piece of all only if the whole is what it was, else EvidenceError."""
-        done, hasher = offset_bytes, self._hashes[offset_bytes].copy()
+        return partial(self._pieces, offset_bytes, end_bytes, self._hashes[offset_bytes])
+
+    async def _pieces(self, offset_bytes: int, end_bytes: int, earlier: blake3) -> AsyncIterator[bytes]:
+        done, hasher = offset_bytes, earlier.copy()
         async for piece in self._source.pieces(offset_bytes, end_bytes - offset_bytes):
             await asyncio.to_thread(hasher.update, piece)
             done += len(piece)
@@ -198,7 +201,7 @@ class _Delivery:
         while offset < size:
             end = min(offset + limit_bytes, size)
             await reading.go_to(offset)
-            body = partial(reading.body, offset, end)
+            body = reading.body(offset, end)
             sha256 = await self._server.append(self.place, offset, end - offset, body, size)
             offset = end
             self._reached(offset)
@@ -226,16 +229,16 @@ class _Delivery:
         return replace(found, sha256=sha256 or found.sha256)
 
     async def _prove(self, sha256: str) -> str:
-        """Compare what the server says, or else gives back, with the original."""
+        """Compare what the server says, now and before, or else gives back; returns the SHA-256 if it said one."""
         found = await self._server.progress(self.place)
         if found is None or not found.is_whole(self._held.size_bytes):
             raise AgainError(
                 f"{self._server.host} no longer has all that it took.", safe=SAFE, do="Have its disks checked."
             )
-        if sha256 := sha256 or found.sha256:
-            if sha256 != self._held.digests.sha256:
-                raise self._other(f"their SHA-256 is {sha256}")
-            return sha256
+        if told := {sha256, found.sha256} - {""}:
+            if told != {self._held.digests.sha256}:
+                raise self._other(f"it says that their SHA-256 is {' and '.join(sorted(told))}")
+            return self._held.digests.sha256
         given = await self._server.read_back(self.place)
         if given is None:
             what = f"{self._server.host} took the original, but proves nothing: no Repr-Digest, no reading back."

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -23,6 +24,7 @@ from agent.uploader.network import SAFE, Answer, Body, Network, NetworkOptions, 
 
 VERSION: Final = "1.0.0"
 GUIDE: Final = "docs/store-tus.md"
+_CHECK: Final = "Check the collecting service; storing goes on by itself."
 
 _LOCATION_LIMIT: Final = 1024
 _SLOWEST_FINISH_BYTES_S: Final = 20e6
@@ -144,7 +146,11 @@ class TusServer:
         last byte of `total_bytes` may take as long as the service needs to flush and read what it has.
         """
         end = offset_bytes + size_bytes
-        headers = _patch(offset_bytes, size_bytes)
+        headers = {
+            "Upload-Offset": str(offset_bytes),
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(size_bytes),
+        }
         patience_s = total_bytes / _SLOWEST_FINISH_BYTES_S if end == total_bytes else 0.0
         answer = await self._ask("PATCH", place, headers, body, patience_s=patience_s)
         if not size_bytes and answer.status in _UNWILLING:
@@ -152,7 +158,7 @@ class TusServer:
         if answer.status not in {200, 204}:
             raise self._refusal(answer)
         if _number(answer.headers.get("Upload-Offset", "")) != end:
-            raise AgainError(f"{self.host} took another number of bytes than it was sent.", safe=SAFE, do=_check())
+            raise AgainError(f"{self.host} took another number of bytes than it was sent.", safe=SAFE, do=_CHECK)
         return _sha256(answer)
 
     async def read_back(self, place: str) -> tuple[int, Digests] | None:
@@ -164,7 +170,7 @@ class TusServer:
             nonlocal size_bytes
             size_bytes += len(piece)
             for hasher in hashers:
-                hasher.update(piece)
+                await asyncio.to_thread(hasher.update, piece)
 
         answer = await self._ask("GET", place, sink=sink)
         if answer.status == 200:
@@ -239,22 +245,10 @@ class TusServer:
             case 507:
                 return self._error(f"is full (507{said})", "Give it more room; storing goes on by itself.")
             case status:
-                return AgainError(f"{self.host} answers {status}{said}.", safe=SAFE, do=_check())
+                return AgainError(f"{self.host} answers {status}{said}.", safe=SAFE, do=_CHECK)
 
     def _error(self, what: str, do: str) -> StoreError:
         return StoreError(f"{self.host} {what}.", safe=SAFE, do=do)
-
-
-def _patch(offset_bytes: int, size_bytes: int) -> dict[str, str]:
-    return {
-        "Upload-Offset": str(offset_bytes),
-        "Content-Type": "application/offset+octet-stream",
-        "Content-Length": str(size_bytes),
-    }
-
-
-def _check() -> str:
-    return "Check the collecting service; storing goes on by itself."
 
 
 def _number(value: str) -> int:
