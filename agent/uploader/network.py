@@ -131,7 +131,7 @@ class Network:
         self._stall_limit_s = options.stall_limit_s
         self._pace = Pace(options.rate_limit_bytes_s)
         self._tls = _tls(options, where)
-        self._proxy, self._proxy_auth = _proxy(options, where)
+        self._proxy, self._proxy_headers = _proxy(options, where)
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(
@@ -158,7 +158,9 @@ class Network:
                 async with self._session.request(
                     method,
                     URL(url, encoded=True),
-                    headers=headers,
+                    # A proxy sees the headers of plain requests, but only its own of those that go through a tunnel.
+                    headers={**headers, **self._proxy_headers} if url.startswith("http:") else headers,
+                    proxy_headers=self._proxy_headers,
                     data=data or None,
                     allow_redirects=False,
                     skip_auto_headers=("Content-Type",),
@@ -184,7 +186,6 @@ class Network:
             auto_decompress=False,
             trust_env=False,
             proxy=self._proxy,
-            proxy_auth=self._proxy_auth,
         )
 
     async def _made(
@@ -262,22 +263,22 @@ def _tls(options: NetworkOptions, where: str) -> ssl.SSLContext:
     return context
 
 
-def _proxy(options: NetworkOptions, where: str) -> tuple[URL | None, aiohttp.BasicAuth | None]:
+def _proxy(options: NetworkOptions, where: str) -> tuple[URL | None, Mapping[str, str]]:
     if not options.proxy:
-        return None, None
+        return None, {}
     try:
         url = URL(options.proxy)
     except ValueError:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
         raise _config(f"{where}.proxy: must be http://host:port or https://host:port")  # it may hold a password
-    auth = aiohttp.BasicAuth(url.user, url.password or "") if url.user else None
+    user, password = url.user or "", url.password or ""
     if options.proxy_credentials is not None:
         user, colon, password = read_private(options.proxy_credentials).strip().partition(":")
         if not colon:
             raise _config(f"{where}.proxy_credentials: {options.proxy_credentials} must hold one line user:password")
-        auth = aiohttp.BasicAuth(user, password, "utf-8")
-    return url.with_user(None), auth
+    headers = {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)} if user else {}
+    return url.with_user(None), headers
 
 
 def _trouble(error: Exception, host: str, stall_limit_s: float) -> StoreError:
