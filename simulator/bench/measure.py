@@ -7,7 +7,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +30,10 @@ class Cost:
         return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s, max(self.peak_bytes, other.peak_bytes))
 
 
-def run(command: Sequence[str | Path], log: Path, *, memory: bool = False) -> Cost:
-    """Run a command to its end, output appended to `log`; raises BenchError if it fails.
+def run(
+    command: Sequence[str | Path], log: Path, *, memory: bool = False, env: Mapping[str, str] | None = None
+) -> Cost:
+    """Run a command to its end, output appended to `log`; raises BenchError if it fails. `env` comes on top of ours.
 
     CPU is that of the command and of every process that it waited for, as the kernel accounts it. Write-back by kernel
     threads is in nobody's CPU figure, on either side.
@@ -39,7 +41,9 @@ def run(command: Sequence[str | Path], log: Path, *, memory: bool = False) -> Co
     words = [str(word) for word in command]
     with log.open("ab") as out, contextlib.ExitStack() as stack:
         began_s = time.perf_counter()
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=os.environ | dict(env or {})
+        )
         peak = stack.enter_context(PeakMemory(process.pid)) if memory else None
         _, status, used = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - began_s
