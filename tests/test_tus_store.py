@@ -22,6 +22,7 @@ import pytest
 import agent.uploader.tus
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import Held
+from agent.pipeline.storing import StoreLane
 from agent.uploader.base import Store
 from agent.uploader.layout import original_key
 from agent.uploader.source import Source
@@ -32,8 +33,11 @@ from simulator.stores.faults import Alter, Call, Cut, Replace, Side, Stall, Swal
 from simulator.stores.http_stream import Answer
 from simulator.stores.proxy import FaultProxy
 from simulator.stores.tus import Misbehaviour, TusServer
+from tests import stations
+from tests.cards import stored
+from tests.conftest import SettableClock
 from tests.disks import tmpfs
-from tests.fakes import FakeErrand
+from tests.fakes import FakeErrand, FakeRecorder
 from tests.store_conformance import MIB, StoreConformance, held
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
@@ -581,6 +585,21 @@ async def test_a_relative_address_is_fine(store: TusStore, proxy: FaultProxy, or
     await finish(store, original, FakeErrand(), tus)
 
 
+async def test_an_address_that_begins_with_two_slashes_stays_here(
+    store: TusStore, proxy: FaultProxy, original: Held
+) -> None:
+    """As a path it would mean another host."""
+
+    def doubled(answer: Answer) -> Answer:
+        answer.headers["location"] = f"{proxy.endpoint}//files/{answer.headers['location'].rpartition('/')[2]}"
+        return answer
+
+    proxy.on(Alter(doubled), "POST")
+    receipt = await store.put(original, FakeErrand())
+    assert receipt.version.startswith("//files/")
+    assert await store.check(receipt, read=True)
+
+
 async def test_a_note_of_another_endpoint_begins_anew(store: TusStore, original: Held, tus: Service) -> None:
     await finish(store, original, FakeErrand(notes={"tus_upload": "http://elsewhere/files/1"}), tus)
 
@@ -849,8 +868,9 @@ async def test_a_service_that_is_away_or_fails_says_nothing_about_evidence(
 )
 async def test_a_receipt_of_another_store_is_refused(store: TusStore, original: Held, change: dict[str, str]) -> None:
     receipt = await store.put(original, FakeErrand())
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError) as caught:
         await store.check(replace(receipt, **change), read=False)  # type: ignore[arg-type]
+    assert not caught.value.retry, "an audit must go on with the next"
 
 
 # What the service can do.
@@ -903,3 +923,37 @@ async def test_looking_changes_nothing(store: TusStore, proxy: FaultProxy, tus: 
     await store.look()
     assert [one.method for one in proxy.exchanges] == ["OPTIONS"]
     assert tus.server.uploads() == []
+
+
+# With the rest of the agent.
+
+
+async def test_the_lane_stores_and_proves_again_through_a_fault_and_a_new_process(
+    proxy: FaultProxy, tmp_path: Path, vault: Path, tus: Service, clock: SettableClock
+) -> None:
+    """What is noted on the way and the receipt go through the real journal."""
+    footage = os.urandom(SIZE)
+    async with (
+        opened(proxy.endpoint, vault) as store,
+        stations.opened(tmp_path / "root", clock, store=store) as station,
+    ):
+        await stations.dock(station, FakeRecorder({"/DCIM/0001.MP4": footage}, station.vault.staging_dir))
+        proxy.on(Cut(0), "PATCH", nth=3, times=None)
+        lane = StoreLane(station)
+        delivery = await lane.take()
+        await lane.store(delivery)
+        lane.give_back(delivery)
+        assert "127.0.0.1" in lane.error
+    proxy.clear()
+    async with (
+        opened(proxy.endpoint, vault) as store,
+        stations.opened(tmp_path / "root", clock, store=store) as station,
+    ):
+        await stored(station)
+        asset = station.journal.reader.asset(delivery.asset.asset_id)
+        assert asset is not None
+        assert asset.receipt is not None
+        assert await store.check(asset.receipt, read=True)
+    assert list(tus.objects().values()) == [footage]
+    assert uploads(proxy) == 1
+    assert proxy.sent_bytes("PATCH") == SIZE

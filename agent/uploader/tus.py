@@ -82,10 +82,10 @@ class TusStore:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
-        if (receipt.store, receipt.object) != (self._name, original_key(receipt.digests)):
+        key, place = original_key(receipt.digests), receipt.version
+        if (receipt.store, receipt.object) != (self._name, key) or not place.startswith("/"):
             what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
             raise StoreError(what, do="Check store.name in the configuration.", retry=False)
-        place = self._server.place(receipt.version)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
             raise self._lost(receipt, "it is no longer there")
