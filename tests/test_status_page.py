@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.deadline import ZONE
 from agent.model import DockingListed, Phase, Upload
 from tests.chromium import browsing
-from tests.journal_entries import acquired, opened
+from tests.journal_entries import NOW, acquired, confirmed, opened
 from tests.status_station import HOSTILE, footage, serve, slot
 
 FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)
@@ -74,6 +74,22 @@ async def test_recordings_and_dockings_appear_as_the_journal_grows(tmp_path: Pat
         assert await page.value(WORDS_WITHOUT_ICON) == 0
         wider = await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         assert not wider, "no sideways scrolling"
+        assert page.console == []
+
+
+async def test_what_is_stored_says_until_when_it_is_locked(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        await served.journal.record(
+            opened(), footage(served.config, "a", 1, FRIDAY), footage(served.config, "b", 2, FRIDAY), acquired("a")
+        )
+        served.world.live = replace(served.world.live, uploads=(Upload("a", 0, 1000),))
+        await page.shows("最近的音像记录")
+        assert "上传中" not in await page.text(), "nothing of it is on its way yet"
+        assert "—" in await page.text()
+        await served.journal.record(confirmed("a"))
+        until = (NOW + timedelta(days=180)).astimezone(ZONE)
+        await page.shows(f"{until.year}/{until.month}/{until.day}")
+        assert "锁定至" in await page.text()
         assert page.console == []
 
 

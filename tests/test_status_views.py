@@ -26,7 +26,7 @@ from agent.model import (
     Phase,
     SlotProgress,
 )
-from agent.status.views import Live, health_view, hold_of, recording_view, slot_view, to_json
+from agent.status.views import Live, _facts, health_view, hold_of, recording_view, slot_view, to_json
 from agent.status.words import WORDS, Hold, named
 from tests.journal_entries import receipt, wanted
 from tests.status_station import HOSTILE, NOW, configured, footage, slot
@@ -54,6 +54,19 @@ def test_the_forbidden_words_are_nowhere_on_the_screens() -> None:
     for text in [page, *words]:
         for forbidden in ("删除", "导入/下载", "下载", "格式化", "delete"):
             assert forbidden not in text.lower()
+
+
+@pytest.mark.parametrize(
+    ("live", "words"),
+    [
+        (Live(store_locks=True), "已连接 已锁定"),
+        (Live(store_locks=False), "已连接 未锁定"),
+        (Live(store_locks=True, store_error="It is away."), "未连接（数据已在本机安全保存）"),
+    ],
+)
+def test_whether_the_store_locks_is_only_said_while_it_answers(config: Config, live: Live, words: str) -> None:
+    facts = [fact["zh"] for fact in _facts(config, live, coverage(config.calendars, date(2026, 11, 22)))]
+    assert f"{config.store.name} {words}" in facts
 
 
 # What an officer may do with the recorder.

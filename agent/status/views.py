@@ -71,7 +71,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     """The whole state of the station."""
     rules = Rules(config.profile, config.calendars)
     risks = [recording_view(row, rules, config.deadline.satisfied_by, rows.devices, now) for row in rows.at_risk]
-    sent = {upload.asset_id: upload.done_bytes for upload in live.uploads}
+    sent = {upload.asset_id: upload.done_bytes for upload in live.uploads if upload.done_bytes}
     risks = [risk | {"sent_bytes": sent.get(risk["asset_id"])} for risk in risks]
     return {
         "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
@@ -323,7 +323,8 @@ def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str
     missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
     clock = {True: ("已校准", "synchronised"), False: ("未校准", "not synchronised"), None: ("未知", "unknown")}
     store = _words("未连接（数据已在本机安全保存）", "fails") if live.store_error else _words("已连接", "connected")
-    locks = {True: ("防删除", "locked"), False: ("不防删除", "not locked"), None: ("", "")}[live.store_locks]
+    known = None if live.store_error else live.store_locks
+    locks = {True: ("已锁定", "locked"), False: ("未锁定", "not locked"), None: ("", "")}[known]
     facts = [
         _words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
         _words(f"{config.store.name} {store['zh']} {locks[0]}".rstrip(), f"store {store['en']} {locks[1]}".rstrip()),

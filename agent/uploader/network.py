@@ -296,6 +296,9 @@ def _trouble(error: Exception, host: str, stall_limit_s: float) -> StoreError:
             return CutError(what, safe=SAFE, do="Check the TLS settings of the store, and our client certificate.")
         case aiohttp.ClientResponseError():
             return CutError(f"{host} does not answer in HTTP: {_reason(error)}.", safe=SAFE, do="Check the address.")
+        case aiohttp.ClientConnectorError() if error.errno:
+            what = f"No connection to {host}: {os.strerror(error.errno)}."
+            return CutError(what, safe=SAFE, do="Check that the store is running, and the network.")
         case TimeoutError():
             what = f"{host} took or gave no byte for {stall_limit_s:g} s."
             return CutError(what, safe=SAFE, do="Check the network and the store.")
