@@ -120,5 +120,5 @@ class FaultyShare(mfusepy.Operations):  # type: ignore[misc]  # published withou
 if __name__ == "__main__":
     mfusepy.FUSE(
         FaultyShare(sys.argv[1], sys.argv[3]), sys.argv[2], foreground=True, attr_timeout=0, entry_timeout=0,
-        use_ino=True, hard_remove=True,  # else an open file that is removed gets another name
+        hard_remove=True,  # else an open file that is removed gets another name
     )  # fmt: skip

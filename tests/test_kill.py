@@ -86,7 +86,7 @@ class Killer:
         """Bytes that came to the station and to the store: grows to twice the card."""
         station = self.stage.station
         vault = sum(sizes(station, "vault/??/*")) + sum(sizes(station, "staging/*"))
-        return vault + sum(sizes(self.stage.store, "??/*"))
+        return vault + sum(sizes(self.stage.store / "originals", "??/*"))
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -202,7 +202,7 @@ def test_a_hundred_kills_over_one_docking_lose_and_double_nothing(tmp_path: Path
 
 def check_exact(stage: Stage, truth: set[str]) -> None:
     """What any tool sees, what `capture-agent verify` says, and what the journal has, are all exactly the card."""
-    for folder in (stage.station / "vault", stage.store):
+    for folder in (stage.station / "vault", stage.store / "originals"):
         files = {path.name: path for path in folder.glob("??/*")}
         assert files.keys() == truth
         for name, path in files.items():

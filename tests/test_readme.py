@@ -24,6 +24,7 @@ from agent.status.words import WORDS
 from agent.uploader import directory
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder
+from tests.shares import OwnProcessStore, made
 from tests.stations import dock, opened
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,9 @@ def test_the_exit_codes_in_chinese_are_all_there_are() -> None:
 
 def test_every_option_is_explained_and_no_other(readme: str) -> None:
     options = {f"{name}.{option.name}" for name, kind in SECTIONS.items() for option in fields(kind)}
-    options = options - {"store.options"} | {f"store.options.{option}" for option in directory._OPTIONS}
+    options = options - {"store.options"} | {
+        f"store.options.{option.name}" for option in fields(directory.DirectoryOptions)
+    }
     told = first_column(section(readme, "Configure", "配置"))
     assert sorted(told) == sorted(options)
 
@@ -147,8 +150,7 @@ def sh(script: str, **variables: Path) -> subprocess.CompletedProcess[str]:
 async def test_the_offline_checks_work_and_notice_a_change(tmp_path: Path, clock: SettableClock, readme: str) -> None:
     """What the page tells to type passes on an untouched station, and fails on any that was changed."""
     root, store = tmp_path / "station", tmp_path / "store"
-    store.mkdir()
-    kept = directory.DirectoryStore("专用存储器", {"path": str(store)}, vault_root=root, clock=clock)
+    kept = OwnProcessStore("专用存储器", {"path": str(made(store))}, vault_root=root, clock=clock)
     async with opened(root, clock, store=kept) as station:
         await dock(station, FakeRecorder(dict(FILES), station.vault.staging_dir))
         lane = StoreLane(station)
@@ -158,14 +160,14 @@ async def test_the_offline_checks_work_and_notice_a_change(tmp_path: Path, clock
     chain.write_text(block(readme, "chain"), "utf-8")
     checks: dict[str, Callable[[], subprocess.CompletedProcess[str]]] = {
         "vault": lambda: sh(block(readme, "names"), FOLDER=root / "vault"),
-        "store": lambda: sh(block(readme, "names"), FOLDER=store),
-        "sums": lambda: sh(block(readme, "sums"), STORE=store, JOURNAL=journal),
+        "store": lambda: sh(block(readme, "names"), FOLDER=store / "originals"),
+        "sums": lambda: sh(block(readme, "sums"), STORE=store / "originals", JOURNAL=journal),
         "chain": lambda: sh(f"{sys.executable} {chain} {journal}"),
     }
     for name, check in checks.items():
         assert check().returncode == 0, name
     assert checks["chain"]().stdout.startswith(f"{_events(journal)} events, head ")
-    for folder in (root / "vault", store):
+    for folder in (root / "vault", store / "originals"):
         original = next(path for path in folder.rglob("*") if path.is_file())
         original.chmod(0o640)
         original.write_bytes(original.read_bytes()[:-1] + b"\0")

@@ -201,7 +201,7 @@ def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int
 
 def _take_the_store_away(stage: Stage) -> None:
     away = stage.root / "not-mounted"
-    options = f'path = "{away}/store"\nrequire_mount = "{away}"\n'
+    options = f'path = "{away}"\n'
     text = stage.config.read_text("utf-8")
     stage.config.write_text(text.replace(f'path = "{stage.store}"\n', options), "utf-8")
 
