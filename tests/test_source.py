@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from agent.errors import EvidenceError
+from agent.errors import EvidenceError, StoreError
 from agent.model import Held
 from agent.uploader.source import SLICE_BYTES, Source, chunks
 from tests.store_conformance import held
@@ -75,3 +77,25 @@ async def test_an_original_that_shrinks_while_it_is_sent_never_gives_fewer_bytes
         with pytest.raises(EvidenceError, match="ends at byte 10"):
             async for _ in source.pieces(0, original.size_bytes):
                 pass
+
+
+async def test_trouble_of_this_process_says_nothing_about_the_original(tmp_path: Path) -> None:
+    """With every descriptor in use a sound original can't be opened: it must not be called damaged for that."""
+    original = held(tmp_path, b"footage")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used, hard))
+    fillers: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fillers.append(os.dup(0))
+        with pytest.raises(StoreError, match="Too many open files") as caught:
+            Source(original).__enter__()
+    finally:
+        for fd in fillers:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.retry
+    with Source(original) as source:
+        assert b"".join(map(bytes, source.read(0, None))) == b"footage"

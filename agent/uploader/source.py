@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Final, Self
@@ -11,10 +12,13 @@ from typing import Final, Self
 from blake3 import blake3
 
 from agent import durable
-from agent.errors import EvidenceError
+from agent.errors import EvidenceError, StoreError
 from agent.model import Held
 
 SLICE_BYTES: Final = durable.CHUNK_BYTES
+
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EINTR})
+"""Trouble of this process: it says nothing about the original, which must not be called damaged for it."""
 
 
 def chunks(held: Held) -> Generator[memoryview, None, None]:
@@ -42,7 +46,10 @@ def changed(held: Held, what: str) -> EvidenceError:
 
 
 class Source:
-    """An opened original, for several readers at once; every method raises EvidenceError if it can't be read."""
+    """An opened original, for several readers at once; every method raises EvidenceError if it can't be read.
+
+    StoreError if that is only trouble of this process, which passes.
+    """
 
     def __init__(self, held: Held) -> None:
         self._held = held
@@ -100,4 +107,9 @@ class Source:
         try:
             yield
         except OSError as error:
-            raise changed(self._held, error.strerror or str(error)) from error
+            why = error.strerror or str(error)
+            if error.errno in _OURS:
+                raise StoreError(
+                    f"{self._held.path.name} can't be read now: {why}.", do="Check this station."
+                ) from error
+            raise changed(self._held, why) from error
