@@ -30,9 +30,15 @@ class Mount:
 def mount_of(fd: int) -> Mount | None:
     """The mount that a descriptor lies on; None if it was taken away meanwhile. Raises OSError."""
     found = _MOUNT_ID.search(Path(f"/proc/self/fdinfo/{fd}").read_text("ascii"))
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines() if found else ():
+    mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+    return find(mounts, found[1]) if found else None
+
+
+def find(mountinfo: str, mount_id: str) -> Mount | None:
+    """The mount of this number in the text of a mountinfo file."""
+    for line in mountinfo.splitlines():
         words = line.split(" ")
-        if found and words[0] == found[1]:
+        if words[0] == mount_id:
             kind, source, *more = words[words.index("-", 6) + 1 :]
             options = ",".join((words[5], *more)).split(",")
             return Mount(kind, _ESCAPED.sub(lambda code: chr(int(code[1], 8)), source), frozenset(options))
