@@ -21,6 +21,7 @@ from tests.store_conformance import StoreConformance, held
 
 if TYPE_CHECKING:
     from simulator.stores.ceph import Ceph
+    from simulator.stores.rclone import RcloneS3
 
 
 @pytest.fixture
@@ -274,6 +275,59 @@ async def test_a_survey_tells_how_far_the_clocks_are_apart(bucket: Bucket) -> No
 
 
 # Options.
+
+
+async def test_a_survey_tells_what_was_refused(bucket: Bucket) -> None:
+    """Wrong keys, no such bucket: also that is found out about a store."""
+    async with bucket.store(bucket="nowhere") as store:
+        refused = trait(await store.survey(), "refused")
+    assert refused.good is False
+    assert refused.do
+    write_keys(bucket.keys, bucket.ceph.uploader_keys, secret="wrong")
+    async with bucket.store() as store:
+        assert "signature" in trait(await store.survey(), "refused").what
+
+
+async def test_a_store_that_only_pretends_to_lock_is_refused(
+    fake_lock_s3: RcloneS3, tmp_path: Path, vault: Path
+) -> None:
+    """It says 200 to everything about locks, and would remove what it locked; nothing is sent there."""
+    with fake_lock_s3.client() as s3:
+        s3.create_bucket(Bucket="pretends")
+    keys = write_keys(tmp_path / "pretender", fake_lock_s3.admin_keys)
+    options = {"endpoint": fake_lock_s3.endpoint, "bucket": "pretends", "credentials_file": str(keys)}
+    store = S3Store("centre", options, vault_root=vault)
+    try:
+        with pytest.raises(StoreError, match="does not lock"):
+            await store.put(held(vault, b"footage"), FakeErrand())
+        assert trait(await store.survey(), "lock").good is False
+    finally:
+        await store.close()
+    with fake_lock_s3.client() as s3:
+        stored = [one["Key"] for one in s3.list_objects_v2(Bucket="pretends").get("Contents", [])]
+    assert not [key for key in stored if "originals" in key]
+
+
+async def test_a_store_without_versions_can_be_allowed(fake_lock_s3: RcloneS3, tmp_path: Path, vault: Path) -> None:
+    """It can't list versions: the object itself is looked at. The receipt tells of no lock.
+
+    The ETag it gives to what came in parts proves nothing, so that is not believed.
+    """
+    with fake_lock_s3.client() as s3:
+        s3.create_bucket(Bucket="plain")
+    keys = write_keys(tmp_path / "keys", fake_lock_s3.admin_keys)
+    options = {"endpoint": fake_lock_s3.endpoint, "bucket": "plain", "credentials_file": str(keys)}
+    store = S3Store("centre", options | {"allow_unlocked": True}, vault_root=vault)
+    original = held(vault, b"footage")
+    try:
+        receipt = await store.put(original, FakeErrand())
+        assert (receipt.locked_until, receipt.version) == (None, "")
+        assert await store.check(receipt, read=True) is True
+        with pytest.raises(StoreError, match="no ETag that proves"):
+            await store.put(held(vault, os.urandom(9 * MIB)), FakeErrand())
+        assert trait(await store.survey(), "parts").good is False
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize(

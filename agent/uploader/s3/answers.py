@@ -79,7 +79,7 @@ def parts(body: bytes) -> tuple[list[Part], dict[str, str]]:
 
 def upload_id(body: bytes) -> str:
     """The name of the upload that CreateMultipartUpload has begun."""
-    found = _text(_root(body, "InitiateMultipartUploadResult"), "UploadId")
+    found = _text(_root(body, "InitiateMultipartUploadResult", "InitiateMultipartUpload"), "UploadId")
     if not found or len(found) > 1024 or not found.isprintable():
         raise malformed("it gives no name to the upload")
     return found
@@ -139,15 +139,15 @@ def malformed(why: str) -> MalformedError:
     )
 
 
-def _root(body: bytes, name: str) -> ET.Element:
+def _root(body: bytes, *names: str) -> ET.Element:
     if b"<!" in body:  # a document type could make a short answer long
         raise malformed("a document type")
     try:
         root = ET.fromstring(body)  # noqa: S314 - bounded in length, and without declarations
     except (ET.ParseError, ValueError) as error:
-        raise malformed(f"no {name}, {error}") from error
-    if root.tag.rpartition("}")[2] != name:
-        raise malformed(f"{root.tag.rpartition('}')[2][:80]} instead of {name}")
+        raise malformed(f"no {names[0]}, {error}") from error
+    if root.tag.rpartition("}")[2] not in names:
+        raise malformed(f"{root.tag.rpartition('}')[2][:80]} instead of {names[0]}")
     return root
 
 

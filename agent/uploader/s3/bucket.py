@@ -31,8 +31,8 @@ class Bucket:
         """Whether nothing is ever overwritten."""
         return answers.is_versioned((await self._get("s3:GetBucketVersioning", "", {"versioning": ""})).body)
 
-    async def versions(self, key: str) -> Sequence[Version]:
-        """All versions of exactly this key; where listing isn't possible, the latest one."""
+    async def versions(self, key: str, version: str = "") -> Sequence[Version]:
+        """All versions of exactly this key; where listing isn't possible, only `version` or the latest one."""
         found: list[Version] = []
         try:
             query = {"versions": "", "prefix": key}
@@ -45,12 +45,13 @@ class Bucket:
         except RefusedError as error:
             if error.code == "NoSuchBucket" or not _is_denied(error):
                 raise
-            return await self._head(key, error)
+            return await self._head(key, version, error)
         raise answers.malformed(f"it lists too many objects that begin with {key}")
 
-    async def _head(self, key: str, denied: RefusedError) -> Sequence[Version]:
+    async def _head(self, key: str, version: str, denied: RefusedError) -> Sequence[Version]:
+        query = {"versionId": version} if version else {}
         try:
-            answer = await self.client.call(Ask("s3:GetObject", "HEAD", key))
+            answer = await self.client.call(Ask("s3:GetObject", "HEAD", key, query))
         except RefusedError as error:
             if error.status == 404:
                 return []

@@ -134,7 +134,11 @@ class S3Store:
         if (receipt.store, receipt.object) != (self._name, self._key(receipt.digests)):
             what = f"The receipt is of {receipt.object} in the store {receipt.store}, not of this store {self._name}."
             raise StoreError(what, do="Check store.name and store.options.prefix in the configuration.", retry=False)
-        found = [version for version in await self._bucket.versions(receipt.object) if _is_of(version, receipt)]
+        found = [
+            version
+            for version in await self._bucket.versions(receipt.object, receipt.version)
+            if _is_of(version, receipt)
+        ]
         if not found:
             raise self._lost(receipt, "no version with its size and ETag is listed")
         if receipt.locked_until is not None and receipt.locked_until > self._client.now():

@@ -92,7 +92,7 @@ class Upload:
                 return version
         if versions:
             raise StoreError(
-                f"The store has other bytes under {self._key} than its name says"
+                f"The store has other bytes under {self._key} than its name says, or no ETag that proves them"
                 f" ({versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {self._etag}).",
                 safe=SAFE,
                 do="Have the store checked; the agent never replaces an object.",
@@ -259,9 +259,12 @@ class Upload:
 
 
 def etag_of(md5s: Sequence[str]) -> str:
-    """The ETag that S3 gives to an object: its MD5, or of several parts the MD5 of their MD5s with their number."""
-    if len(md5s) == 1:
-        return md5s[0]
+    """The ETag that S3 gives to an object that came in one piece, or in several parts."""
+    return md5s[0] if len(md5s) == 1 else composite(md5s)
+
+
+def composite(md5s: Sequence[str]) -> str:
+    """The ETag of an object that came in parts: the MD5 of their MD5s, and their number."""
     joined = b"".join(bytes.fromhex(md5) for md5 in md5s)
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(md5s)}"
 
