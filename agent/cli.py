@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: AgentError, options: argparse.Namespace) -> int:
-    code = _EXIT_OF.get(type(error), Exit.EVIDENCE)
+    code = next((code for kind, code in _EXIT_OF.items() if isinstance(error, kind)), Exit.EVIDENCE)
     if getattr(options, "json", False):
         print(json.dumps({"error": error.what, "safe": error.safe, "do": error.do, "exit": int(code)}))
     else:

@@ -20,7 +20,8 @@ import pytest
 from agent import cli
 from agent.cli import EXIT_CODES, Exit
 from simulator.content import Noise
-from simulator.stage import Stage
+from simulator.stage import Stage, configure, empty
+from simulator.stores.processes import free_port
 from tests.cards import card, image
 from tests.daemons import Daemon, call, running, stage
 
@@ -453,7 +454,7 @@ def stored(once_stored: Stage) -> Stage:
 
 
 def _originals(folder: Path) -> list[Path]:
-    return sorted(found for found in folder.rglob("*") if found.is_file())
+    return sorted(found for found in folder.rglob("??/*") if found.is_file())
 
 
 def _edit(made: Stage, *statements: str) -> None:
@@ -525,3 +526,16 @@ def test_verify_does_not_call_a_store_that_is_away_sound(say: Say, stored: Stage
     told = say("verify", config=stored.config)
     assert told.code in {Exit.EVIDENCE, Exit.CONFIG}
     assert "all as recorded" not in told.out
+
+
+def test_a_store_that_can_not_be_reached_is_told_with_the_exit_code_of_stores(say: Say, tmp_path: Path) -> None:
+    secret = tmp_path / "credentials"
+    secret.touch(0o600)
+    secret.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    made = empty(tmp_path / "demo")
+    nobody = {"endpoint": f"http://127.0.0.1:{free_port()}", "bucket": "evidence", "credentials_file": str(secret)}
+    configure(made, "s3", nobody)
+    told = say("store", "check", config=made.config)
+    assert told.code == Exit.STORE
+    assert "No connection to 127.0.0.1: Connection refused" in told.err
+    assert "safe in this station" in told.err
