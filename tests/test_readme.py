@@ -22,6 +22,8 @@ from agent.status.board import Board
 from agent.status.http import status_app
 from agent.status.words import WORDS
 from agent.uploader import directory
+from agent.uploader.s3.store import S3Options
+from agent.uploader.tus_protocol import TusOptions
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder
 from tests.shares import OwnProcessStore, made
@@ -75,11 +77,20 @@ def test_the_exit_codes_in_chinese_are_all_there_are() -> None:
 
 def test_every_option_is_explained_and_no_other(readme: str) -> None:
     options = {f"{name}.{option.name}" for name, kind in SECTIONS.items() for option in fields(kind)}
-    options = options - {"store.options"} | {
-        f"store.options.{option.name}" for option in fields(directory.DirectoryOptions)
-    }
     told = first_column(section(readme, "Configure", "配置"))
     assert sorted(told) == sorted(options)
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"), [("s3", S3Options), ("nas", directory.DirectoryOptions), ("tus", TusOptions)]
+)
+def test_every_option_of_a_store_is_explained_on_its_page_with_its_default(page: str, kind: type) -> None:
+    text = (CHECKOUT / "docs" / f"store-{page}.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `([a-z_]\w*)` \| (.*?) \|", text, re.MULTILINE))
+    assert rows.keys() == {option.name for option in fields(kind)}
+    for option in fields(kind):
+        if option.default and not isinstance(option.default, bool):
+            assert rows[option.name] == f"`{option.default}`", option.name
 
 
 def test_the_six_states_have_the_words_of_the_screen(readme: str) -> None:
@@ -102,7 +113,7 @@ def test_every_verb_of_run_is_there_and_no_other(readme: str) -> None:
 def test_each_promise_names_tests_that_exist(readme: str) -> None:
     """A promise without a test that tries to break it isn't one."""
     promises = [line for line in readme.splitlines() if line.startswith("| **")]
-    assert len(promises) == 7
+    assert len(promises) == 8
     for promise in promises:
         named = re.findall(r"`(tests/\w+\.py)::(\w+)`", promise)
         assert named, promise
