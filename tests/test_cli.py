@@ -488,7 +488,10 @@ DAMAGES: dict[str, tuple[Callable[[Stage], object], str]] = {
     "a stray original": (_stray, "ab" * 32),
     "files that are no originals": (_misplaced, "notes.txt"),
     "a changed object of the store": (lambda made: _flip(_originals(made.store / "originals")[0]), "no longer proves"),
-    "a missing object of the store": (lambda made: _originals(made.store / "originals")[2].unlink(), "no longer proves"),
+    "a missing object of the store": (
+        lambda made: _originals(made.store / "originals")[2].unlink(),
+        "no longer proves",
+    ),
     "an edited table row": (
         lambda made: _edit(made, "UPDATE asset SET expected_bytes = expected_bytes + 1"),
         "by the log",
