@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("path", type=Path, metavar="DEVICE|IMAGE")
     _json_option(pull)
     _json_option(add("status", _status, "show slots, recordings at risk and the state of the station"))
-    verify = add("verify", _verify, "check the journal, every held original and every stored one, by reading them")
+    verify = add("verify", _verify, "check the journal, read every original, and have the store prove each stored one")
     verify.add_argument("--journal-only", action="store_true", help="don't read the originals again")
     verify.add_argument("--rebuild", action="store_true", help="write the tables anew from the log (service stopped)")
     _json_option(verify)
