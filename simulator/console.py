@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import select
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from simulator.handling import recordings
 from simulator.outage import Server
@@ -19,13 +20,14 @@ class Console:
     """Obeys `dock`, `kill` and `start`, and shows uploads, trouble and what got stored; `dock` brings new footage."""
 
     def __init__(
-        self, server: Server, service: Service, show: Show, dock: Callable[[], None], words: TextIO | None = None
+        self, server: Server, service: Service, show: Show, dock: Callable[[], None], words_fd: int | None = None
     ) -> None:
         self._server = server
         self._service = service
         self._show = show
         self._dock = dock
-        self._words: TextIO | None = words or sys.stdin
+        fd = sys.stdin.fileno() if words_fd is None else words_fd
+        self._words: io.FileIO | None = io.FileIO(fd, closefd=False)  # without a buffer that select can't see
         self._trouble: tuple[str, ...] = ()
         self._stored = {row["asset_id"] for row in self._stored_rows()}
 
@@ -56,7 +58,7 @@ class Console:
         line = self._words.readline()
         if not line:  # nobody is there to type; the service runs on
             self._words = None
-        return line.strip()
+        return line.decode("utf-8", "replace").strip()
 
     def _obey(self, word: str) -> None:
         match word:
