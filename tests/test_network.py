@@ -195,7 +195,7 @@ async def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -
         assert (await ours.ask("GET", url, {})).body == b"ok"
 
 
-async def test_a_proxy_gets_its_credentials_with_plain_requests_too() -> None:
+async def test_a_proxy_gets_its_credentials_with_plain_requests_too(tmp_path: Path) -> None:
     heads: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,11 +204,19 @@ async def test_a_proxy_gets_its_credentials_with_plain_requests_too() -> None:
         await writer.drain()
 
     async with peer(serve) as url:
-        address = url.removesuffix("/x").replace("//", "//user:p%20w@")
-        async with network(proxy=address) as ours:
+        secret = tmp_path / "proxy"
+        secret.write_text("user:p w\n")
+        secret.chmod(0o600)
+        async with network(proxy=url.removesuffix("/x"), proxy_credentials=secret) as ours:
             await ours.ask("GET", "http://store.invalid/key", {})
     assert heads[0].startswith("GET http://store.invalid/key ")
     assert "Proxy-Authorization: Basic dXNlcjpwIHc=" in heads[0]
+
+
+def test_a_password_in_the_address_of_the_proxy_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError, match="belong into") as caught:
+        Network(NetworkOptions(proxy="http://user:hush@proxy:8080"))
+    assert "hush" not in str(caught.value)
 
 
 # Who sends first, and how fast.

@@ -194,7 +194,7 @@ def test_kept_means_the_bytes_are_here_or_were_proved_there() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(EVENTS)), max_size=30))
-def test_no_sequence_of_events_loses_digests_or_receipt(names: list[str]) -> None:
+def test_no_sequence_of_events_loses_digests_and_only_the_stores_loss_voids_a_receipt(names: list[str]) -> None:
     asset: Asset = WANTED
     for name in names:
         try:
@@ -202,7 +202,7 @@ def test_no_sequence_of_events_loses_digests_or_receipt(names: list[str]) -> Non
         except AgentError:
             continue
         assert asset.digests is None or after.digests == asset.digests
-        assert asset.receipt is None or after.receipt == asset.receipt
+        assert asset.receipt is None or after.receipt == (None if name == "lost" else asset.receipt)
         assert (after.state is X) == (after.resume_to is not None)
         assert after.digests is not None or after.state in (W, X)
         asset = after

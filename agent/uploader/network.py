@@ -43,8 +43,8 @@ Sink = Callable[[bytes], Awaitable[None]]
 class NetworkOptions:
     """Options of every store beyond the network; without `ca_file` the system's authorities are trusted.
 
-    `proxy` is http://host:port or https://host:port; its user and password may stand in the address, or better as one
-    line `user:password` in the file `proxy_credentials`. `rate_limit_bytes_s` 0 means none.
+    `proxy` is http://host:port or https://host:port; its user and password are one line `user:password` in the
+    file `proxy_credentials`. `rate_limit_bytes_s` 0 means none.
     """
 
     ca_file: Path | None = folder_or_off()
@@ -271,14 +271,15 @@ def _proxy(options: NetworkOptions, where: str) -> tuple[URL | None, Mapping[str
     except ValueError:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise _config(f"{where}.proxy: must be http://host:port or https://host:port")  # it may hold a password
-    user, password = url.user or "", url.password or ""
-    if options.proxy_credentials is not None:
-        user, colon, password = read_private(options.proxy_credentials).strip().partition(":")
-        if not colon:
-            raise _config(f"{where}.proxy_credentials: {options.proxy_credentials} must hold one line user:password")
-    headers = {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)} if user else {}
-    return url.with_user(None), headers
+        raise _config(f"{where}.proxy: must be http://host:port or https://host:port")
+    if url.user or url.password:  # a secret in the configuration would be shown by errors and by backups of /etc
+        raise _config(f"{where}.proxy: its user and password belong into {where}.proxy_credentials")
+    if options.proxy_credentials is None:
+        return url, {}
+    user, colon, password = read_private(options.proxy_credentials).strip().partition(":")
+    if not colon:
+        raise _config(f"{where}.proxy_credentials: {options.proxy_credentials} must hold one line user:password")
+    return url, {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)}
 
 
 def _trouble(error: Exception, host: str, stall_limit_s: float) -> StoreError:

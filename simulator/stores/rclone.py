@@ -43,8 +43,9 @@ class RcloneS3:
         self._servers.close()
 
     def make_bucket(self, name: str) -> None:
-        """Make a bucket; to rclone it is a folder."""
-        (self.folder / name).mkdir()
+        """Make a bucket by asking for it: a folder made behind its back is not seen before its cache is old."""
+        with self.client() as s3:
+            s3.create_bucket(Bucket=name)
 
     def client(self) -> AbstractContextManager[BaseClient]:
         """Give an S3 client of boto3."""
