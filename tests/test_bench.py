@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from simulator.bench.measure import share_memory
 from simulator.bench.report import HEADINGS, Row, markdown, table
 
 MACHINE = [("processor", "one, 2 cores")]
@@ -84,3 +87,20 @@ def test_small_sizes_are_never_judged() -> None:
     assert row.cells()[-1] == "no"
     assert row.cells(judged=False)[-1] == ""
     assert "no" not in table([row], judged=False).splitlines()[1].split()
+
+
+def test_memory_that_two_tasks_share_is_counted_once() -> None:
+    """A helper between vfork and exec is such a task; a thread is another one that a test can hold on to."""
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    helper = subprocess.Popen(["sleep", "60"])
+    try:
+        assert thread.native_id is not None
+        assert share_memory(thread.native_id, os.getpid())
+        assert not share_memory(helper.pid, os.getpid())
+    finally:
+        helper.kill()
+        helper.wait()
+        ended.set()
+        thread.join()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
 import subprocess
 import threading
 import time
@@ -16,6 +18,8 @@ from typing import Final, Self
 from simulator.bench.report import BenchError
 
 _LOG_TAIL: Final = 2000
+_KCMP: Final[Mapping[str, int]] = {"x86_64": 312, "aarch64": 272}
+_KCMP_VM: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._done.is_set():
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, family(self._pid))))
+            pids = list(family(self._pid))
+            # A helper that is just being started (vfork) still lives in its parent's memory, which counts once.
+            own = [pid for pid in pids if not any(share_memory(pid, other) for other in pids if other < pid)]
+            self.peak_bytes = max(self.peak_bytes, sum(map(_pss_bytes, own)))
             self._done.wait(self._sample_s)
 
 
@@ -99,6 +106,11 @@ def family(pid: int) -> Iterator[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
                 yield from family(int(child))
+
+
+def share_memory(one: int, other: int) -> bool:
+    """Whether two processes are in the same memory, as kcmp(2) tells."""
+    return ctypes.CDLL(None).syscall(_KCMP[platform.machine()], one, other, _KCMP_VM, 0, 0) == 0
 
 
 def _pss_bytes(pid: int) -> int:
