@@ -110,7 +110,7 @@ def family(pid: int) -> Iterator[int]:
 
 def share_memory(one: int, other: int) -> bool:
     """Whether two processes are in the same memory, as kcmp(2) tells."""
-    return ctypes.CDLL(None).syscall(_KCMP[platform.machine()], one, other, _KCMP_VM, 0, 0) == 0
+    return int(ctypes.CDLL(None).syscall(_KCMP[platform.machine()], one, other, _KCMP_VM, 0, 0)) == 0
 
 
 def _pss_bytes(pid: int) -> int:
