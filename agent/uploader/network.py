@@ -9,6 +9,7 @@ import contextlib
 import heapq
 import os
 import random
+import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -165,6 +166,7 @@ class Network:
                     allow_redirects=False,
                     skip_auto_headers=("Content-Type",),
                 ) as response:
+                    _acknowledge(response)
                     received = await self._received(response, guard, sink)
                     return Answer(response.status, response.headers, received)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
@@ -222,6 +224,16 @@ class Network:
             await sink(bytes(received))
             received.clear()
         return bytes(received)
+
+
+def _acknowledge(response: aiohttp.ClientResponse) -> None:
+    """Acknowledge the head of a reply at once: a server that sends its body apart (as Ceph does) may wait for that, and
+    Linux would let it wait for 40 ms, several times for each original.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:  # else the whole reply has come
+        peer = connection.transport.get_extra_info("socket")
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def pause_s(attempt: int, longest_s: float = 20.0) -> float:
