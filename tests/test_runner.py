@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -55,6 +56,17 @@ class Slow(FakeStore):
         await self.gate.wait()
         self.inside.remove(held.asset_id)
         return await super().put(held, errand)
+
+
+class Deaf(Slow):
+    """As `Slow`, and can't be cancelled, as what hangs in the kernel can't."""
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
+        inner = asyncio.ensure_future(super().put(held, errand))
+        while not inner.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(inner)
+        return inner.result()
 
 
 class Buggy(FakeStore):
@@ -558,7 +570,8 @@ async def test_the_watchdog_is_fed_only_while_every_lane_moves(
 ) -> None:
     """The service compares these counters: one that stands still stops the feeding."""
     monkeypatch.setattr("agent.pipeline.storing._STALL_LIMIT_S", 0.02)
-    store = Slow()
+    monkeypatch.setattr("agent.pipeline.storing._CANCEL_LIMIT_S", 0.02)
+    store = Deaf()
     store.gate, store.inside = asyncio.Event(), []
 
     async with opened(tmp_path / "root", clock, store=store) as station, running(station) as (runner, _):

@@ -121,20 +121,81 @@ async def test_what_interrupts_every_attempt_without_progress_needs_a_person(sta
     assert station.journal.reader.overview(NOON).assets[AssetState.STUCK].files == 1
 
 
-async def test_an_attempt_is_alive_only_while_it_moves(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+class Standing(FakeStore):
+    """Takes nothing, and only says how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[type[BaseException]] = []
+
+    async def put(self, held: Held, errand: Errand) -> Receipt:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            self.ended.append(type(error))
+            raise
+        raise AssertionError("an hour has passed")
+
+
+async def test_an_attempt_that_does_not_move_is_ended_and_tried_again(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that hangs must not end the service, which has recorders to read."""
     monkeypatch.setattr("agent.pipeline.storing._STALL_LIMIT_S", 0.05)
+    store = Standing()
+    async with opened(tmp_path / "root", clock, store=store) as station:
+        lane = StoreLane(station)
+        await hold(station, 20)
+        delivery = await lane.take()
+        before = lane.ticks()
+        await lane.store(delivery)
+        assert lane.ticks() == before + 1
+        assert store.ended == [asyncio.CancelledError]
+        assert "Nothing has moved" in lane.error
+        attempt = station.journal.reader.attempt(delivery.asset.asset_id)
+        assert attempt is not None
+        assert (attempt.begun, attempt.failed) == (1, 1)
+        assert station.journal.reader.overview(NOON).assets[AssetState.HELD].files == 1
+
+
+async def test_an_attempt_may_take_any_time_while_it_or_another_one_moves(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The most urgent originals may keep the line busy for hours, and the others wait for their turn."""
+    monkeypatch.setattr("agent.pipeline.storing._STALL_LIMIT_S", 0.1)
+    lane = StoreLane(station)
+    await hold(station, 19, 20)
+    moving, waiting = await lane.take(), await lane.take()
+    async with waiting.bounded():
+        for done in range(1, 12):
+            await asyncio.sleep(0.02)
+            moving.sent(done)
+
+    async def stand() -> None:
+        async with waiting.bounded():
+            while True:
+                moving.sent(11)  # the same again is no progress
+                await asyncio.sleep(0.005)
+
+    with pytest.raises(StoreError, match="Nothing has moved"):
+        await stand()
+    assert [upload.done_bytes for upload in lane.uploads()] == [11, 0]
+
+
+async def test_what_cannot_even_be_cancelled_is_told_to_the_watchdog(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.pipeline.storing._STALL_LIMIT_S", 0.01)
+    monkeypatch.setattr("agent.pipeline.storing._CANCEL_LIMIT_S", 0.01)
     lane = StoreLane(station)
     await hold(station, 20)
     delivery = await lane.take()
-    before = lane.ticks()
-    for done in range(1, 8):
-        await asyncio.sleep(0.02)
-        delivery.sent(done)
-        assert lane.ticks() == before + done
-    while delivery.moves():
-        delivery.sent(7)  # the same again is no progress
+    while not delivery.hangs():
         await asyncio.sleep(0.005)
     assert lane.ticks() == lane.ticks()
+    delivery.sent(7)
+    before = lane.ticks()
+    assert lane.ticks() > before
     assert lane.uploads() == (Upload(delivery.asset.asset_id, 7, len("/20.MP4")),)
 
 

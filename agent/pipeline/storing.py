@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,21 +17,26 @@ from agent.pipeline.station import Station
 _LOOK_AGAIN_S: Final = 5.0
 _INTERRUPTED: Final = 50
 _STALL_LIMIT_S: Final = 600.0
+_CANCEL_LIMIT_S: Final = 60.0
 _SLOWEST_BYTES_S: Final = 1e6
 
 
 class Delivery:
     """What one attempt shares with its store (an `Errand`), and what the lane sees of it."""
 
-    def __init__(self, station: Station, due: DueAsset, answered: Callable[[], None]) -> None:
+    def __init__(
+        self, station: Station, due: DueAsset, answered: Callable[[], None], moved: Callable[[], None]
+    ) -> None:
         self._station = station
         self._answered = answered
+        self._moved = moved
         self.asset = due.asset
         self.due_at = due.alarm_at
         self.done_bytes = 0
         # A store that only reads back what it has says nothing for as long as that takes.
         self._patience_s = _STALL_LIMIT_S + due.asset.expected_bytes / _SLOWEST_BYTES_S
-        self._must_move_by = asyncio.get_running_loop().time() + self._patience_s
+        self._guard: asyncio.Timeout | None = None
+        self.go_on()
 
     async def recall(self) -> Mapping[str, str]:
         """What earlier attempts noted."""
@@ -45,11 +51,31 @@ class Delivery:
         """Show progress; only that proves that the attempt is alive."""
         if done_bytes != self.done_bytes:
             self.done_bytes = done_bytes
-            self._must_move_by = asyncio.get_running_loop().time() + self._patience_s
+            self._moved()
 
-    def moves(self) -> bool:
-        """Whether the attempt has moved within any time that a store which still works would need."""
-        return asyncio.get_running_loop().time() < self._must_move_by
+    def go_on(self) -> None:
+        """The lane moves: from now on this attempt may take as long as a store that still works would need."""
+        self._must_move_by = asyncio.get_running_loop().time() + self._patience_s
+        if self._guard is not None and not self._guard.expired():
+            self._guard.reschedule(self._must_move_by)
+
+    @contextlib.asynccontextmanager
+    async def bounded(self) -> AsyncIterator[None]:
+        """Cancel what is done meanwhile when nothing moves any more; raises StoreError then."""
+        self.go_on()
+        try:
+            async with asyncio.timeout_at(self._must_move_by) as self._guard:
+                yield
+        except TimeoutError as error:
+            what = f"Nothing has moved on the way to the store for {self._patience_s:.0f} s."
+            do = "Check the store and the network; storing goes on by itself."
+            raise StoreError(what, safe="The original is safe in this station.", do=do) from error
+        finally:
+            self._guard = None
+
+    def hangs(self) -> bool:
+        """Whether the attempt could not even be cancelled."""
+        return asyncio.get_running_loop().time() > self._must_move_by + _CANCEL_LIMIT_S
 
 
 class StoreLane:
@@ -75,8 +101,8 @@ class StoreLane:
         return tuple(Upload(one.asset.asset_id, one.done_bytes, one.asset.expected_bytes) for one in out)
 
     def ticks(self) -> int:
-        """Grows with every call while every attempt moves."""
-        self._ticks += all(delivery.moves() for delivery in self._out.values())
+        """Grows with every call unless an attempt hangs: a store that does is only tried again."""
+        self._ticks += not any(delivery.hangs() for delivery in self._out.values())
         return self._ticks
 
     async def take(self) -> Delivery:
@@ -93,7 +119,7 @@ class StoreLane:
                     continue
                 self._blind = ""
                 if due is not None:
-                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due, self._forgive)
+                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due, self._forgive, self._moved)
                     return delivery
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
@@ -127,6 +153,11 @@ class StoreLane:
     def give_back(self, delivery: Delivery) -> None:
         """The attempt is over, whatever came of it."""
         self._out.pop(delivery.asset.asset_id, None)
+
+    def _moved(self) -> None:
+        """While one original moves, others may have to wait for it: the store lets the most urgent go first."""
+        for delivery in self._out.values():
+            delivery.go_on()
 
     def _forgive(self) -> None:
         """The store answers again: what it refused before must not be shown until all of a large original is there."""
@@ -163,7 +194,8 @@ class StoreLane:
         await station.journal.begun([asset.asset_id])
         try:
             held = await station.on_disk(station.vault.claim, asset.asset_id, asset.size_bytes, asset.digests)
-            receipt = await station.store.put(held, delivery)
+            async with delivery.bounded():
+                receipt = await station.store.put(held, delivery)
         except StoreError as error:
             await self._not_stored(asset, error)
         except EvidenceError as error:
