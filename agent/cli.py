@@ -138,7 +138,8 @@ def _now() -> datetime:
 
 
 def _run(options: argparse.Namespace) -> int:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("capture-agent").setLevel(logging.INFO)  # libraries only speak up when something is wrong
     asyncio.run(serve(load(options.config), _now))
     return Exit.OK
 
