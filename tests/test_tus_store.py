@@ -493,7 +493,7 @@ async def test_an_upload_that_is_gone_begins_anew(
     errand = FakeErrand()
     await send_half(store, proxy, original, errand)
     before = dict(errand.notes)
-    proxy.on(Replace(Answer(status)), "HEAD")
+    proxy.on(Replace(Answer(status, {"tus-resumable": "1.0.0"})), "HEAD")
     await finish(store, original, errand, tus)
     assert uploads(proxy) == 2
     assert errand.notes != before
@@ -812,9 +812,31 @@ async def test_what_is_gone_is_evidence_trouble(
     store: TusStore, proxy: FaultProxy, original: Held, status: int
 ) -> None:
     receipt = await store.put(original, FakeErrand())
-    proxy.on(Replace(Answer(status)), "HEAD")
+    proxy.on(Replace(Answer(status, {"tus-resumable": "1.0.0"})), "HEAD")
     with pytest.raises(EvidenceError, match="no longer there"):
         await store.check(receipt, read=False)
+
+
+@pytest.mark.parametrize("status", [404, 410, 200])
+async def test_what_a_gateway_says_while_the_service_is_away_makes_nothing_look_lost(
+    store: TusStore, proxy: FaultProxy, original: Held, tus: Service, status: int
+) -> None:
+    """Neither what is stored nor what is under way: answers of the service itself bear its protocol's header."""
+    receipt = await store.put(original, FakeErrand())
+    proxy.on(Replace(Answer(status)), "HEAD")
+    with pytest.raises(StoreError, match="not as a server that speaks tus"):
+        await store.check(receipt, read=False)
+    assert await store.check(receipt, read=True)
+
+
+async def test_an_upload_goes_on_behind_a_gateway_that_said_it_was_gone(
+    store: TusStore, proxy: FaultProxy, original: Held, tus: Service
+) -> None:
+    errand = FakeErrand()
+    await send_half(store, proxy, original, errand)
+    proxy.on(Replace(Answer(404)), "HEAD")
+    await finish(store, original, errand, tus)
+    assert uploads(proxy) == 1
 
 
 @pytest.mark.parametrize("name", ["upload-offset", "upload-length"])
@@ -835,18 +857,20 @@ async def test_another_digest_is_evidence_trouble(store: TusStore, proxy: FaultP
         await store.check(receipt, read=False)
 
 
-async def test_what_may_not_be_read_back_is_not_called_lost_unless_it_could_be(
-    store: TusStore, proxy: FaultProxy, original: Held
+@pytest.mark.parametrize("status", [403, 404])
+async def test_what_may_no_longer_be_read_back_is_not_called_lost(
+    store: TusStore, proxy: FaultProxy, original: Held, status: int
 ) -> None:
-    """A receipt that stands on reading back is void when that ends; one with a digest of the service is not."""
+    """Rights may change; a receipt that stands on reading back then can't be proven, and a person is told."""
     told = await store.put(original, FakeErrand())
     for method in ("PATCH", "HEAD"):
         proxy.on(with_header("repr-digest", None), method, times=None)
     read = await store.put(original, FakeErrand())
-    proxy.on(Replace(Answer(404)), "GET", times=None)
+    proxy.on(Replace(Answer(status)), "GET", times=None)
     assert not await store.check(told, read=True)
-    with pytest.raises(EvidenceError):
+    with pytest.raises(StoreError, match="no longer lets us read back") as caught:
         await store.check(read, read=True)
+    assert not caught.value.retry
 
 
 async def test_a_service_that_is_away_or_fails_says_nothing_about_evidence(

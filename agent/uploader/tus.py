@@ -92,8 +92,9 @@ class TusStore:
         if found.sha256 not in {"", receipt.digests.sha256}:
             raise self._lost(receipt, f"its SHA-256 is {found.sha256} there")
         given = await self._server.read_back(place) if read else None
-        if given is None and read and not receipt.etag:
-            raise self._lost(receipt, "it could be read back when it was stored, and can't any more")
+        if given is None and read and not (receipt.etag or found.sha256):
+            what = f"{self._server.host} no longer lets us read back {key}, and gives no digest of it."
+            raise StoreError(what, do=f"Have the collecting service do one of them, see {GUIDE}.", retry=False)
         if given is not None and given != (receipt.size_bytes, receipt.digests):
             raise self._lost(receipt, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
         return given is not None

@@ -129,8 +129,14 @@ class TusServer:
         return self.place(answer.headers.get("Location", "")), _sha256(answer)
 
     async def progress(self, place: str) -> Progress | None:
-        """How far an upload has come; None if the server has no such upload."""
+        """How far an upload has come; None if the server has no such upload.
+
+        Raises AgainError if somebody else answers: a gateway whose service is away must not make anything look lost.
+        """
         answer = await self._ask("HEAD", place)
+        if answer.status in {*_GONE, 200, 204} and "Tus-Resumable" not in answer.headers:
+            what = f"{self.host} answers {answer.status}, and not as a server that speaks tus."
+            raise AgainError(what, safe=SAFE, do="Check the service, and the gateway before it.")
         if answer.status in _GONE:
             return None
         if answer.status not in {200, 204}:
