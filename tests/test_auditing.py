@@ -15,6 +15,7 @@ from agent.pipeline.auditing import AuditLane
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
+from agent.uploader.base import DOUBT
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder, FakeStore
 from tests.stations import QUICK, dock, opened
@@ -96,7 +97,10 @@ async def test_what_the_store_lost_is_no_longer_called_stored_and_is_sent_again(
     assert "other bytes" in lane.progress.error or not lane.progress.error
     store.objects.pop(gone, None)  # somebody looked after it
     storing = StoreLane(station)
-    await storing.store(await storing.take())
+    delivery = await storing.take()
+    assert await delivery.recall() == {DOUBT: "The store has other bytes."}, "the store must not believe itself"
+    await storing.store(delivery)
+    assert await delivery.recall() == {}
     assert store.objects[gone] == content
     assert states(station) == {AssetState.STORED: 5}
 

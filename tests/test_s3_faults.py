@@ -14,6 +14,7 @@ import pytest
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held, Receipt
+from agent.uploader.base import DOUBT
 from agent.uploader.s3 import S3Store
 from simulator.stores.faults import Alter, Call, Cut, Fault, Replace, Side, Stall, Swallow, s3_error, slow_down
 from simulator.stores.http_stream import Answer
@@ -581,3 +582,32 @@ async def test_every_body_goes_with_its_md5_in_signed_headers(
         assert one.headers["content-md5"]
         assert "content-md5" in one.headers["authorization"]
         assert "transfer-encoding" not in one.headers
+
+
+async def test_bytes_that_an_audit_found_spoiled_are_not_stored_because_their_etag_is_right(
+    ceph: Ceph, tmp_path: Path, fault_proxy: Callable[..., FaultProxy], small: Held
+) -> None:
+    """The disk of the store rots, and its list still tells the ETag of before; what it gives back decides."""
+    bucket, proxy = Bucket(ceph, tmp_path, policy=False), fault_proxy(ceph.port)
+    errand = FakeErrand()
+
+    def spoil(answer: Answer) -> Answer:
+        body = bytes([answer.body[0] ^ 1]) + answer.body[1:] if len(answer.body) == small.size_bytes else answer.body
+        return Answer(answer.status, answer.headers, body)
+
+    async with bucket.store(proxy.endpoint) as store:
+        receipt = await store.put(small, errand)
+        proxy.on(Alter(spoil), "GET", "versionId=", times=3)  # the lock once, and the bytes twice
+        with pytest.raises(EvidenceError, match="fingerprints"):
+            await store.check(receipt, read=True)
+        await errand.note({DOUBT: "as the audit notes it"})
+        await refused(store, small, errand, "other bytes of originals/", retry=False)
+        again = await store.put(small, errand)
+        assert again.version == receipt.version, "it was not the disk: now the bytes are right"
+        bucket.only(small, again)
+
+
+async def test_who_may_not_read_stores_what_was_in_doubt_as_far_as_it_can_be_proven(
+    store: S3Store, bucket: Bucket, small: Held
+) -> None:
+    bucket.only(small, await store.put(small, FakeErrand(notes={DOUBT: "its lock was gone"})))

@@ -9,6 +9,7 @@ from typing import Final
 from agent.errors import EvidenceError, JournalError, StoreError
 from agent.model import Asset, AssetChanged, AuditProgress, Lost
 from agent.pipeline.station import Station
+from agent.uploader.base import DOUBT
 
 _SUBJECT: Final = "audit"
 _COUNTS: Final = ("checked", "read", "lost", "rounds")
@@ -55,6 +56,7 @@ class AuditLane:
             read = await station.store.check(asset.receipt, read=so_far.checked % station.limits.audit_read_each == 0)
         except EvidenceError as gone:
             # Only the store's copy is in doubt: the original here goes there again; an overwritten one needs a person.
+            await station.journal.note(asset.asset_id, {DOUBT: gone.what})
             await station.journal.record(AssetChanged(asset.asset_id, Lost(str(gone))))
             station.held_news.set()
             lost, error = True, gone.what

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from agent.model import Held, Receipt
+
+DOUBT: Final = "doubt"
+"""Name of a note by the audit: what the store has of this original was not what its receipt said. What the store says
+of it without reading it back proves nothing any more."""
 
 
 class Errand(Protocol):

@@ -21,7 +21,7 @@ from yarl import URL
 from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import Clock, Digests, Held, Receipt
-from agent.uploader.base import Errand, Trait
+from agent.uploader.base import DOUBT, Errand, Trait
 from agent.uploader.layout import original_key
 from agent.uploader.network import SAFE, Gate, Network, NetworkOptions
 from agent.uploader.s3 import answers
@@ -112,6 +112,8 @@ class S3Store:
             }
             upload = Upload(self._bucket, key, held, errand, self._gate, self._options.parallel_parts, headers)
             found = await upload.run()
+            if DOUBT in await errand.recall():
+                await self._require_same(found, held)
             until = None if wanted is None else await self._locked(found, wanted)
         return Receipt(
             store=self._name,
@@ -145,7 +147,10 @@ class S3Store:
             retention = await self._bucket.retention(receipt.object, receipt.version)
             if retention is None or retention.until < receipt.locked_until:
                 raise self._lost(receipt, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force")
-        return read and await self._read(receipt)
+        given = await self._read(receipt.object, receipt.version) if read else None
+        if given is not None and given != (receipt.size_bytes, receipt.digests):
+            raise self._lost(receipt, f"{given[0]} bytes were read back, with other fingerprints")
+        return given is not None
 
     async def survey(self) -> Sequence[Trait]:
         """What the bucket can do and what our rights are, tried with probes; raises StoreError if it is away."""
@@ -211,7 +216,15 @@ class S3Store:
 
     # Reading back.
 
-    async def _read(self, receipt: Receipt) -> bool:
+    async def _require_same(self, found: Version, held: Held) -> None:
+        """Read what the store has, as far as we may: an audit saw other bytes than its ETag says."""
+        if await self._read(found.key, found.version) not in (None, (held.size_bytes, held.digests)):
+            what = f"The store gives back other bytes of {found.key}, version {found.version}, than its ETag says."
+            do = "Have the store checked, and that version removed there; then let the agent try again."
+            raise StoreError(what, safe=SAFE, do=do, retry=False)
+
+    async def _read(self, key: str, version: str) -> tuple[int, Digests] | None:
+        """Size and fingerprints of what the store gives back, nothing if it says that it has none; None: we may not."""
         whole, sha256 = blake3(), hashlib.sha256()
         size = 0
 
@@ -225,16 +238,13 @@ class S3Store:
             await asyncio.to_thread(feed, piece)
 
         try:
-            await self._bucket.read(receipt.object, receipt.version, sink)
+            await self._bucket.read(key, version, sink)
         except RefusedError as error:
             if error.status == 403:
-                return False
-            if error.status == 404:
-                raise self._lost(receipt, "it can't be read: it is not there") from error
-            raise
-        if (size, Digests(whole.hexdigest(), sha256.hexdigest())) != (receipt.size_bytes, receipt.digests):
-            raise self._lost(receipt, f"{size} bytes were read back, with other fingerprints")
-        return True
+                return None
+            if error.status != 404:
+                raise
+        return size, Digests(whole.hexdigest(), sha256.hexdigest())
 
     def _lost(self, receipt: Receipt, why: str) -> EvidenceError:
         return EvidenceError(
