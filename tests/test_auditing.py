@@ -30,12 +30,19 @@ class AuditedStore(FakeStore):
         super().__init__()
         self.checked: list[tuple[str, bool]] = []
         self.away: StoreError | None = None
+        self.forbidden = ""
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         if self.away is not None:
             raise self.away
+        if receipt.object == self.forbidden:
+            raise StoreError("The store does not allow us this one.")
         self.checked.append((receipt.object, read))
         return await super().check(receipt, read=read)
+
+    async def look(self) -> None:
+        if self.away is not None and self.away.retry:
+            raise self.away
 
 
 @pytest.fixture
@@ -124,7 +131,19 @@ async def test_a_receipt_that_cannot_be_checked_here_holds_up_no_round(station: 
     store.away = StoreError("The receipt is of another store.", retry=False)
     for _ in range(len(FILES) + 1):
         await lane.step()
-    assert (lane.progress.rounds, lane.progress.checked) == (1, 5)
+    assert (lane.progress.rounds, lane.progress.checked, lane.progress.last_at) == (1, 0, None)
+    assert lane.progress.error == "The receipt is of another store."
+    assert states(station) == {AssetState.STORED: 5}
+
+
+async def test_one_that_the_store_does_not_let_us_see_holds_up_no_round(station: Station) -> None:
+    """The store is there and answers for all others; what nobody could look at is neither lost nor proved."""
+    store, lane = store_of(station), AuditLane(station)
+    store.forbidden = next(iter(store.objects))
+    for _ in range(len(FILES) + 1):
+        await lane.step()
+    assert {name for name, _ in store.checked} == set(store.objects) - {store.forbidden}
+    assert (lane.progress.rounds, lane.progress.checked, lane.progress.lost) == (1, 4, 0)
     assert states(station) == {AssetState.STORED: 5}
 
 

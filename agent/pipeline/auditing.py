@@ -48,10 +48,14 @@ class AuditLane:
         await self._note()
 
     async def _prove(self, asset: Asset) -> None:
-        """Raises StoreError while the store is away: then the same original is next again."""
+        """Raises StoreError while the store is away: then the same original is next again.
+
+        One that only can't be proved now, say for its rights or because its receipt is of another store, is not counted
+        and must not hold up the round.
+        """
         station, so_far = self._station, self.progress
         assert asset.receipt is not None
-        read, lost, error = False, False, ""
+        proved, read, lost, error = True, False, False, ""
         try:
             read = await station.store.check(asset.receipt, read=so_far.checked % station.limits.audit_read_each == 0)
         except EvidenceError as gone:
@@ -62,10 +66,15 @@ class AuditLane:
             lost, error = True, gone.what
         except StoreError as refused:
             if refused.retry:
-                raise
-            error = refused.what  # a receipt of another store, say: the round must go on
+                await station.store.look()
+            proved, error = False, refused.what
         self.progress = AuditProgress(
-            so_far.checked + 1, so_far.read + read, so_far.lost + lost, so_far.rounds, station.clock(), error
+            so_far.checked + proved,
+            so_far.read + read,
+            so_far.lost + lost,
+            so_far.rounds,
+            station.clock() if proved else so_far.last_at,
+            error,
         )
 
     async def _recall(self) -> None:
