@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -611,3 +612,31 @@ async def test_who_may_not_read_stores_what_was_in_doubt_as_far_as_it_can_be_pro
     store: S3Store, bucket: Bucket, small: Held
 ) -> None:
     bucket.only(small, await store.put(small, FakeErrand(notes={DOUBT: "its lock was gone"})))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        s3_error(403, "AccessDenied"),
+        s3_error(403, "InvalidAccessKeyId"),
+        s3_error(404, "NoSuchBucket"),
+        s3_error(503, "SlowDown"),
+        Answer(404, {"content-type": "text/html"}, b"<html>no such page</html>"),
+        Answer(403),
+        Answer(200, {"content-type": "text/html"}, b"<html>please log in</html>"),
+    ],
+    ids=["rights", "keys", "bucket", "busy", "gateway 404", "gateway 403", "gateway 200"],
+)
+@pytest.mark.parametrize("asked", ["list", "lock", "bytes"])
+async def test_an_audit_calls_nothing_lost_because_of_rights_or_gateways(
+    ceph: Ceph, tmp_path: Path, fault_proxy: Callable[..., FaultProxy], small: Held, asked: str, answer: Answer
+) -> None:
+    """Keys expire, policies change, a proxy asks for a login: that is no word of the store about an object."""
+    bucket, proxy = Bucket(ceph, tmp_path, policy=False), fault_proxy(ceph.port)
+    async with bucket.store(proxy.endpoint) as store:
+        receipt = await store.put(small, FakeErrand())
+        target = {"list": "versions=", "lock": "retention=", "bytes": "?versionId="}[asked]
+        proxy.on(Replace(answer), "GET", target, times=None)
+        proxy.on(Replace(Answer(answer.status)), "HEAD", times=None)
+        with contextlib.suppress(StoreError):  # but no EvidenceError
+            assert not await store.check(receipt, read=True)

@@ -109,7 +109,7 @@ class Bucket:
         try:
             return answers.retention((await self._get("s3:GetObjectRetention", key, query)).body)
         except RefusedError as error:
-            if error.status == 404 or error.code in {"InvalidRequest", "ObjectLockConfigurationNotFoundError"}:
+            if error.is_absence or error.code == "InvalidRequest":
                 return None
             raise
 
@@ -122,11 +122,14 @@ class Bucket:
         query = {"retention": "", "versionId": version}
         await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body.encode()))
 
-    async def read(self, key: str, version: str, sink: Sink) -> None:
-        """Give all bytes of a version to `sink`; tried once."""
+    async def read(self, found: Version, sink: Sink) -> None:
+        """Give all bytes of a version to `sink`, once; raises StoreError if they came from somebody else."""
+        key, version = found.key, found.version
         query = {"versionId": version} if version else {}
         action = "s3:GetObjectVersion" if version else "s3:GetObject"
-        await self.client.call(Ask(action, "GET", key, query, sink=sink), tries=1)
+        answer = await self.client.call(Ask(action, "GET", key, query, sink=sink), tries=1)
+        if answers.unquoted(answer.headers.get("ETag", "")) != found.etag:
+            raise answers.malformed(f"something without the ETag of {key}")
 
     async def remove_probe(self, key: str, version: str = "") -> bool:
         """Try to remove what `store check` wrote; whether the store did."""

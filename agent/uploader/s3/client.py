@@ -59,6 +59,11 @@ class RefusedError(StoreError):
         """Whether the request may have been carried out all the same, or may be by another attempt."""
         return self.code in _AGAIN or (self.status >= 500 and self.status not in {501, 505, 507})
 
+    @property
+    def is_absence(self) -> bool:
+        """Whether the store says that what was asked for is not there; a 404 of a gateway has no code of S3."""
+        return self.status == 404 and self.code not in {"", "NoSuchBucket"}
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

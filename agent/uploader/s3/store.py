@@ -136,18 +136,14 @@ class S3Store:
         if (receipt.store, receipt.object) != (self._name, self._key(receipt.digests)):
             what = f"The receipt is of {receipt.object} in the store {receipt.store}, not of this store {self._name}."
             raise StoreError(what, do="Check store.name and store.options.prefix in the configuration.", retry=False)
-        found = [
-            version
-            for version in await self._bucket.versions(receipt.object, receipt.version)
-            if _is_of(version, receipt)
-        ]
-        if not found:
+        stored = Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
+        if stored not in await self._bucket.versions(receipt.object, receipt.version):
             raise self._lost(receipt, "no version with its size and ETag is listed")
         if receipt.locked_until is not None and receipt.locked_until > self._client.now():
             retention = await self._bucket.retention(receipt.object, receipt.version)
             if retention is None or retention.until < receipt.locked_until:
                 raise self._lost(receipt, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force")
-        given = await self._read(receipt.object, receipt.version) if read else None
+        given = await self._read(stored) if read else None
         if given is not None and given != (receipt.size_bytes, receipt.digests):
             raise self._lost(receipt, f"{given[0]} bytes were read back, with other fingerprints")
         return given is not None
@@ -218,12 +214,12 @@ class S3Store:
 
     async def _require_same(self, found: Version, held: Held) -> None:
         """Read what the store has, as far as we may: an audit saw other bytes than its ETag says."""
-        if await self._read(found.key, found.version) not in (None, (held.size_bytes, held.digests)):
+        if await self._read(found) not in (None, (held.size_bytes, held.digests)):
             what = f"The store gives back other bytes of {found.key}, version {found.version}, than its ETag says."
             do = "Have the store checked, and that version removed there; then let the agent try again."
             raise StoreError(what, safe=SAFE, do=do, retry=False)
 
-    async def _read(self, key: str, version: str) -> tuple[int, Digests] | None:
+    async def _read(self, found: Version) -> tuple[int, Digests] | None:
         """Size and fingerprints of what the store gives back, nothing if it says that it has none; None: we may not."""
         whole, sha256 = blake3(), hashlib.sha256()
         size = 0
@@ -238,11 +234,11 @@ class S3Store:
             await asyncio.to_thread(feed, piece)
 
         try:
-            await self._bucket.read(key, version, sink)
+            await self._bucket.read(found, sink)
         except RefusedError as error:
             if error.status == 403:
                 return None
-            if error.status != 404:
+            if not error.is_absence:
                 raise
         return size, Digests(whole.hexdigest(), sha256.hexdigest())
 
@@ -254,11 +250,6 @@ class S3Store:
 
     def _key(self, digests: Digests) -> str:
         return self._options.prefix + original_key(digests)
-
-
-def _is_of(version: Version, receipt: Receipt) -> bool:
-    found = (version.version, version.size_bytes, version.etag)
-    return found == (receipt.version, receipt.size_bytes, receipt.etag)
 
 
 def _place(options: S3Options) -> Place:

@@ -152,7 +152,7 @@ class Survey:
             return
 
         try:
-            await self._bucket.read(probe.key, probe.version, ignore)
+            await self._bucket.read(probe, ignore)
         except RefusedError as error:
             if error.status == 403:
                 return False
