@@ -106,7 +106,9 @@ async def test_what_the_store_lost_is_no_longer_called_stored_and_is_sent_again(
     storing = StoreLane(station)
     delivery = await storing.take()
     assert await delivery.recall() == {DOUBT: "The store has other bytes."}, "the store must not believe itself"
+    assert station.journal.reader.overview(station.clock()).doubted == 1
     await storing.store(delivery)
+    assert station.journal.reader.overview(station.clock()).doubted == 0, "nobody need look any more"
     assert await delivery.recall() == {}
     assert store.objects[gone] == content
     assert states(station) == {AssetState.STORED: 5}

@@ -38,6 +38,7 @@ from agent.model import (
     Outcome,
 )
 from agent.states import is_kept
+from agent.uploader.base import DOUBT
 from agent.vault import Settled
 
 LATE_LIMIT: Final = 10_000
@@ -256,11 +257,15 @@ class Reader:
                 sortable(now),
                 LATE_LIMIT,
             )
+            doubted = self._db.all(
+                "SELECT count(*) FROM note JOIN asset ON asset_id = subject WHERE name = ? AND receipt IS NULL", DOUBT
+            )
             head = self._db.one("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1") or (0, b"")
             return Overview(
                 {state: assets.get(state, Tally()) for state in AssetState},
                 {outcome: clips.get(outcome, Tally()) for outcome in Outcome},
                 late[0][0],
+                doubted[0][0],
                 len(self.open_dockings()),
                 head[0],
                 head[1].hex(),

@@ -118,11 +118,15 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The station in numbers. `late` counts up to `LATE_LIMIT`."""
+    """The station in numbers. `late` counts up to `LATE_LIMIT`.
+
+    `doubted` are originals that an audit did not find in the store as they were, and that are not stored again yet.
+    """
 
     assets: Mapping[AssetState, Tally]
     clips: Mapping[Outcome, Tally]
     late: int
+    doubted: int
     open_dockings: int
     head_seq: int
     head_hash: str

@@ -217,9 +217,9 @@ def health_view(config: Config, live: Live, coverage: Coverage, overview: Overvi
     if live.store_error:
         zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
         problems.append(_words(zh, f"{config.store.name} fails; what was pulled is safe here"))
-    if live.audit.lost:
-        zh = f"{config.store.name}中有 {live.audit.lost} 个记录复核不符，正在由本机重新上传"
-        problems.append(_words(zh, f"{live.audit.lost} stored recordings failed their audit; they are sent again"))
+    if doubted := overview.doubted:
+        zh = f"{config.store.name}中有 {doubted} 个记录复核不符，正在由本机重新上传"
+        problems.append(_words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
     if stuck := overview.assets[AssetState.STUCK].files:
         problems.append(_words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
     if live.clock_synced is False:
