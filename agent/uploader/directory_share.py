@@ -248,11 +248,9 @@ class Share:
             if not stat.S_ISREG(info.st_mode):
                 raise self._lost(target.name, "it is no regular file")
             if info.st_mode & _ANY_WRITE and keeps_modes(fd):
-                raise self._lost(
-                    target.name, f"its mode is {stat.S_IMODE(info.st_mode):04o}: somebody made it writable"
-                )
+                raise self._lost(target.name, f"its mode is {stat.S_IMODE(info.st_mode):04o}: it is writable")
             if self._settings.seal and not durable.is_immutable(target):
-                raise self._lost(target.name, "somebody took its immutable flag off")
+                raise self._lost(target.name, "it has no immutable flag")
             if not read:
                 return info.st_size, None
             durable.fsync_file(fd)
