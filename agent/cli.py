@@ -18,12 +18,14 @@ from typing import Any, Final
 from agent import __version__
 from agent.config import Config, load
 from agent.control import NotRunningError, ask
+from agent.deadline import Rules
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
-from agent.journal import rebuild
+from agent.journal import Reader, rebuild
 from agent.model import Phase
 from agent.pipeline.verify import Report, Tell, verify
-from agent.service import opened_store, progress_fields, pull_by_hand, resume_by_hand, serve
+from agent.service import opened_store, progress_fields, pull_by_hand, resume_by_hand, say_by_hand, serve
 from agent.status.client import StatusUnavailable, fetch_status
+from agent.status.explain import explain, explanation
 from agent.status.summary import summary
 from agent.uploader.base import Trait
 from agent.vault import Vault
@@ -120,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--who", required=True, help="who decided this (is kept in the journal)")
     resume.add_argument("--why", required=True, help="why (is kept in the journal)")
     _json_option(resume)
+    _deadline_options(add("deadline", _explain, "explain a recording's time limit; state its time; declare a return"))
     check = add("config", _config_check, "check the configuration")
     check.add_argument("action", choices=["check"])
     _json_option(check)
@@ -127,6 +130,28 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("action", choices=["check"])
     _json_option(store)
     return parser
+
+
+def _deadline_options(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command, verb=name)
+        sub.add_argument("id", metavar="ID", help="asset or recording id, as the status shows it")
+        _json_option(sub)
+        return sub
+
+    add("explain", _explain, "rule, article, start, each day and why it counts, verdict and why")
+    state = add("state", _say, "a person states when a recording was completed whose recorder's clock can't tell")
+    state.add_argument("--made", dest="at", required=True, metavar="TIME", help='like "2026-11-20 16:30", in China')
+    declare = add("declare", _say, "a person declares an event from which a rule of the profile counts")
+    declare.add_argument("--event", required=True, help="its name in the profile, like return_to_unit")
+    declare.add_argument("--at", required=True, metavar="TIME", help='like "2026-11-20 16:30", in China')
+    declare.add_argument("--cause", required=True, metavar="CODE", help="which of the article's causes, like LATE-02")
+    for sub in (state, declare):
+        sub.add_argument("--who", required=True, help="who says so (is kept in the journal)")
+        sub.add_argument("--why", required=True, help="why (is kept in the journal)")
 
 
 def _json_option(parser: argparse.ArgumentParser) -> None:
@@ -236,6 +261,34 @@ async def _resumed(config: Config, identifier: str, who: str, why: str) -> str:
         return str(answer["asset"])
     except NotRunningError:
         return await resume_by_hand(config, _now, identifier, who, why)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    with contextlib.closing(Reader(config.storage.root / "journal.db")) as reader:
+        row = reader.recording(options.id)
+    told = explain(row, Rules(config.profile, config.calendars), config.deadline.satisfied_by, _now())
+    print(json.dumps(told, ensure_ascii=False) if options.json else explanation(told))
+    return Exit.OK
+
+
+def _say(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    asked = {name: value for name in ("id", "at", "event", "cause", "who", "why") if (value := _text(options, name))}
+    fields = asyncio.run(_said(config, options.verb, asked))
+    print(json.dumps(fields) if options.json else f"due at {fields['due_at']} by {fields['rule']}, {fields['basis']}")
+    return Exit.OK
+
+
+def _text(options: argparse.Namespace, name: str) -> str:
+    return str(getattr(options, name, ""))
+
+
+async def _said(config: Config, verb: str, asked: dict[str, str]) -> Fields:
+    try:
+        return await ask(config.storage.root, verb, asked)
+    except NotRunningError:
+        return await say_by_hand(config, _now, verb, asked)
 
 
 async def _look(config: Config) -> None:

@@ -11,13 +11,13 @@ from typing import Final
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
 
-from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
+from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError
 
 SOCKET_NAME: Final = "control.sock"
 _BODY_LIMIT_BYTES: Final = 16 * 1024
 _ANSWER_LIMIT_S: Final = 30
 _KINDS: Final[Mapping[str, type[AgentError]]] = {
-    kind.__name__: kind for kind in (ConfigError, DeviceError, EvidenceError, JournalError, StoreError)
+    kind.__name__: kind for kind in (ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError)
 }
 
 Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]

@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import Final
 
-from agent.model import Basis, CalendarYear, Clip, ClockTrust, Deadline, Profile, Rule, Stamp
+from agent.model import Basis, CalendarYear, Clip, ClockTrust, Deadline, Declared, Profile, Rule, RuleKind, Stamp
 
 ZONE: Final = timezone(timedelta(hours=8), "Asia/Shanghai")
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
@@ -22,6 +22,7 @@ _OLDEST_YEAR: Final = 2020
 _FAT_RESOLUTION: Final = timedelta(seconds=2)
 _DAY: Final = timedelta(days=1)
 _SOON: Final = timedelta(hours=24)
+_FAR: Final = datetime(9999, 1, 1, tzinfo=ZONE)
 # Notices of the next year have changed days back to 29 December (2006, 2007, 2011, 2018).
 _NEXT_NOTICE_FROM: Final = (12, 24)
 _NEXT_NOTICE_EXPECTED: Final = (11, 1)
@@ -41,14 +42,33 @@ Calendars = Mapping[int, CalendarYear]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The jurisdiction's rule and the holiday notices that are known."""
+    """The jurisdiction's rules and the holiday notices that are known."""
 
     profile: Profile
     calendars: Calendars
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything a limit depends on besides the recording."""
+        return hashlib.sha256(f"{self.profile} {calendar_digest(self.calendars)}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one rule says of a recording: from when it counts and until when; without `start` it doesn't apply."""
+
+    rule: Rule
+    start: datetime | None = None
+    due_at: datetime = _FAR
+    alarm_at: datetime = _FAR
+    basis: Basis = Basis.OFFICIAL
+
 
 class Verdict(StrEnum):
-    """What may be said about a recording and its time limit; LATE and IN_TIME only once it is stored."""
+    """What may be said about a recording and its time limit; LATE and IN_TIME only once it is stored.
+
+    NO_LIMIT and PAST_TARGET where no law gives a number: never 逾期.
+    """
 
     OPEN = "open"
     DUE_SOON = "due_soon"
@@ -56,6 +76,8 @@ class Verdict(StrEnum):
     OVERDUE = "overdue"
     IN_TIME = "in_time"
     LATE = "late"
+    NO_LIMIT = "no_limit"
+    PAST_TARGET = "past_target"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,47 +116,111 @@ def may_be_working(day: date, calendars: Calendars) -> bool:
     return is_working(day, calendars) if is_official(day, calendars) else not _is_fixed_holiday(day)
 
 
+def source_of(day: date, calendars: Calendars) -> str:
+    """The notice that makes `day` a day off or a make-up day; empty if none speaks of it."""
+    for year in (day.year + 1, day.year):
+        notice = calendars.get(year)
+        if notice is not None and day in notice.off | notice.work:
+            return notice.cited.get(day, notice.source)
+    return ""
+
+
 def counted_days(
-    profile: Profile, start: date, calendars: Calendars, counts: Callable[[date, Calendars], bool] = is_working
+    rule: Rule, start: date, calendars: Calendars, counts: Callable[[date, Calendars], bool] = is_working
 ) -> tuple[date, ...]:
     """The days that count, one by one; the last one is the day at whose end the limit runs out.
 
     民法典 art. 201: the day of the event is not counted, so day one is the first working day after it.
     """
-    if profile.rule is Rule.SAME_DAY:
+    if rule.kind is RuleKind.SAME_DAY:
         return (start,)
     days: list[date] = []
     day = start
-    while len(days) < profile.days:
+    while len(days) < rule.days:
         day += _DAY
         if counts(day, calendars):
             days.append(day)
     return tuple(days)
 
 
-def deadline_for(rules: Rules, captured_earliest: datetime | None, captured_latest: datetime) -> Deadline:
+def limits(
+    rules: Rules, earliest: datetime | None, latest: datetime, declared: Declared | None = None
+) -> tuple[Limit, ...]:
+    """What each rule of the jurisdiction says of a recording that was completed between the two times."""
+    found = []
+    for rule in rules.profile.rules:
+        if rule.kind is RuleKind.HOURS_AFTER:
+            found.append(_hours_after(rule, declared))
+        else:
+            found.append(_in_days(rule, rules.calendars, earliest, latest))
+    replaced = {limit.rule.instead_of for limit in found if limit.start is not None}
+    return tuple(Limit(limit.rule) if limit.rule.kind.value in replaced else limit for limit in found)
+
+
+def winner(found: tuple[Limit, ...]) -> Limit:
+    """The earliest of the limits that apply; a target of the bureau's own only where no law gives a number."""
+    return min(
+        (limit for limit in found if limit.start is not None), key=lambda limit: (not limit.rule.binding, limit.due_at)
+    )
+
+
+def deadline_for(
+    rules: Rules, earliest: datetime | None, latest: datetime, declared: Declared | None = None
+) -> Deadline:
     """The limit of a recording that was completed (制作完成) between the two times.
 
     `due_at` is 24:00 of the last day (民法典 art. 203) counted from the latest time; `alarm_at` is counted from the
-    earliest time with every unsettled day as worked. Nothing known about the earliest time: the alarm is
-    `captured_latest` itself, the most urgent there is.
+    earliest time with every unsettled day as worked. Nothing known about the earliest time: the alarm is `latest`
+    itself, the most urgent there is.
     """
-    profile, calendars = rules.profile, rules.calendars
-    start = captured_latest.astimezone(ZONE)
-    last = counted_days(profile, start.date(), calendars)[-1]
-    alarm_at = captured_latest.astimezone(ZONE)
-    if captured_earliest is not None:
-        first = captured_earliest.astimezone(ZONE).date()
-        alarm_at = _end_of(counted_days(profile, first, calendars, may_be_working)[-1])
+    found = limits(rules, earliest, latest, declared)
+    first = winner(found)
+    assert first.start is not None, "a limit that applies has a start"
+    alarms = [limit.alarm_at for limit in found if limit.rule.binding >= first.rule.binding]
     return Deadline(
-        profile=profile.name,
-        rule=profile.rule.value if profile.rule is Rule.SAME_DAY else f"{profile.rule.value}:{profile.days}",
-        citation=profile.citation,
-        start=start,
-        due_at=_end_of(last),
-        alarm_at=alarm_at,
-        basis=_basis(profile, start.date(), last, calendars),
+        profile=rules.profile.name,
+        rule=first.rule.name,
+        citation=first.rule.citation,
+        start=first.start,
+        due_at=first.due_at,
+        alarm_at=min(alarms),
+        basis=first.basis,
+        calendar=calendar_digest(rules.calendars),
     )
+
+
+def internal_target(rules: Rules, deadline: Deadline) -> datetime | None:
+    """When the bureau wants it stored: the end of the office hours of day one; None if that is no earlier than due."""
+    rule = next((rule for rule in rules.profile.rules if rule.name == deadline.rule), None)
+    if rule is None or rule.kind is RuleKind.HOURS_AFTER:
+        return None
+    first = counted_days(rule, deadline.start.astimezone(ZONE).date(), rules.calendars)[0]
+    target = datetime.combine(first, rules.profile.office_closes, ZONE)
+    return target if deadline.start < target < deadline.due_at else None
+
+
+def _in_days(rule: Rule, calendars: Calendars, earliest: datetime | None, latest: datetime) -> Limit:
+    start = latest.astimezone(ZONE)
+    last = counted_days(rule, start.date(), calendars)[-1]
+    alarm_at = start
+    if earliest is not None:
+        first = earliest.astimezone(ZONE).date()
+        alarm_at = _end_of(counted_days(rule, first, calendars, may_be_working)[-1])
+    return Limit(rule, start, _end_of(last), alarm_at, _basis(rule, start.date(), last, calendars))
+
+
+def _hours_after(rule: Rule, declared: Declared | None) -> Limit:
+    """民法典 art. 201(2): hours count from the event on; days off are not skipped."""
+    if declared is None or declared.event != rule.event or declared.cause not in codes_of(rule):
+        return Limit(rule)
+    start = declared.at.astimezone(ZONE)
+    end = start + timedelta(hours=rule.hours)
+    return Limit(rule, start, end, end, Basis.OFFICIAL if rule.binding else Basis.TARGET)
+
+
+def codes_of(rule: Rule) -> tuple[str, ...]:
+    """The codes of the causes for which the rule applies."""
+    return tuple(cause.split()[0] for cause in rule.causes)
 
 
 def capture_interval(
@@ -168,6 +254,8 @@ def verdict(deadline: Deadline, now: datetime, stored_at: datetime | None = None
     completed. Between `alarm_at` and `due_at` only a person can tell.
     """
     moment = now if stored_at is None else stored_at
+    if deadline.basis is Basis.TARGET:
+        return Verdict.PAST_TARGET if moment >= deadline.due_at else Verdict.NO_LIMIT
     if moment >= deadline.due_at and deadline.basis is Basis.OFFICIAL:
         return Verdict.OVERDUE if stored_at is None else Verdict.LATE
     if moment >= deadline.alarm_at:
@@ -190,7 +278,16 @@ def coverage(calendars: Calendars, today: date) -> Coverage:
         wanted.append(today.year + 1)
     missing = next((year for year in wanted if not _complete(year, calendars)), None)
     years = tuple(calendars[year] for year in sorted(calendars))
-    return Coverage(years, official_until, missing, _digest(years))
+    return Coverage(years, official_until, missing, calendar_digest(calendars))
+
+
+def calendar_digest(calendars: Calendars) -> str:
+    """SHA-256 of the merged notices, so that a verdict can name the calendar it was made with."""
+    digest = hashlib.sha256()
+    for _, notice in sorted(calendars.items()):
+        days = [f"-{day}" for day in sorted(notice.off)] + [f"+{day}" for day in sorted(notice.work)]
+        digest.update(f"{notice.year} {notice.complete} {notice.source} {' '.join(days)}\n".encode())
+    return digest.hexdigest()
 
 
 def _complete(year: int, calendars: Calendars) -> bool:
@@ -207,9 +304,11 @@ def _end_of(day: date) -> datetime:
     return datetime.combine(day + _DAY, time(), ZONE)
 
 
-def _basis(profile: Profile, start: date, last: date, calendars: Calendars) -> Basis:
+def _basis(rule: Rule, start: date, last: date, calendars: Calendars) -> Basis:
     """Official if no day between start and end can still turn out to be something else."""
-    if profile.rule is Rule.SAME_DAY:
+    if not rule.binding:
+        return Basis.TARGET
+    if rule.kind is RuleKind.SAME_DAY:
         return Basis.OFFICIAL
     days = (start + _DAY * n for n in range(1, (last - start).days + 1))
     return Basis.OFFICIAL if all(is_official(day, calendars) for day in days) else Basis.PROVISIONAL
@@ -228,12 +327,3 @@ def _instant(stamp: Stamp) -> datetime | None:
 
 def _is_sane(stamp: datetime, docked_at: datetime) -> bool:
     return stamp.year >= _OLDEST_YEAR and stamp <= docked_at + CLOCK_TOLERANCE
-
-
-def _digest(years: tuple[CalendarYear, ...]) -> str:
-    """SHA-256 of the merged notices, so that a verdict can name the calendar it was made with."""
-    digest = hashlib.sha256()
-    for notice in years:
-        days = [f"-{day}" for day in sorted(notice.off)] + [f"+{day}" for day in sorted(notice.work)]
-        digest.update(f"{notice.year} {notice.complete} {notice.source} {' '.join(days)}\n".encode())
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The five ways the world can refuse us; each text says what happened, whether the evidence is safe, what to do."""
+"""The ways the world can refuse us; each text says what happened, whether the evidence is safe, what to do."""
 
 from __future__ import annotations
 
@@ -38,3 +38,7 @@ class StoreError(AgentError):
 
 class JournalError(AgentError):
     """The journal refused a change (lost compare-and-swap, illegal transition) or contradicts itself."""
+
+
+class UnknownError(JournalError):
+    """The journal has nothing of the name that somebody asked for."""

@@ -9,7 +9,7 @@ import os
 import pwd
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import entry_points
@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify
-from agent.config import Config
+from agent.config import Config, reload_rules
 from agent.deadline import Rules
 from agent.drivers.detect import UsbDock, named_disk
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
-from agent.errors import ConfigError, DeviceError, StoreError
+from agent.errors import ConfigError, DeviceError, JournalError, StoreError
 from agent.journal import Journal
-from agent.model import AssetChanged, Clock, Device, Incident, JournalEntry, Resumed, SlotProgress
+from agent.model import AssetChanged, Clock, Declared, Device, Incident, JournalEntry, Resumed, SlotProgress, Stated
+from agent.pipeline import limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
 from agent.pipeline.runner import Runner
@@ -123,6 +124,21 @@ async def resume_by_hand(config: Config, clock: Clock, identifier: str, who: str
         return await _resume(station, identifier, who, why)
 
 
+async def say_by_hand(config: Config, clock: Clock, verb: str, asked: Mapping[str, str]) -> dict[str, object]:
+    """Take down what a person says of a recording's limit, without the daemon."""
+    async with opened(config, clock) as station:
+        return await _said(station, verb, asked)
+
+
+async def _said(station: Station, verb: str, asked: Mapping[str, str]) -> dict[str, object]:
+    at, who, why = limits.moment(asked["at"]), asked["who"], asked["why"]
+    if verb == "state":
+        limit = await limits.state_time(station, asked["id"], Stated(at, who, why))
+    else:
+        limit = await limits.declare(station, asked["id"], Declared(asked["event"], at, asked["cause"], who, why))
+    return {"rule": limit.rule, "due_at": limit.due_at.isoformat(), "basis": limit.basis.value}
+
+
 async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
     asset = await station.on_disk(station.journal.reader.asset, identifier)
     await station.journal.record(AssetChanged(asset.asset_id, Resumed(who, why)))
@@ -205,7 +221,8 @@ class Service:
 
     def verbs(self) -> dict[str, control.Verb]:
         """What the control socket answers."""
-        return {"dock": self._dock, "slot": self._slot, "resume": self._resume}
+        said = {verb: partial(_said, self._station, verb) for verb in ("state", "declare")}
+        return {"dock": self._dock, "slot": self._slot, "resume": self._resume, **said}
 
     async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
         path = Path(asked["path"])
@@ -221,6 +238,24 @@ class Service:
 
     async def _resume(self, asked: dict[str, str]) -> dict[str, object]:
         return {"asset": await _resume(self._station, asked["id"], asked["who"], asked["why"])}
+
+    # Rules
+
+    async def reload(self) -> Config | None:
+        """Take over profile and holiday notices as they are now; None, with an alarm until mended, if they are bad."""
+        try:
+            config = await self._station.on_disk(reload_rules, self._config)
+            self._config = config
+            self._station.rules = Rules(config.profile, config.calendars)
+            changed = await limits.recompute(self._station)
+        except (ConfigError, JournalError) as error:
+            log.warning("%s", error)
+            self._troubles["rules"] = f"放假安排或期限规则有误，沿用此前的数据 (rules refused): {error}"
+            self._record(Incident("rules-refused", {"what": error.what}))
+            return None
+        self._troubles.pop("rules", None)
+        log.info("rules read again, %s limits changed", changed)
+        return config
 
     # Screens and watchdog
 
@@ -283,25 +318,35 @@ def progress_fields(shown: SlotProgress) -> dict[str, object]:
 
 async def serve(config: Config, clock: Clock) -> None:
     """Run until SIGTERM or SIGINT. Nothing needs saving at the end, since all that counts is committed."""
-    stop = asyncio.Event()
+    stop, asked = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, asked.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with opened(config, clock) as station:
         runner = Runner(station)
         service = Service(config, station, runner)
         await station.journal.record(Incident("started", {"version": __version__}))
+        await limits.recompute(station)
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         status = serving(board, config.status.host, config.status.port, any_host=config.status.allow_remote)
         async with status as port, control.serving(config.storage.root, service.verbs()):
             log.info("status page at http://%s:%s/", config.status.host, port)
-            await _work_until(stop, runner, service, config)
+            await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()
         await station.journal.record(Incident("stopped", {}))
 
 
-async def _work_until(stop: asyncio.Event, runner: Runner, service: Service, config: Config) -> None:
-    work = asyncio.create_task(_work(runner, service, config))
+async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Config], None]) -> None:
+    """Read the rules again whenever SIGHUP asks for it."""
+    while await asked.wait():
+        asked.clear()
+        if (config := await service.reload()) is not None:
+            use(config)
+
+
+async def _work_until(stop: asyncio.Event, work_of: Coroutine[None, None, None]) -> None:
+    work = asyncio.create_task(work_of)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -311,7 +356,9 @@ async def _work_until(stop: asyncio.Event, runner: Runner, service: Service, con
         work.result()  # a bug outside a step ends the process; systemd starts it again
 
 
-async def _work(runner: Runner, service: Service, config: Config) -> None:
+async def _work(
+    runner: Runner, service: Service, config: Config, reloading: Callable[[], Coroutine[None, None, None]]
+) -> None:
     async with asyncio.TaskGroup() as group:
         ready = asyncio.Event()
         group.create_task(runner.run(config.runner.store_workers, ready.set))
@@ -319,6 +366,7 @@ async def _work(runner: Runner, service: Service, config: Config) -> None:
         notify.ready()
         log.info("ready")
         group.create_task(service.feed_watchdog())
+        group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
         if config.dock.image_dir is not None:

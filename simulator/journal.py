@@ -110,9 +110,12 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
-    recordings = [(f"rec-{name_of(index)}", _OWNER, own_seq) for index, _, own_seq in items]
-    db.executemany("INSERT INTO recording VALUES (?, ?, ?)", recordings)
-    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_asset_row, numbers))
+    recordings = [
+        (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index)), None, None) for index, _, own_seq in items
+    ]
+    db.executemany("INSERT INTO recording VALUES (?, ?, ?, ?, ?, ?)", recordings)
+    assets = [_asset_row(index, at) for index in numbers]
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
 
@@ -131,7 +134,7 @@ def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) ->
     )
 
 
-def _asset_row(index: int) -> tuple[object, ...]:
+def _asset_row(index: int, at: str) -> tuple[object, ...]:
     state, digests, name = state_of(index), _digests(index), name_of(index)
     receipt = None
     if state is AssetState.STORED:
@@ -140,7 +143,7 @@ def _asset_row(index: int) -> tuple[object, ...]:
     limits = _deadline(index)
     late_at = sortable(limits.due_at) if limits.basis is Basis.OFFICIAL else None
     kept = (name, f"rec-{name}", Role.ORIGINAL, state, SIZE_BYTES, *known, receipt)
-    return (*kept, "", None, "", sortable(limits.alarm_at), late_at)
+    return (*kept, "", None, "", sortable(limits.alarm_at), late_at, None if state is AssetState.WANTED else at)
 
 
 def _clip_row(index: int, number: int) -> tuple[object, ...]:
@@ -198,6 +201,7 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "recordings, due": lambda: reader.recordings(due_before=far),
         "recordings, due and wanted": lambda: reader.recordings(due_before=far, state=AssetState.WANTED),
         "asset": lambda: reader.asset(some),
+        "recording": lambda: reader.recording(some),
         "asset of a recording": lambda: reader.asset(f"rec-{some}"),
         "dockings": reader.dockings,
         "open dockings": reader.open_dockings,

@@ -19,7 +19,7 @@ from agent.config import SECTIONS, Config, Milestone, load
 from agent.config.options import Unfit
 from agent.config.rules import read_calendars
 from agent.errors import ConfigError
-from agent.model import Rule
+from agent.model import RuleKind
 
 SHIPPED = Path(__file__).parent.parent / "config"
 
@@ -101,7 +101,7 @@ def test_the_documented_default_is_the_real_one() -> None:
         ("[dock]\nimage_dir = 'x'", "dock.image_dir = 'x': must be an absolute path"),
         ("[deadline]\nsatisfied_by = 'never'", 'deadline.satisfied_by = \'never\': must be "central" or "local"'),
         ("[deadline]\nprofile = '../../etc/passwd'", "deadline.profile = '../../etc/passwd': must be a name of"),
-        ("[deadline]\nprofile = 'beijing'", "there is no such profile (deadline.profile = 'beijing'); there are: nan"),
+        ("[deadline]\nprofile = 'beijing'", "there is no such profile (deadline.profile = 'beijing'); there are: cus"),
         ("[station]\nname = ''", "station.name = '': must be text, 1..64"),
         ('[station]\ncontact = "a\\nb"', "station.contact = 'a\\nb': must be text"),
         ("[store]\noptions = 3", "store.options = 3: must be a table"),
@@ -167,22 +167,31 @@ def test_any_value_is_taken_or_refused_with_a_reason(value: object) -> None:
 
 def test_the_profiles_are_the_articles(folder: Path) -> None:
     shandong = configure(folder, "").profile
-    assert (shandong.rule, shandong.days) == (Rule.WORKING_DAYS, 2)
+    assert [(rule.kind, rule.days) for rule in shandong.rules] == [(RuleKind.WORKING_DAYS, 2)]
     assert "鲁医保发〔2019〕60号" in shandong.citation
     assert "第二十一条" in shandong.citation
     nanchang = configure(folder, "[deadline]\nprofile = 'nanchang'").profile
-    assert (nanchang.rule, nanchang.days) == (Rule.SAME_DAY, 0)
+    assert [rule.name for rule in nanchang.rules] == ["same_day", "hours_after:24:return_to_unit"]
     assert "第二十二条" in nanchang.citation
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rule = 'same_day'\ntitle = 't'", "citation = None: is missing"),
-        ("rule = 'same_day'\ntitle = 't'\ncitation = 'c'\ndays = 2", "days = 2: must be"),
-        ("rule = 'working_days'\ntitle = 't'\ncitation = 'c'", "days = 0: must be"),
-        ("rule = 'soon'\ntitle = 't'\ncitation = 'c'", "rule = 'soon': must be"),
-        ("rule = 'same_day'\ntitle = 't'\ncitation = 'c'\ncomputation = [1]", "computation = [1]: must be a list of"),
+        ("title = 't'\n[[rule]]\nkind = 'same_day'", "rule.citation = None: is missing"),
+        ("title = 't'\n[[rule]]\nkind = 'same_day'\ncitation = 'c'\ndays = 2", "rule.days = 2: must be"),
+        ("title = 't'\n[[rule]]\nkind = 'working_days'\ncitation = 'c'", "rule.days = 0: must be"),
+        ("title = 't'\n[[rule]]\nkind = 'soon'\ncitation = 'c'", "rule.kind = 'soon': must be"),
+        ("title = 't'\n[[rule]]\nkind = 'same_day'\ncitation = 'c'\nhours = 2", "rule.hours = 2: hours_after needs"),
+        ("title = 't'\n[[rule]]\nkind = 'hours_after'\ncitation = 'c'", "rule.hours = 0: hours_after needs"),
+        ("title = 't'\ncomputation = [1]", "computation = [1]: must be a list of"),
+        ("title = 't'\nrule = 'same_day'", "rule = 'same_day': must be a list of tables"),
+        ("title = 't'\nrule = []", "rule = None: there must be at least one"),
+        (
+            "title = 't'\n[[rule]]\nkind = 'hours_after'\ncitation = 'c'\nhours = 1\nevent = 'e'\ncauses = ['A b']",
+            "can't be the only rule",
+        ),
+        ("title = 't'\n[[rule]]\nkind = 'same_day'\ncitation = 'c'\ninstead_of = 'same_day'", "of another rule"),
     ],
 )
 def test_a_wrong_profile_is_refused(folder: Path, text: str, told: str) -> None:
@@ -204,12 +213,62 @@ def test_a_wrong_profile_is_refused(folder: Path, text: str, told: str) -> None:
         ("off = '2027-01-01'", "must be a list of days"),
         ("off = [7]", "must be a day"),
         ("issued = 2026-11-01T00:00:00", "must be a day"),
-        ("local = []", "local: there is no such option"),
+        ("loca = []", "loca: there is no such option"),
+        ("[[local]]\nregion = '450000'\nsource = 's'", "local.off = None: is missing"),
+        ("[[local]]\nregion = '45'\nsource = 's'\noff = []", "local.region = '45': must be"),
+        ("[[local]]\nregion = '00000x'\nsource = 's'\noff = []", "local.region = '00000x': must be a code"),
+        ("[[local]]\nregion = '450000'\nsource = 's'\noff = ['2026-04-01']", "local.off = '2026-04-01': is not in"),
     ],
 )
-def test_a_wrong_holiday_notice_is_refused(folder: Path, text: str, told: str) -> None:
-    (folder / "calendar" / "cn-2027.toml").write_text(f"year = 2027\ncomplete = true\nsource = 's'\n{text}\n")
+@pytest.mark.parametrize("place", ["calendar", "calendar.d"])
+def test_a_wrong_holiday_notice_is_refused(folder: Path, text: str, told: str, place: str) -> None:
+    (folder / place).mkdir(exist_ok=True)
+    (folder / place / "cn-2027.toml").write_text(f"year = 2027\ncomplete = true\nsource = 's'\n{text}\n")
     assert told in refused(folder, "")
+
+
+def test_a_mistake_is_told_with_its_line(folder: Path) -> None:
+    text = "year = 2027\ncomplete = true\nsource = 's'\nwork = [\n  '2027-02-06',\n  '2027-02-08',  # a Monday\n]\n"
+    (folder / "calendar" / "cn-2027.toml").write_text(text)
+    assert "cn-2027.toml: work = '2027-02-08': is no Saturday or Sunday, so it needs no make-up rule (line 6)" in (
+        refused(folder, "")
+    )
+    (folder / "calendar" / "cn-2027.toml").write_text("year = 2027\ncomplete = 1\nsource = 's'\n")
+    assert "complete = 1: must be true or false (line 2)" in refused(folder, "")
+
+
+def test_days_off_of_a_minority_area_count_in_its_region_only(folder: Path) -> None:
+    """放假办法 art. 4."""
+    notice = "year = 2026\ncomplete = false\nsource = 's'\n[[local]]\nregion = '450000'\nsource = '广西三月三'\n"
+    (folder / "calendar.d").mkdir()
+    (folder / "calendar.d" / "local.toml").write_text(notice + "off = ['2026-04-20..2026-04-21']\n")
+    festival = date(2026, 4, 20)
+    for region, off in (("450100", True), ("450000", True), ("370800", False), ("", False)):
+        year = configure(folder, f"[deadline]\nregion = '{region}'").calendars[2026]
+        assert (festival in year.off) is off, region
+    assert "广西三月三" in configure(folder, "[deadline]\nregion = '450100'").calendars[2026].cited[festival]
+
+
+def test_a_file_of_ours_wins_over_the_packaged_one(folder: Path) -> None:
+    (folder / "calendar.d").mkdir()
+    (folder / "calendar.d" / "aa.toml").write_text(
+        "year = 2026\ncomplete = false\nsource = '补充'\nwork = ['2026-10-04']\n"
+    )
+    year = configure(folder, "").calendars[2026]
+    assert date(2026, 10, 4) in year.work - year.off
+    assert year.cited[date(2026, 10, 4)] == "补充"
+    assert year.cited[date(2026, 10, 5)] == "国办发明电〔2025〕7号"
+
+
+def test_every_profile_cites_its_article_and_says_what_it_leaves_out(folder: Path) -> None:
+    for path in (folder / "profiles").glob("*.toml"):
+        profile = configure(folder, f"[deadline]\nprofile = '{path.stem}'").profile
+        assert profile.uncovered, path
+        assert all(len(rule.citation) > 5 for rule in profile.rules), path
+        binding = {"shandong", "nanchang", "wenshang"}
+        assert all(rule.binding == (path.stem in binding) for rule in profile.rules), path
+    names = sorted(path.stem for path in (folder / "profiles").glob("*.toml"))
+    assert names == ["custom", "jiange", "nanchang", "qilin", "shandong", "wenshang"]
 
 
 def test_a_notice_may_settle_the_last_days_of_the_year_before(folder: Path) -> None:
@@ -230,5 +289,5 @@ def test_a_later_file_wins_for_a_day_and_keeps_the_rest(folder: Path) -> None:
 
 def test_no_calendars_is_no_error_only_provisional(tmp_path: Path) -> None:
     problems: list[str] = []
-    assert read_calendars(tmp_path / "none", problems) == {}
+    assert read_calendars([tmp_path / "none"], "", problems) == {}
     assert problems == []

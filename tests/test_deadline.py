@@ -26,11 +26,11 @@ from agent.deadline import (
     may_be_working,
     verdict,
 )
-from agent.model import Basis, CalendarYear, Clip, ClockTrust, Profile, Rule, Stamp
+from agent.model import Basis, CalendarYear, Clip, ClockTrust, Profile, Rule, RuleKind, Stamp
 
 CONFIG = Path(__file__).parent.parent / "config"
 PROBLEMS: list[str] = []
-CALENDARS = read_calendars(CONFIG / "calendar", PROBLEMS)
+CALENDARS = read_calendars([CONFIG / "calendar"], "", PROBLEMS)
 SHANDONG = Rules(read_profile(CONFIG / "profiles", "shandong", PROBLEMS), CALENDARS)
 NANCHANG = Rules(read_profile(CONFIG / "profiles", "nanchang", PROBLEMS), CALENDARS)
 assert PROBLEMS == []
@@ -64,7 +64,7 @@ def lawful_last_day(start: date, count: int) -> date:
 
 
 def profile(count: int) -> Profile:
-    return Profile("test", "t", Rule.WORKING_DAYS, count, "c")
+    return Profile("test", "t", (Rule(RuleKind.WORKING_DAYS, "c", count),))
 
 
 # Two working days.
@@ -115,7 +115,11 @@ def test_a_time_in_another_zone_counts_on_its_day_in_china() -> None:
 
 
 def test_the_days_are_counted_one_by_one() -> None:
-    assert counted_days(SHANDONG.profile, date(2026, 9, 18), CALENDARS) == (date(2026, 9, 20), date(2026, 9, 21))
+    (rule,) = SHANDONG.profile.rules
+    assert counted_days(rule, date(2026, 9, 18), CALENDARS) == (
+        date(2026, 9, 20),
+        date(2026, 9, 21),
+    )
 
 
 # Same day.
@@ -190,7 +194,7 @@ def test_with_one_years_notice_missing_no_day_of_it_has_a_late_alarm(year: int) 
     calendars: Calendars = {other: oracle(other) for other in (year - 1, year + 1) if 2005 < other < 2027}
     last = date(year, 12, 15 if year == 2026 else 31)
     for day in days(date(year - 1, 12, 20), last):
-        alarm = counted_days(profile(2), day, calendars, may_be_working)[-1]
+        alarm = counted_days(profile(2).rules[0], day, calendars, may_be_working)[-1]
         assert alarm <= lawful_last_day(day, 2), day
 
 

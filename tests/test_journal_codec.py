@@ -27,7 +27,10 @@ from agent.model import (
     ClipAccounted,
     ClipRefused,
     Damaged,
+    DeadlineRecomputed,
+    Declared,
     DockingClosed,
+    EventDeclared,
     Finding,
     Incident,
     JournalEntry,
@@ -39,6 +42,8 @@ from agent.model import (
     Receipt,
     Released,
     Resumed,
+    Stated,
+    TimeStated,
 )
 from tests.journal_entries import (
     DEVICE,
@@ -46,6 +51,7 @@ from tests.journal_entries import (
     acquired,
     clip,
     confirmed,
+    deadline,
     digests_of,
     held,
     listed,
@@ -77,6 +83,9 @@ ENTRIES: list[JournalEntry] = [
     Adopted(recording("b"), wanted("b"), held("b")),
     Incident("not-sealed", {"asset": "a"}),
     AssetChanged("a", Lost("the store has other bytes")),
+    TimeStated("a", Stated(NOW, "张三", "the clock was reset"), deadline(), deadline(40)),
+    EventDeclared("a", Declared("return_to_unit", NOW, "LATE-02", "张三", "异地"), deadline(), deadline(60)),
+    DeadlineRecomputed("a", deadline(), replace(deadline(24), calendar="ab" * 32)),
 ]
 
 

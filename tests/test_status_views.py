@@ -183,11 +183,27 @@ def test_an_unknown_time_is_said_to_be_unknown(config: Config) -> None:
     assert view["verdict"] == named(Verdict.UNDECIDED)
 
 
-def test_no_verdict_is_given_where_the_row_cannot_tell(config: Config) -> None:
+def test_no_verdict_is_given_where_another_recording_keeps_the_bytes(config: Config) -> None:
     assert view_of(config, row(config, FRIDAY, AssetState.MATCHED))["verdict"] is None
     held = row(config, FRIDAY, AssetState.HELD)
-    assert view_of(config, held, by=Milestone.LOCAL)["verdict"] is None
     assert view_of(config, held, DUE)["verdict"] == named(Verdict.OVERDUE), "held here is not stored there"
+
+
+@pytest.mark.parametrize(
+    ("state", "late_s", "expected"),
+    [
+        (AssetState.HELD, -1, Verdict.IN_TIME),
+        (AssetState.HELD, 0, Verdict.LATE),
+        (AssetState.STORED, -1, Verdict.IN_TIME),
+        (AssetState.WANTED, -1, Verdict.OVERDUE),  # held once, and found damaged since
+    ],
+)
+def test_where_this_station_is_the_designated_storage_it_counts_when_it_was_held(
+    config: Config, state: AssetState, late_s: int, expected: Verdict
+) -> None:
+    """山东 art. 21: 执法信息系统或者本单位专用存储器."""
+    held = replace(row(config, FRIDAY, state), held_at=DUE + timedelta(seconds=late_s))
+    assert view_of(config, held, DUE + timedelta(days=9), Milestone.LOCAL)["verdict"] == named(expected)
 
 
 @given(name=st.text(st.characters(codec=None)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import time
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +25,7 @@ from agent.config.options import (
     identifier,
     integer,
     number,
+    region,
     spans_of_day,
     table,
     text,
@@ -75,6 +76,7 @@ class Limit:
     """[deadline]: the jurisdiction, and what ends the time limit."""
 
     profile: str = identifier("shandong")
+    region: str = region("")
     satisfied_by: Milestone = choice(Milestone.CENTRAL)
 
 
@@ -140,7 +142,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 
 
 def load(path: Path) -> Config:
-    """Read and check `path`, and in its folder `calendar/*.toml` and the chosen `profiles/<name>.toml`.
+    """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason.
     """
@@ -150,8 +152,7 @@ def load(path: Path) -> Config:
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
-    profile = read_profile(path.parent / "profiles", sections["deadline"].profile, problems)
-    calendars = read_calendars(path.parent / "calendar", problems)
+    profile, calendars = _rules(path, sections["deadline"], problems)
     if problems:
         raise ConfigError(
             "\n".join(problems),
@@ -159,6 +160,25 @@ def load(path: Path) -> Config:
             do="Correct this, then run `capture-agent config check`.",
         )
     return Config(path=path, profile=profile, calendars=calendars, **sections)
+
+
+def reload_rules(config: Config) -> Config:
+    """The same configuration with the profile and the holiday notices as they are now; raises ConfigError."""
+    problems: list[str] = []
+    profile, calendars = _rules(config.path, config.deadline, problems)
+    if problems:
+        raise ConfigError(
+            "\n".join(problems),
+            safe="\nThe rules and holiday notices that were read before stay in force.",
+            do="Correct this, run `capture-agent config check`, then reload again.",
+        )
+    return replace(config, profile=profile, calendars=calendars)
+
+
+def _rules(path: Path, limit: Limit, problems: list[str]) -> tuple[Profile, Mapping[int, CalendarYear]]:
+    profile = read_profile(path.parent / "profiles", limit.profile, problems)
+    folders = (path.parent / "calendar", path.parent / "calendar.d")
+    return profile, read_calendars(folders, limit.region, problems)
 
 
 def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:

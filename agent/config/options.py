@@ -109,6 +109,24 @@ def table() -> Mapping[str, object]:
     return _checked({}, "table", lambda value: isinstance(value, dict), must="a table")
 
 
+def tables() -> tuple[Mapping[str, object], ...]:
+    """A list of tables ([[name]]) whose keys somebody else checks."""
+
+    def fits(value: object) -> bool:
+        return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+    return _checked((), "list of tables", fits, tuple, "a list of tables, each under its own [[...]]")
+
+
+def region(default: str) -> str:
+    """A region's code of six digits (GB/T 2260), or an empty text."""
+
+    def fits(value: object) -> bool:
+        return value == "" or (isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{5}", value) is not None)
+
+    return _checked(default, 'code of six digits, or "" for none', fits, must='a code of six digits, like "370800"')
+
+
 def texts() -> tuple[str, ...]:
     """A list of texts."""
 
@@ -159,12 +177,24 @@ class TomlFile:
         self._path = path
         self._where = f"{path}: " if path.name else ""
         self._problems = problems
+        self._lines: tuple[str, ...] = ()
 
     def problem(self, key: str, value: object, reason: str) -> None:
         """Note what is wrong with the value of a key."""
         shown = repr(str(value) if isinstance(value, Path) else value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
-        self._problems.append(f"{self._where}{key} = {shown}: {reason}")
+        line = self._line_of(key, value)
+        self._problems.append(f"{self._where}{key} = {shown}: {reason}{f' (line {line})' if line else ''}")
+
+    def _line_of(self, key: str, value: object) -> int:
+        """Where the value is written, else its key; 0 if neither is found."""
+        name = re.escape(key.rpartition(".")[2])
+        written = re.escape(value) if isinstance(value, str) and value else "(?!)"
+        for pattern in (rf'^[^#]*["\']{written}["\']', rf"^\s*(?:{name}\s*=|\[+{name}\])"):
+            for number, line in enumerate(self._lines, 1):
+                if re.search(pattern, line):
+                    return number
+        return 0
 
     def refuse(self, where: str, found: Iterable[str], known: Iterable[str]) -> None:
         """Refuse every key that is not `known`, and name the nearest one that is."""
@@ -181,7 +211,9 @@ class TomlFile:
                 content = file.read(_FILE_LIMIT_BYTES + 1)
             if len(content) > _FILE_LIMIT_BYTES:
                 raise Unfit(f"it is larger than {_FILE_LIMIT_BYTES} bytes")
-            return tomllib.loads(content.decode())
+            text = content.decode()
+            self._lines = tuple(text.splitlines())
+            return tomllib.loads(text)
         except OSError as error:
             self._problems.append(f"{self._path}: can't be read: {error.strerror}")
         except (ValueError, RecursionError) as error:

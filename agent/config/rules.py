@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
-from agent.config.options import TomlFile, Unfit, choice, flag, integer, option, text, texts
-from agent.model import CalendarYear, Profile, Rule
+from agent.config.options import TomlFile, Unfit, choice, flag, identifier, integer, option, tables, text, texts
+from agent.model import CalendarYear, Profile, Rule, RuleKind
 
 _REACHES_BACK_TO: Final = (12, 24)
 """A notice may also settle the last days of the year before."""
@@ -42,20 +43,49 @@ def _span(item: object) -> Iterator[date]:
     return (first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
+def _clock(value: object) -> time:
+    if isinstance(value, str) and re.fullmatch(r"\d\d:\d\d", value):
+        return time.fromisoformat(value)
+    raise Unfit("must be a time of day like 17:30")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTable:
+    """[[rule]] of a profile: one time limit and its article."""
+
+    kind: RuleKind = choice(RuleKind.WORKING_DAYS)
+    citation: str = text("", 200, shortest=1)
+    days: int = integer(0, 0, 60, "working days")
+    hours: int = integer(0, 0, 720, "hours")
+    event: str = identifier("")
+    causes: tuple[str, ...] = texts()
+    instead_of: str = identifier("")
+    binding: bool = flag(default=True)
+
+
 @dataclass(frozen=True, slots=True)
 class ProfileFile:
-    """profiles/<name>.toml: a jurisdiction's time limit and its articles."""
+    """profiles/<name>.toml: a jurisdiction's time limits, and what they leave out."""
 
     title: str = text("", 64, shortest=1)
-    rule: Rule = choice(Rule.WORKING_DAYS)
-    days: int = integer(0, 0, 60, "working days")
-    citation: str = text("", 200, shortest=1)
+    office_closes: time = option(time(17), "time of day", _clock)
     computation: tuple[str, ...] = texts()
+    uncovered: tuple[str, ...] = texts()
+    rule: tuple[Mapping[str, object], ...] = tables()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTable:
+    """[[local]] of a notice: days off of one region (全国年节及纪念日放假办法 art. 4)."""
+
+    region: str = text("", 6, shortest=6)
+    source: str = text("", 200, shortest=1)
+    off: frozenset[date] = option(frozenset(), "list of days", _days)
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeFile:
-    """calendar/*.toml: the holiday notice of one year."""
+    """calendar/*.toml and calendar.d/*.toml: the holiday notice of one year, or later changes to it."""
 
     year: int = integer(0, 2000, 2199)
     complete: bool = flag(default=False)
@@ -63,10 +93,11 @@ class NoticeFile:
     issued: date | None = option(None, "day", _day)
     off: frozenset[date] = option(frozenset(), "list of days", _days)
     work: frozenset[date] = option(frozenset(), "list of days", _days)
+    local: tuple[Mapping[str, object], ...] = tables()
 
 
 def read_profile(folder: Path, name: str, problems: list[str]) -> Profile:
-    """The rule of the jurisdiction `name`; what is wrong with it goes to `problems`."""
+    """The rules of the jurisdiction `name`; what is wrong with them goes to `problems`."""
     path = folder / f"{name}.toml"
     if not path.is_file():
         there = ", ".join(sorted(found.stem for found in folder.glob("*.toml"))) or "none"
@@ -75,49 +106,76 @@ def read_profile(folder: Path, name: str, problems: list[str]) -> Profile:
     document = file.document()
     read = file.section(ProfileFile, document)
     if document:
-        _require(file, document, ("title", "rule", "citation"))
-        if (read.rule is Rule.WORKING_DAYS) != (read.days > 0):
-            file.problem("days", read.days, "must be 1..60 working days for working_days, and absent for same_day")
-    return Profile(name, read.title, read.rule, read.days, read.citation, read.computation)
+        _require(file, document, ("title", "rule"))
+    rules = tuple(_rule(file, table) for table in read.rule)
+    if document and not rules:
+        file.problem("rule", None, "there must be at least one [[rule]]")
+    elif rules and all(rule.kind is RuleKind.HOURS_AFTER for rule in rules):
+        file.problem("rule", "hours_after", "can't be the only rule: without a declaration there would be no limit")
+    return Profile(name, read.title, rules, read.computation, read.uncovered, read.office_closes)
 
 
-def read_calendars(folder: Path, problems: list[str]) -> Mapping[int, CalendarYear]:
-    """All holiday notices of a folder by year; files in the order of their names, the later one wins for a day."""
+def _rule(file: TomlFile, table: Mapping[str, object]) -> Rule:
+    read = file.section(RuleTable, table, "rule")
+    _require(file, table, ("kind", "citation"), "rule.")
+    if (read.kind is RuleKind.WORKING_DAYS) != (read.days > 0):
+        file.problem("rule.days", read.days, "must be 1..60 for working_days, and absent for every other kind")
+    after = (bool(read.hours), bool(read.event), bool(read.causes))
+    if after != (read.kind is RuleKind.HOURS_AFTER,) * 3:
+        file.problem("rule.hours", read.hours, "hours_after needs hours, event and causes; no other kind has them")
+    if any(not cause.strip() for cause in read.causes):
+        file.problem("rule.causes", "", 'must each be a code and words, like "LATE-02 异地执法"')
+    if read.instead_of not in ("", *RuleKind) or read.instead_of == read.kind:
+        file.problem("rule.instead_of", read.instead_of, "must be the kind of another rule")
+    return Rule(read.kind, read.citation, read.days, read.hours, read.event, read.causes, read.instead_of, read.binding)
+
+
+def read_calendars(folders: Sequence[Path], region: str, problems: list[str]) -> Mapping[int, CalendarYear]:
+    """All holiday notices by year, with what holds in `region`; of two that speak of a day the later file wins.
+
+    Files come in the order of the folders, then of their names.
+    """
     years: dict[int, CalendarYear] = {}
-    for path in sorted(folder.glob("*.toml")):
-        notice = _read_notice(path, problems)
+    for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
+        notice = _read_notice(path, region, problems)
         if notice is not None:
             known = years.get(notice.year)
             years[notice.year] = notice if known is None else _merge(known, notice)
     return years
 
 
-def _read_notice(path: Path, problems: list[str]) -> CalendarYear | None:
+def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear | None:
     before = len(problems)
     file = TomlFile(path, problems)
     document = file.document()
     read = file.section(NoticeFile, document)
+    local = [file.section(LocalTable, table, "local") for table in read.local]
     if len(problems) == before:
         _require(file, document, ("year", "complete", "source"))
+        for table in read.local:
+            _require(file, table, ("region", "source", "off"), "local.")
     if len(problems) == before:
         _check_days(file, read)
+        for part in local:
+            _check_local(file, read, part)
     if len(problems) > before:
         return None
-    return CalendarYear(read.year, read.complete, read.source, read.issued, read.off, read.work)
+    year = CalendarYear(read.year, read.complete, read.source, read.issued, read.off, read.work)
+    for part in local:
+        if region and region.startswith(re.sub(r"(00)+$", "", part.region)):
+            year = _merge(year, CalendarYear(read.year, read.complete, part.source, off=part.off))
+    return year
 
 
-def _require(file: TomlFile, document: Mapping[str, object], keys: Sequence[str]) -> None:
+def _require(file: TomlFile, document: Mapping[str, object], keys: Sequence[str], where: str = "") -> None:
     for key in keys:
         if key not in document:
-            file.problem(key, None, "is missing")
+            file.problem(where + key, None, "is missing")
 
 
 def _check_days(file: TomlFile, read: NoticeFile) -> None:
-    for key, days in (("off", read.off), ("work", read.work)):
-        for day in sorted(days):
-            reaches_back = day.year == read.year - 1 and (day.month, day.day) >= _REACHES_BACK_TO
-            if day.year != read.year and not reaches_back:
-                file.problem(key, str(day), f"is not in {read.year}")
+    _check_year(file, read.year, "off", read.off)
+    _check_year(file, read.year, "work", read.work)
     for day in sorted(read.work):
         if day.weekday() < 5:
             file.problem("work", str(day), "is no Saturday or Sunday, so it needs no make-up rule")
@@ -125,11 +183,28 @@ def _check_days(file: TomlFile, read: NoticeFile) -> None:
         file.problem("work", str(day), "is also listed as off")
 
 
+def _check_local(file: TomlFile, read: NoticeFile, part: LocalTable) -> None:
+    _check_year(file, read.year, "local.off", part.off)
+    if not re.fullmatch(r"(?!00)[0-9]{6}", part.region):
+        file.problem("local.region", part.region, "must be a code of six digits (GB/T 2260), like 450000")
+    for day in sorted(part.off & read.work):
+        file.problem("local.off", str(day), "is also listed as work")
+
+
+def _check_year(file: TomlFile, year: int, key: str, days: frozenset[date]) -> None:
+    for day in sorted(days):
+        reaches_back = day.year == year - 1 and (day.month, day.day) >= _REACHES_BACK_TO
+        if day.year != year and not reaches_back:
+            file.problem(key, str(day), f"is not in {year}")
+
+
 def _merge(known: CalendarYear, later: CalendarYear) -> CalendarYear:
+    news = dict.fromkeys(later.off | later.work, later.source)
     return replace(
-        later,
+        known,
         complete=known.complete or later.complete,
-        source=f"{known.source}；{later.source}",
+        source="；".join(dict.fromkeys((*known.source.split("；"), later.source))),
         off=(known.off - later.work) | later.off,
         work=(known.work - later.off) | later.work,
+        cited={**dict.fromkeys(known.off | known.work, known.source), **known.cited, **news},
     )

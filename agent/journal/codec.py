@@ -20,7 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agent.errors import JournalError
-from agent.model import AssetChanged, AssetEvent, ClipSeen, JournalEntry
+from agent.model import Asset, AssetChanged, AssetEvent, JournalEntry
 
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
@@ -81,10 +81,9 @@ def _kind(entry: JournalEntry) -> str:
 
 def _subject(entry: JournalEntry) -> str:
     """Whose history the event belongs to: an asset's if there is one, else a docking's."""
-    if isinstance(entry, AssetChanged | ClipSeen):
-        return entry.asset_id
     asset = getattr(entry, "asset", None)
-    return asset.asset_id if asset is not None else getattr(entry, "docking_id", "")
+    named: str = getattr(entry, "asset_id", "") or getattr(entry, "docking_id", "")
+    return asset.asset_id if isinstance(asset, Asset) else named
 
 
 def _snake_name(value_type: type) -> str:

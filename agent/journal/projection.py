@@ -6,6 +6,7 @@ import sqlite3
 from typing import Any, Final, assert_never
 
 from agent.errors import JournalError
+from agent.journal.codec import from_text, to_text
 from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_changes, asset_of, likeness, sortable, storable
 from agent.model import (
     Acquired,
@@ -19,9 +20,12 @@ from agent.model import (
     ClipAccounted,
     ClipRefused,
     ClipSeen,
+    Deadline,
+    DeadlineRecomputed,
     DockingClosed,
     DockingListed,
     DockingOpened,
+    EventDeclared,
     Incident,
     JournalEntry,
     Matched,
@@ -29,6 +33,7 @@ from agent.model import (
     Observed,
     Outcome,
     Recording,
+    TimeStated,
 )
 from agent.states import is_kept, transition
 
@@ -86,9 +91,11 @@ class Projection:
             case DockingClosed():
                 self._docking_closed(at, entry)
             case AssetChanged():
-                self._asset_changed(entry)
+                self._asset_changed(at, entry)
             case Adopted():
-                self._adopted(seq, entry)
+                self._adopted(seq, at, entry)
+            case TimeStated() | EventDeclared() | DeadlineRecomputed():
+                self._limit_changed(entry)
             case Observed():
                 self._open_docking(entry.docking_id)
             case Incident():
@@ -218,8 +225,8 @@ class Projection:
             (at, storable(entry.reason), entry.docking_id),
         )
 
-    def _asset_changed(self, entry: AssetChanged) -> None:
-        self._change(entry.asset_id, entry.event)
+    def _asset_changed(self, at: str, entry: AssetChanged) -> None:
+        self._change(at, entry.asset_id, entry.event)
         if not entry.docking_id:
             return
         outcome = _settling(entry)
@@ -231,25 +238,56 @@ class Projection:
         self._db.execute(query, (outcome, entry.docking_id, entry.number))
         self._count_outcome(entry.docking_id, outcome, 1, size_bytes)
 
-    def _adopted(self, seq: int, entry: Adopted) -> None:
+    def _adopted(self, seq: int, at: str, entry: Adopted) -> None:
         self._insert_asset(seq, entry.recording, entry.asset, entry.held.asset_id)
-        self._change(entry.asset.asset_id, Acquired(entry.held))
+        self._change(at, entry.asset.asset_id, Acquired(entry.held))
+
+    def _limit_changed(self, entry: TimeStated | EventDeclared | DeadlineRecomputed) -> None:
+        (recording_id,) = self._asset_row(entry.asset_id, "recording_id")
+        stated = to_text(entry.stated) if isinstance(entry, TimeStated) else None
+        declared = to_text(entry.declared) if isinstance(entry, EventDeclared) else None
+        self._one(
+            self._db.execute(
+                "UPDATE recording SET deadline = ?, stated = coalesce(?, stated), declared = coalesce(?, declared)"
+                " WHERE recording_id = ? AND deadline = ?",
+                (to_text(entry.new), stated, declared, recording_id, to_text(entry.old)),
+            ),
+            f"The limit of recording {recording_id} is no longer what it was.",
+        )
+        asset_id = entry.asset_id
+        while asset_id:  # who keeps the bytes keeps them for all recordings with this content
+            self._set_limit(asset_id)
+            (asset_id,) = self._asset_row(asset_id, "same_as")
+
+    def _set_limit(self, asset_id: str) -> None:
+        """The earliest of its own recording's limit and those of all recordings that share its content."""
+        query = "SELECT deadline FROM recording JOIN asset USING (recording_id) WHERE asset_id = ?"
+        own = _columns_of(from_text(Deadline, self._db.execute(query, (asset_id,)).fetchone()[0]))
+        twins = self._db.execute("SELECT alarm_at, late_at FROM asset WHERE same_as = ?", (asset_id,)).fetchall()
+        alarm_at = min(alarm for alarm, _ in (own, *twins))
+        late_at = min((late for _, late in (own, *twins) if late is not None), default=None)
+        row = (alarm_at, late_at, asset_id)
+        self._db.execute("UPDATE asset SET alarm_at = ?, late_at = ? WHERE asset_id = ?", row)
+        pending = "UPDATE clip SET alarm_at = ? WHERE asset_id = ? AND outcome = 'pending'"
+        self._db.execute(pending, (alarm_at, asset_id))
 
     def _insert_asset(self, seq: int, recording: Recording, asset: Asset, asset_id: str) -> None:
         fresh = Asset(asset_id, recording.recording_id, asset.role, AssetState.WANTED, asset.expected_bytes)
         if asset != fresh:
             raise JournalError(f"Asset {asset.asset_id} can't be new: {asset}.", safe=_UNCHANGED)
-        self._db.execute("INSERT INTO recording VALUES (?, ?, ?)", (recording.recording_id, recording.device_id, seq))
-        key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
         limit = recording.deadline
-        late_at = sortable(limit.due_at) if limit.basis is Basis.OFFICIAL else None
         self._db.execute(
-            "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*key, *asset_changes(asset)[1:], sortable(limit.alarm_at), late_at),
+            "INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)",
+            (recording.recording_id, recording.device_id, seq, to_text(limit)),
+        )
+        key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
+        self._db.execute(
+            "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            (*key, *asset_changes(asset)[1:], *_columns_of(limit)),
         )
         self._of_event.append(("asset", asset.state, 1, asset.expected_bytes))
 
-    def _change(self, asset_id: str, event: AssetEvent) -> None:
+    def _change(self, at: str, asset_id: str, event: AssetEvent) -> None:
         before = self._asset(asset_id)
         after = transition(before, event)
         if isinstance(event, Acquired):
@@ -259,8 +297,8 @@ class Projection:
         self._one(
             self._db.execute(
                 "UPDATE asset SET state = ?, size_bytes = ?, blake3 = ?, sha256 = ?, receipt = ?, reason = ?,"
-                " resume_to = ?, same_as = ? WHERE asset_id = ? AND state = ?",
-                (*asset_changes(after), asset_id, before.state),
+                " resume_to = ?, same_as = ?, held_at = coalesce(?, held_at) WHERE asset_id = ? AND state = ?",
+                (*asset_changes(after), at if isinstance(event, Acquired) else None, asset_id, before.state),
             ),
             f"Asset {asset_id} is no longer {before.state}.",
         )
@@ -302,6 +340,11 @@ class Projection:
     def _one(self, cursor: sqlite3.Cursor, otherwise: str) -> None:
         if cursor.rowcount != 1:
             raise JournalError(otherwise, safe=_UNCHANGED)
+
+
+def _columns_of(limit: Deadline) -> tuple[str, str | None]:
+    """Return alarm_at and late_at."""
+    return sortable(limit.alarm_at), sortable(limit.due_at) if limit.basis is Basis.OFFICIAL else None
 
 
 def _settling(entry: AssetChanged) -> Outcome:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from agent.errors import JournalError
+from agent.errors import UnknownError
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_of, holes_of, likeness, sortable
@@ -30,12 +31,15 @@ from agent.model import (
     AssetState,
     Clip,
     ClipSeen,
+    Deadline,
+    Declared,
     Device,
     Digests,
     DockingOpened,
     JournalEntry,
     Mode,
     Outcome,
+    Stated,
 )
 from agent.states import is_kept
 from agent.uploader.base import DOUBT
@@ -44,8 +48,14 @@ from agent.vault import Settled
 LATE_LIMIT: Final = 10_000
 _CANDIDATES: Final = 32
 _UNSAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
+# The verdict may still change: not stored, or on a provisional calendar.
+_UNDECIDED: Final = (
+    "(asset.receipt IS NULL AND asset.state <> 'matched') OR json_extract(deadline, '$.basis') = 'provisional' OR"
+    " EXISTS (SELECT 1 FROM asset AS kept WHERE kept.asset_id = asset.same_as AND kept.receipt IS NULL)"
+)
 _SELECT_RECORDING: Final = (
-    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, event.kind, event.detail FROM asset"  # noqa: S608
+    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, event.kind, event.detail"  # noqa: S608
+    " FROM asset"
     " JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
 )
 
@@ -73,7 +83,7 @@ class Reader:
             identifier,
         )
         if row is None:
-            raise JournalError(f"There is no recording or asset {identifier}.", do="Check the id; the status shows it.")
+            raise UnknownError(f"There is no recording or asset {identifier}.", do="Check the id; the status shows it.")
         return asset_of(row)
 
     def assets_with(self, digests: Collection[str]) -> list[Asset]:
@@ -297,6 +307,18 @@ class Reader:
         rows = self._db.all(f"{_SELECT_RECORDING} WHERE {where} ORDER BY {order} LIMIT ?", *values, limit)
         return tuple(map(_recording_view, rows))
 
+    def recording(self, identifier: str) -> RecordingView:
+        """Return a recording by its id or that of its original; raises JournalError if there is none."""
+        asset_id = self.asset(identifier).asset_id
+        row = self._db.one(f"{_SELECT_RECORDING} WHERE asset.asset_id = ?", asset_id)
+        assert row is not None, "an asset has a recording, and that an event"
+        return _recording_view(row)
+
+    def undecided(self, after: str, limit: int) -> tuple[RecordingView, ...]:
+        """Return recordings whose verdict may still change, by asset id from behind `after` on."""
+        query = f"{_SELECT_RECORDING} WHERE asset.asset_id > ? AND ({_UNDECIDED}) ORDER BY asset.asset_id LIMIT ?"
+        return tuple(map(_recording_view, self._db.all(query, after, limit)))
+
     def events(self, after_seq: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """Return the events behind `after_seq`, oldest first."""
         query = "SELECT seq, at, kind, subject, detail, hash FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -317,12 +339,21 @@ class Reader:
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
-    alarm_at, kind, detail = row[12:]
+    alarm_at, held_at, deadline, stated, declared, kind, detail = row[12:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
     clip, docking_id = (entry.clip, entry.docking_id) if isinstance(entry, ClipSeen) else (None, "")
-    return RecordingView(entry.recording, asset, clip, docking_id, f"{alarm_at}/{asset.asset_id}")
+    return RecordingView(
+        replace(entry.recording, deadline=from_text(Deadline, deadline)),
+        asset,
+        clip,
+        docking_id,
+        f"{alarm_at}/{asset.asset_id}",
+        _time(held_at),
+        from_text(Stated, stated) if stated is not None else None,
+        from_text(Declared, declared) if declared is not None else None,
+    )
 
 
 def _time(text: str | None) -> datetime | None:

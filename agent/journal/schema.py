@@ -171,7 +171,26 @@ _VERSION_2: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+# What is said of a recording after it was seen: its limit in force, and what persons said. When the vault got an asset.
+_VERSION_3: Final = (
+    "ALTER TABLE recording ADD COLUMN deadline TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE recording ADD COLUMN stated TEXT",
+    "ALTER TABLE recording ADD COLUMN declared TEXT",
+    """
+    UPDATE recording SET deadline =
+        (SELECT json_extract(detail, '$.recording.deadline') FROM event WHERE event.seq = recording.seq)
+    """,
+    "ALTER TABLE asset ADD COLUMN held_at TEXT",
+    """
+    UPDATE asset SET held_at = (
+        SELECT at FROM event WHERE subject = asset.asset_id AND kind IN ('acquired', 'adopted')
+        ORDER BY seq DESC LIMIT 1
+    )
+    """,
+    "CREATE INDEX asset_same ON asset (same_as) WHERE same_as <> ''",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

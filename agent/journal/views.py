@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from agent.model import Asset, AssetState, Clip, Device, Extent, Mode, Outcome, Recording
+from agent.model import (
+    Asset,
+    AssetState,
+    Clip,
+    ClockTrust,
+    Declared,
+    Device,
+    Extent,
+    Mode,
+    Outcome,
+    Recording,
+    Stated,
+)
 from agent.vault import Settled
 
 
@@ -95,13 +107,28 @@ class DockingView:
 
 @dataclass(frozen=True, slots=True)
 class RecordingView:
-    """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages."""
+    """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages.
+
+    `recording` is as the recorder tells it, except for its deadline, which is the one in force. `stated` and `declared`
+    are what persons said since; `held_at` is when the vault got the original (also if it has lost it again).
+    """
 
     recording: Recording
     asset: Asset
     clip: Clip | None
     docking_id: str
     after: str
+    held_at: datetime | None = None
+    stated: Stated | None = None
+    declared: Declared | None = None
+
+    @property
+    def captured(self) -> tuple[datetime | None, datetime, ClockTrust]:
+        """When it was completed, between which times, and how that is known; a person's word goes first."""
+        if self.stated is not None:
+            return self.stated.made_at, self.stated.made_at, ClockTrust.STATED
+        recording = self.recording
+        return recording.captured_earliest, recording.captured_latest, recording.clock_trust
 
 
 @dataclass(frozen=True, slots=True)

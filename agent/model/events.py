@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from agent.model.evidence import (
     Asset,
     Clip,
+    Deadline,
+    Declared,
     Device,
     Digests,
     Extent,
@@ -17,6 +19,7 @@ from agent.model.evidence import (
     Outcome,
     Receipt,
     Recording,
+    Stated,
 )
 
 # Events of the asset state machine.
@@ -177,6 +180,35 @@ class Adopted:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeStated:
+    """A person stated when the recording of this asset was completed; its limit goes from `old` to `new`."""
+
+    asset_id: str
+    stated: Stated
+    old: Deadline
+    new: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class EventDeclared:
+    """A person declared an event from which a rule counts; the limit goes from `old` to `new`."""
+
+    asset_id: str
+    declared: Declared
+    old: Deadline
+    new: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineRecomputed:
+    """Other holiday notices or rules came into force: the limit goes from `old` to `new`."""
+
+    asset_id: str
+    old: Deadline
+    new: Deadline
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """Something a person must know: not sealed, medium changed, service started or stopped, capacity."""
 
@@ -194,5 +226,8 @@ JournalEntry = (
     | DockingClosed
     | AssetChanged
     | Adopted
+    | TimeStated
+    | EventDeclared
+    | DeadlineRecomputed
     | Incident
 )

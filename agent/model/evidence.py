@@ -35,17 +35,19 @@ class Role(StrEnum):
 
 
 class ClockTrust(StrEnum):
-    """设备时钟可信度: no offset measured yet, or plainly wrong (before 2020, in the future)."""
+    """设备时钟可信度: no offset measured, plainly wrong (before 2020, in the future), or a person told the time."""
 
     UNMEASURED = "unmeasured"
     UNTRUSTED = "untrusted"
+    STATED = "stated"
 
 
 class Basis(StrEnum):
-    """Whether a due time stands on an official calendar or is 暂定 (provisional)."""
+    """Whether a due time stands on an official calendar, is 暂定 (provisional), or only the bureau's own target."""
 
     OFFICIAL = "official"
     PROVISIONAL = "provisional"
+    TARGET = "target"
 
 
 class AssetState(StrEnum):
@@ -181,7 +183,7 @@ class Deadline:
     """When a recording must be stored, by which rule; `due_at` is exclusive (24:00 is the next day's 00:00).
 
     `alarm_at` is never later than the law: it drives order and alarms when the calendar is not official
-    or the capture time is an interval.
+    or the capture time is an interval. `calendar` is the digest of the holiday notices it was counted with.
     """
 
     profile: str
@@ -191,6 +193,27 @@ class Deadline:
     due_at: datetime
     alarm_at: datetime
     basis: Basis
+    calendar: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A person's word on when a recording was completed, because its recorder's clock can't tell."""
+
+    made_at: datetime
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A person's word that an event happened from which a rule counts, and for which of the article's causes."""
+
+    event: str
+    at: datetime
+    cause: str
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

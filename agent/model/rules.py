@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, time
 from enum import StrEnum
 
 
-class Rule(StrEnum):
-    """How a jurisdiction counts its time limit."""
+class RuleKind(StrEnum):
+    """How a rule counts its time limit."""
 
     WORKING_DAYS = "working_days"
     SAME_DAY = "same_day"
+    HOURS_AFTER = "hours_after"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One time limit with the article it comes from.
+
+    `days` for working_days. `hours` after the `event` that a person declares, for one of the `causes` ("CODE words"),
+    for hours_after; such a rule stands in place of the one of kind `instead_of`. Not `binding`: no law gives a number,
+    it is a target that the bureau set itself.
+    """
+
+    kind: RuleKind
+    citation: str
+    days: int = 0
+    hours: int = 0
+    event: str = ""
+    causes: tuple[str, ...] = ()
+    instead_of: str = ""
+    binding: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the rule is called in the journal, like "working_days:2"."""
+        number = {RuleKind.WORKING_DAYS: f":{self.days}", RuleKind.HOURS_AFTER: f":{self.hours}:{self.event}"}
+        return self.kind.value + number.get(self.kind, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One jurisdiction's rule with the article it comes from; `days` is 0 for the same-day rule."""
+    """One jurisdiction's rules; of those that apply the earliest wins. `uncovered` tells what they leave out.
+
+    `office_closes` is the time of day of the internal target, which is shown and binds nobody.
+    """
 
     name: str
     title: str
-    rule: Rule
-    days: int
-    citation: str
+    rules: tuple[Rule, ...]
     computation: tuple[str, ...] = ()
+    uncovered: tuple[str, ...] = ()
+    office_closes: time = time(17)
+
+    @property
+    def citation(self) -> str:
+        """The articles of the rules."""
+        return "；".join(dict.fromkeys(rule.citation for rule in self.rules))
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarYear:
-    """The holiday notice of one year: days `off` and make-up `work` days; not `complete` means only partly known."""
+    """The holiday notice of one year: days `off` and make-up `work` days; not `complete` means only partly known.
+
+    `cited` names the source of a day that another file than the year's first one has settled.
+    """
 
     year: int
     complete: bool
@@ -36,3 +74,4 @@ class CalendarYear:
     issued: date | None = None
     off: frozenset[date] = frozenset()
     work: frozenset[date] = frozenset()
+    cited: Mapping[date, str] = field(default_factory=dict)

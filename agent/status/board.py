@@ -15,6 +15,7 @@ from agent.journal import Reader
 from agent.journal.views import RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.states import is_kept
+from agent.status.explain import explain
 from agent.status.views import (
     SHOWN_AT_RISK,
     Json,
@@ -77,6 +78,16 @@ class Board:
     def close(self) -> None:
         """End the thread; idempotent."""
         self._thread.shutdown()
+
+    def use(self, config: Config) -> None:
+        """Other rules or holiday notices are in force."""
+        self._config, self._rules = config, Rules(config.profile, config.calendars)
+        self._answer = None
+
+    async def deadline(self, identifier: str) -> bytes:
+        """Why a recording must be stored when, as JSON; raises JournalError if there is none of that id."""
+        row = await self._ask(self._reader.recording, identifier)
+        return to_json(explain(row, self._rules, self._config.deadline.satisfied_by, self._clock()))
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""

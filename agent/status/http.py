@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from agent import __version__
-from agent.errors import AgentError
+from agent.errors import AgentError, UnknownError
 from agent.model import AssetState
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
@@ -82,6 +82,7 @@ def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES) -> web.Ap
     app.router.add_get("/healthz", pages.health)
     app.router.add_get("/api/v1/status", pages.status)
     app.router.add_get("/api/v1/recordings", pages.recordings)
+    app.router.add_get("/api/v1/deadline/{recording}", pages.deadline)
     app.router.add_get("/api/v1/events", pages.events)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(pages.close)
@@ -120,6 +121,13 @@ class _Pages:
         if len(after) > _CURSOR_LIMIT or not after.isprintable():
             raise web.HTTPBadRequest(text="after must be the next_after of the page before")
         return _json(await self._board.recordings(_state(asked.get("state")), after, limit))
+
+    async def deadline(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        try:
+            return _json(await self._board.deadline(request.match_info["recording"][:_CURSOR_LIMIT]))
+        except UnknownError as error:
+            raise web.HTTPNotFound(text=str(error)) from error
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         _parameters(request, ())

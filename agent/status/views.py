@@ -6,32 +6,29 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from agent import __version__
 from agent.config import Config, Milestone
-from agent.deadline import ZONE, Coverage, Rules, Verdict, counted_days, verdict
+from agent.deadline import Coverage, Rules, Verdict
 from agent.journal.views import DockingView, EventView, Overview, RecordingView
 from agent.model import (
     AssetState,
     AuditProgress,
-    Basis,
-    ClockTrust,
-    Deadline,
     Device,
     Outcome,
     Phase,
     SlotProgress,
     Upload,
 )
-from agent.status.words import Hold, named
+from agent.status.explain import deadline_view, verdict_of
+from agent.status.words import Hold, at, named, words
 
 SHOWN_AT_RISK: Final = 50
 """How many of the most urgent recordings the status lists."""
 
 _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
-_WEEKDAYS: Final = "一二三四五六日"
 
 _NO_AUDIT: Final = AuditProgress()
 
@@ -75,7 +72,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     risks = [risk | {"sent_bytes": sent.get(risk["asset_id"])} for risk in risks]
     return {
         "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
-        "now": _at(now),
+        "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
         "health": health_view(config, live, coverage, rows.overview),
@@ -99,7 +96,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
             "satisfied_by": config.deadline.satisfied_by.value,
         },
         "calendar": calendar_view(coverage),
-        "clock": {"now": _at(now), "synced": live.clock_synced},
+        "clock": {"now": at(now), "synced": live.clock_synced},
     }
 
 
@@ -137,10 +134,10 @@ def slot_view(slot: SlotProgress, contact: str) -> Json:
 def recording_view(
     row: RecordingView, rules: Rules, satisfied_by: Milestone, devices: Mapping[str, Device], now: datetime
 ) -> Json:
-    """One recording with state and deadline; `verdict` is null where the journal's row can't tell when it was safe."""
+    """One recording with state and deadline; `verdict` is null where another recording keeps its bytes."""
     asset, recording = row.asset, row.recording
-    deadline = recording.deadline
-    found = _verdict(row, satisfied_by, now)
+    earliest, latest, trust = row.captured
+    found = verdict_of(row, satisfied_by, now)
     return {
         "recording_id": recording.recording_id,
         "asset_id": asset.asset_id,
@@ -155,14 +152,16 @@ def recording_view(
         "blake3": asset.digests.blake3 if asset.digests else None,
         "same_as": asset.same_as,
         "captured": {
-            "earliest": _at(recording.captured_earliest),
-            "latest": _at(recording.captured_latest),
-            "clock": named(recording.clock_trust),
+            "earliest": at(earliest),
+            "latest": at(latest),
+            "clock": named(trust),
         },
-        "stored_at": _at(asset.receipt.confirmed_at) if asset.receipt else None,
-        "locked_until": _at(asset.receipt.locked_until) if asset.receipt else None,
+        "stored_at": at(asset.receipt.confirmed_at) if asset.receipt else None,
+        "locked_until": at(asset.receipt.locked_until) if asset.receipt else None,
         "verdict": named(found) if found else None,
-        **_deadline_view(deadline, recording.clock_trust, rules),
+        "held_at": at(row.held_at),
+        "explained": f"/api/v1/deadline/{recording.recording_id}",
+        **deadline_view(recording.deadline, trust, rules),
     }
 
 
@@ -172,9 +171,9 @@ def docking_view(docking: DockingView) -> Json:
         "docking_id": docking.docking_id,
         "slot": docking.slot,
         "device": device_name(docking.device),
-        "opened_at": _at(docking.opened_at),
-        "listed_at": _at(docking.listed_at),
-        "closed_at": _at(docking.closed_at),
+        "opened_at": at(docking.opened_at),
+        "listed_at": at(docking.listed_at),
+        "closed_at": at(docking.closed_at),
         "reason": docking.reason,
         "accounting": {"seen": docking.accounting.seen} | asdict(docking.accounting),
     }
@@ -182,7 +181,7 @@ def docking_view(docking: DockingView) -> Json:
 
 def event_view(event: EventView) -> Json:
     """An event for those who follow; its hash lets them notice a changed past."""
-    return {"seq": event.seq, "at": _at(event.at), "kind": event.kind, "subject": event.subject, "hash": event.hash}
+    return {"seq": event.seq, "at": at(event.at), "kind": event.kind, "subject": event.subject, "hash": event.hash}
 
 
 def calendar_view(coverage: Coverage) -> Json:
@@ -205,30 +204,30 @@ def _store_view(config: Config, live: Live) -> Json:
         "error": live.store_error,
         "locks": live.store_locks,
         "uploads": [asdict(upload) for upload in live.uploads],
-        "audit": asdict(audit) | {"last_at": _at(audit.last_at)},
+        "audit": asdict(audit) | {"last_at": at(audit.last_at)},
     }
 
 
 def health_view(config: Config, live: Live, coverage: Coverage, overview: Overview) -> Json:
     """Whether a person should look at the station, and why."""
-    problems = [_words(problem, problem) for problem in live.problems]
+    problems = [words(problem, problem) for problem in live.problems]
     if live.free_bytes is not None and live.free_bytes <= config.storage.reserve_bytes:
-        problems.append(_words("存储空间不足，已停止采集", "storage is full, pulling has stopped"))
+        problems.append(words("存储空间不足，已停止采集", "storage is full, pulling has stopped"))
     if live.store_error:
         zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
-        problems.append(_words(zh, f"{config.store.name} fails; what was pulled is safe here"))
+        problems.append(words(zh, f"{config.store.name} fails; what was pulled is safe here"))
     if doubted := overview.doubted:
         zh = f"{config.store.name}中有 {doubted} 个记录复核不符，正在由本机重新上传"
-        problems.append(_words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
+        problems.append(words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
     if stuck := overview.assets[AssetState.STUCK].files:
-        problems.append(_words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
+        problems.append(words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
     if live.clock_synced is False:
-        problems.append(_words("时钟未校准", "the clock of this station is not synchronised"))
+        problems.append(words("时钟未校准", "the clock of this station is not synchronised"))
     if coverage.missing is not None:
         zh = f"缺少 {coverage.missing} 年放假安排，期限暂按最早可能提醒"
-        problems.append(_words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
-    words = _words("降级", "degraded") if problems else _words("正常", "in order")
-    return {"name": "degraded" if problems else "ok", **words, "problems": problems}
+        problems.append(words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
+    told = words("降级", "degraded") if problems else words("正常", "in order")
+    return {"name": "degraded" if problems else "ok", **told, "problems": problems}
 
 
 def device_name(device: Device | None) -> str:
@@ -246,59 +245,19 @@ def _missing(slot: SlotProgress) -> int:
 
 def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
     hold = hold_of(slot)
-    words = named(hold)
+    told = named(hold)
     missing = _missing(slot)
     if hold is Hold.GONE and missing:
-        words |= _words(f"已拔出，剩余 {missing} 个未采集", f"unplugged, {missing} not pulled")
+        told |= words(f"已拔出，剩余 {missing} 个未采集", f"unplugged, {missing} not pulled")
     elif hold is Hold.GONE and slot.files_total == 0:
-        words |= _words("已拔出，尚未采集", "unplugged before anything was pulled")
+        told |= words("已拔出，尚未采集", "unplugged before anything was pulled")
     elif hold is Hold.ASK:
         safe = slot.files_total - missing
-        words |= _words(
+        told |= words(
             f"已采集的 {max(0, safe)} 个文件安全。请勿反复插拔，联系管理员 {contact}".rstrip(),
             f"{max(0, safe)} files are safe here. Do not replug it; call the administrator",
         )
-    return words
-
-
-def _verdict(row: RecordingView, satisfied_by: Milestone, now: datetime) -> Verdict | None:
-    asset, deadline = row.asset, row.recording.deadline
-    if asset.state is AssetState.MATCHED:
-        return None  # its limit went over to the recording whose bytes it shares
-    if asset.receipt is not None:
-        return verdict(deadline, now, asset.receipt.confirmed_at)
-    if satisfied_by is Milestone.LOCAL and asset.state is AssetState.HELD:
-        return None  # ended when it was held; the row doesn't tell when that was
-    return verdict(deadline, now)
-
-
-def _deadline_view(deadline: Deadline, trust: ClockTrust, rules: Rules) -> Json:
-    counted: Sequence[object] = ()
-    if deadline.profile == rules.profile.name:
-        counted = counted_days(rules.profile, deadline.start.astimezone(ZONE).date(), rules.calendars)
-    return {
-        "due_at": _at(deadline.due_at),
-        "alarm_at": _at(deadline.alarm_at),
-        "basis": named(deadline.basis),
-        "rule": deadline.rule,
-        "citation": deadline.citation,
-        "counted_days": [str(day) for day in counted],
-        "due_text": _due_text(deadline, trust),
-    }
-
-
-def _due_text(deadline: Deadline, trust: ClockTrust) -> dict[str, str]:
-    alarm = deadline.alarm_at.astimezone(ZONE)
-    if (alarm.hour, alarm.minute, alarm.second) != (0, 0, 0):
-        return _words("时间待核，请尽快入库", "time to be checked, store as soon as possible")
-    day = alarm - timedelta(days=1)
-    zh = f"{day.month}月{day.day}日（周{_WEEKDAYS[day.weekday()]}）24:00 前入库"
-    en = f"store before 24:00 on {day:%a} {day.day} {day:%b}"
-    if deadline.basis is Basis.PROVISIONAL:
-        return _words(f"暂定：暂按最早可能期限提醒，{zh}", f"provisional, earliest possible: {en}")
-    if trust is ClockTrust.UNTRUSTED:
-        return _words(f"时间待核：{zh}", f"time to be checked: {en}")
-    return _words(f"应于 {zh}", en)
+    return told
 
 
 def _tiles(overview: Overview, risks: Sequence[Json], satisfied_by: Milestone) -> list[Json]:
@@ -315,32 +274,24 @@ def _tiles(overview: Overview, risks: Sequence[Json], satisfied_by: Milestone) -
         ("无法判定", "undecided", verdicts[Verdict.UNDECIDED], more),
         ("逾期", "overdue", late, more and satisfied_by is Milestone.LOCAL),
     )
-    return [{**_words(zh, en), "count": count, "or_more": or_more} for zh, en, count, or_more in tiles]
+    return [{**words(zh, en), "count": count, "or_more": or_more} for zh, en, count, or_more in tiles]
 
 
 def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str]]:
     years = "、".join(f"{notice.year} 已导入（{notice.source}）" for notice in coverage.years if notice.complete)
     missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
     clock = {True: ("已校准", "synchronised"), False: ("未校准", "not synchronised"), None: ("未知", "unknown")}
-    store = _words("未连接（数据已在本机安全保存）", "fails") if live.store_error else _words("已连接", "connected")
+    store = words("未连接（数据已在本机安全保存）", "fails") if live.store_error else words("已连接", "connected")
     known = None if live.store_error else live.store_locks
     locks = {True: ("已锁定", "locked"), False: ("未锁定", "not locked"), None: ("", "")}[known]
     facts = [
-        _words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
-        _words(f"{config.store.name} {store['zh']} {locks[0]}".rstrip(), f"store {store['en']} {locks[1]}".rstrip()),
-        _words(f"期限 {config.profile.citation}", "time limit"),
-        _words(f"日历 {years or '无'}{missing}", "calendar"),
+        words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
+        words(f"{config.store.name} {store['zh']} {locks[0]}".rstrip(), f"store {store['en']} {locks[1]}".rstrip()),
+        words(f"期限 {config.profile.citation}", "time limit"),
+        words(f"日历 {years or '无'}{missing}", "calendar"),
     ]
     if live.free_bytes is not None:
-        facts.insert(2, _words(f"本机剩余空间 {live.free_bytes / 1e9:.1f} GB", "free space"))
+        facts.insert(2, words(f"本机剩余空间 {live.free_bytes / 1e9:.1f} GB", "free space"))
     if config.station.contact:
-        facts.append(_words(f"管理员 {config.station.contact}", "administrator"))
+        facts.append(words(f"管理员 {config.station.contact}", "administrator"))
     return facts
-
-
-def _words(zh: str, en: str) -> dict[str, str]:
-    return {"zh": zh, "en": en}
-
-
-def _at(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(ZONE).isoformat(timespec="milliseconds")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from agent.deadline import Verdict
+from agent.deadline import ZONE, Verdict
 from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase
 
 
@@ -59,14 +60,18 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Verdict.OVERDUE: ("逾期", "overdue"),
         Verdict.IN_TIME: ("按期入库", "stored in time"),
         Verdict.LATE: ("逾期入库", "stored late"),
+        Verdict.NO_LIMIT: ("无法定期限", "no legal time limit"),
+        Verdict.PAST_TARGET: ("超过内部目标（无法定期限）", "past the internal target; no legal time limit"),
     },
     Basis: {
         Basis.OFFICIAL: ("正式", "official calendar"),
         Basis.PROVISIONAL: ("暂定", "provisional"),
+        Basis.TARGET: ("内部目标", "internal target"),
     },
     ClockTrust: {
         ClockTrust.UNMEASURED: ("时钟偏差未测", "clock offset not measured"),
         ClockTrust.UNTRUSTED: ("时间待核", "time to be checked"),
+        ClockTrust.STATED: ("人工说明", "stated by a person"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),
@@ -81,3 +86,13 @@ def named(value: StrEnum) -> dict[str, str]:
     """A machine name with its words, as every answer gives it."""
     chinese, english = WORDS[type(value)][value]
     return {"name": value.value, "zh": chinese, "en": english}
+
+
+def words(chinese: str, english: str) -> dict[str, str]:
+    """A sentence in both languages."""
+    return {"zh": chinese, "en": english}
+
+
+def at(time: datetime | None) -> str | None:
+    """A time as every answer gives it, in China's zone."""
+    return None if time is None else time.astimezone(ZONE).isoformat(timespec="milliseconds")
