@@ -13,9 +13,21 @@ import pytest
 from agent.errors import JournalError
 from agent.journal import Journal, Reader, verify
 from agent.journal.schema import APPLICATION_ID, MIGRATIONS, connect, migrate, version_of
+from agent.model import Adopted
 from simulator.journal import fill, questions
 from tests.conftest import SettableClock
-from tests.journal_entries import assert_consistent, opened, seen, write
+from tests.journal_entries import (
+    NOW,
+    acquired,
+    assert_consistent,
+    held,
+    listed,
+    opened,
+    recording,
+    seen,
+    wanted,
+    write,
+)
 
 RECORDINGS = 2000
 
@@ -56,6 +68,34 @@ async def test_an_older_journal_is_migrated_and_keeps_its_evidence(tmp_path: Pat
         assert db.execute("SELECT count(*) FROM event").fetchone() == (2,)
         assert db.execute("SELECT host FROM attempt").fetchall() == []
         migrate(db, path, later)
+
+
+async def test_the_tables_of_the_version_before_are_filled_from_the_log(tmp_path: Path) -> None:
+    """What was journaled when limits were still fixed gets the limit that its event tells, and when it was held."""
+    path, old = tmp_path / "journal.db", tmp_path / "old.db"
+    entries = (
+        opened(),
+        seen("a"),
+        seen("b", 2),
+        listed(2),
+        acquired("a"),
+        Adopted(recording("c"), wanted("c"), held("c")),
+    )
+    await write(path, *entries)
+    with closing(sqlite3.connect(path)) as new, closing(connect(old, write=True)) as db:
+        migrate(db, old, MIGRATIONS[:2])
+        for row in new.execute("SELECT * FROM event ORDER BY seq"):
+            db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", row)
+        for table in ("device", "docking", "recording", "asset", "clip", "counter"):
+            names = ", ".join(name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+            for row in new.execute(f"SELECT {names} FROM {table}"):
+                db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        migrate(db, old)
+    assert_consistent(old)
+    with closing(Reader(old)) as reader:
+        assert reader.recording("a").held_at == NOW
+        assert reader.recording("b").held_at is None
+        assert reader.recording("c").held_at == NOW
 
 
 async def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:

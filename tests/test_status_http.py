@@ -166,6 +166,17 @@ async def test_recordings_are_paged_without_gap_or_repetition(served: Served) ->
     assert seen == [f"r{n:02}" for n in reversed(range(23))]
 
 
+async def test_every_recording_leads_to_the_explanation_of_its_limit(served: Served) -> None:
+    made = NOW - timedelta(hours=20)
+    await served.journal.record(opened(), footage(served.config, "a", 1, made))
+    (row,) = (await asyncio.to_thread(served.get, "/api/v1/recordings"))["recordings"]
+    told = await asyncio.to_thread(served.get, row["explained"])
+    assert (told["recording_id"], told["due_at"], told["verdict"]["name"]) == ("rec-a", row["due_at"], "open")
+    assert [day["number"] for day in told["days"]][-2:] == [1, 2]
+    status, _, body = await asyncio.to_thread(served.ask, "/api/v1/deadline/nobody")
+    assert (status, b"There is no recording" in body) == (404, True)
+
+
 async def test_recordings_of_one_state_come_most_urgent_first(served: Served) -> None:
     await docked(served)
     page = await get(served, "/api/v1/recordings?state=wanted&limit=1")
