@@ -192,7 +192,7 @@ def deadline_for(
 def internal_target(rules: Rules, deadline: Deadline) -> datetime | None:
     """When the bureau wants it stored: the end of the office hours of day one; None if that is no earlier than due."""
     rule = next((rule for rule in rules.profile.rules if rule.name == deadline.rule), None)
-    if rule is None or rule.kind is RuleKind.HOURS_AFTER:
+    if rule is None or not rule.binding or rule.kind is RuleKind.HOURS_AFTER:
         return None
     first = counted_days(rule, deadline.start.astimezone(ZONE).date(), rules.calendars)[0]
     target = datetime.combine(first, rules.profile.office_closes, ZONE)

@@ -87,7 +87,7 @@ def test_the_help_tells_every_exit_code(say: Say) -> None:
     assert told.code == 0
     for code in Exit:
         assert f"\n  {int(code)}  " in told.out
-    for verb in ("run", "pull", "status", "verify", "resume", "config"):
+    for verb in ("run", "pull", "status", "verify", "resume", "deadline", "config"):
         assert say(verb, "--help").code == 0
     assert say("--version").out.startswith("capture-agent ")
 

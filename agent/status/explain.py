@@ -14,6 +14,7 @@ from agent.deadline import (
     Rules,
     Verdict,
     counted_days,
+    deadline_for,
     internal_target,
     is_official,
     is_working,
@@ -131,6 +132,7 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
         "now": at(now),
         "verdict": named(found) | {"why": words(*_REASONS[found])} if found else None,
         "same_as": same if row.asset.same_as else None,
+        "differs": _differs(deadline, deadline_for(rules, earliest, latest, row.declared)),
     }  # fmt: skip
 
 
@@ -139,6 +141,16 @@ def _rule_of(deadline: Deadline, rules: Rules) -> Rule | None:
     if deadline.profile != rules.profile.name:
         return None
     return next((rule for rule in rules.profile.rules if rule.name == deadline.rule), None)
+
+
+def _differs(made: Deadline, now: Deadline) -> dict[str, str] | None:
+    """What the rules and notices of today would say, where that is something else."""
+    if (made.profile, made.rule, made.due_at, made.basis) == (now.profile, now.rule, now.due_at, now.basis):
+        return None
+    return words(
+        f"按现行规则和日历计算将是 {_moment(now.due_at)}（{now.rule}）；以上为作出时的期限",
+        f"by the rules and notices of now it would be {at(now.due_at)} ({now.rule}); above is the limit as it was made",
+    )
 
 
 def _said(time: datetime, who: str, why: str) -> Json:
@@ -266,7 +278,10 @@ def _counted(told: Json) -> Iterator[str]:
             number = f"第{day['number']}日 day {day['number']}" if day["number"] else "—"
             yield f"  {day['day']} 周{weekday}  {number:<11} {_both(day['why'])}"
     due = datetime.fromisoformat(told["due_at"])
-    yield f"应入库期限 due   {_moment(due)}  ({told['due_at']}, exclusive)  {_both(told['basis'])}"
+    name = "内部目标 target" if told["basis"]["name"] == Basis.TARGET else "应入库期限 due"
+    yield f"{name}  {(due - timedelta(seconds=1)).year}年{_moment(due)}  ({told['due_at']}, exclusive)  {_both(told['basis'])}"
+    if told["differs"]:
+        yield f"  {_both(told['differs'])}"
     if told["alarm_at"] != told["due_at"]:
         yield f"提醒 alarm      {_moment(datetime.fromisoformat(told['alarm_at']))}  {_both(told['due_text'])}"
     if told["internal_target_at"]:
