@@ -279,7 +279,8 @@ def _counted(told: Json) -> Iterator[str]:
             yield f"  {day['day']} 周{weekday}  {number:<11} {_both(day['why'])}"
     due = datetime.fromisoformat(told["due_at"])
     name = "内部目标 target" if told["basis"]["name"] == Basis.TARGET else "应入库期限 due"
-    yield f"{name}  {(due - timedelta(seconds=1)).year}年{_moment(due)}  ({told['due_at']}, exclusive)  {_both(told['basis'])}"
+    year = (due - timedelta(seconds=1)).year
+    yield f"{name}  {year}年{_moment(due)}  ({told['due_at']}, exclusive)  {_both(told['basis'])}"
     if told["differs"]:
         yield f"  {_both(told['differs'])}"
     if told["alarm_at"] != told["due_at"]:
