@@ -176,7 +176,7 @@ class Lives(RuleBasedStateMachine):
             due = station.journal.reader.next_to_store(station.clock())
             if due is None or world.dead:
                 return
-            await lane.store(Delivery(station, due, lambda: None))
+            await lane.store(Delivery(station, due, lambda: None, lambda: None))
         raise AssertionError("the store lane never comes to an end")
 
     async def _dock_and_drain(self, world: World, station: Station) -> None:

@@ -171,11 +171,12 @@ BOUNDED = {
     ("recordings, newest", "SCAN asset"),
     ("dockings", "SCAN docking"),
     ("incidents", "SCAN event USING INDEX event_incident"),
-    # These take all rows of what is few: recorders, open dockings, parts under way, counters of one scope.
+    # These take all rows of what is few: recorders, open dockings, parts and uploads under way, counters.
     ("devices", "SCAN device"),
     ("overview", "SCAN docking USING INDEX docking_open"),
     ("open dockings", "SCAN docking USING INDEX docking_open"),
     ("notes", "SCAN settled"),
+    ("overview", "SCAN note"),
     # And these what an inner query has limited.
     ("overview", "SCAN (subquery-1)"),
     ("known clips", "SCAN seen"),
