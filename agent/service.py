@@ -245,14 +245,20 @@ class Service:
         """Take over profile and holiday notices as they are now; None, with an alarm until mended, if they are bad."""
         try:
             config = await self._station.on_disk(reload_rules, self._config)
-            self._config = config
-            self._station.rules = Rules(config.profile, config.calendars)
-            changed = await limits.recompute(self._station)
-        except (ConfigError, JournalError) as error:
+        except ConfigError as error:
             log.warning("%s", error)
             self._troubles["rules"] = f"放假安排或期限规则有误，沿用此前的数据 (rules refused): {error}"
             self._record(Incident("rules-refused", {"what": error.what}))
             return None
+        self._config = config
+        self._station.rules = Rules(config.profile, config.calendars)
+        try:
+            changed = await limits.recompute(self._station)
+        except JournalError as error:
+            self._troubles["rules"] = (
+                f"期限尚未全部重新计算，请再次重新加载 (limits not computed again, reload): {error}"
+            )
+            return config
         self._troubles.pop("rules", None)
         log.info("rules read again, %s limits changed", changed)
         return config

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from agent.errors import JournalError
+from agent.pipeline import limits
 from agent.pipeline.runner import Runner
 from agent.service import Service
 from tests.conftest import SettableClock
@@ -23,4 +27,22 @@ async def test_the_recovery_of_one_detection_does_not_hide_the_trouble_of_anothe
         images.on_trouble("")
         assert service.live().problems == ("udev does not answer",)
         usb.on_trouble("")
+        assert service.live().problems == ()
+
+
+async def test_a_journal_that_fails_during_a_reload_is_an_alarm_until_the_next_one(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new rules are in force; that limits were not computed again is said, and done by the next reload."""
+
+    async def full(_: object) -> int:
+        raise JournalError("the disk is full")
+
+    async with opened(tmp_path / "root", clock) as station:
+        service = Service(SHIPPED, station, Runner(station))
+        with monkeypatch.context() as patch:
+            patch.setattr(limits, "recompute", full)
+            assert await service.reload() is not None
+        assert "the disk is full" in service.live().problems[0]
+        assert await service.reload() is not None
         assert service.live().problems == ()
