@@ -19,6 +19,7 @@ from agent import __version__
 from agent.config import Config, load
 from agent.control import NotRunningError, ask
 from agent.deadline import Rules
+from agent.device_verbs import add_device_verbs
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
 from agent.journal import Reader, rebuild
 from agent.model import Phase
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--why", required=True, help="why (is kept in the journal)")
     _json_option(resume)
     _deadline_options(add("deadline", _explain, "explain a recording's time limit; state its time; declare a return"))
+    device = commands.add_parser("device", help="hand recorders out, take them back, tell which are missing")
+    add_device_verbs(device, _now)
     check = add("config", _config_check, "check the configuration")
     check.add_argument("action", choices=["check"])
     _json_option(check)

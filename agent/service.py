@@ -26,7 +26,7 @@ from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError, JournalError, StoreError
 from agent.journal import Journal
 from agent.model import AssetChanged, Clock, Declared, Device, Incident, JournalEntry, Resumed, SlotProgress, Stated
-from agent.pipeline import limits
+from agent.pipeline import handover, limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
 from agent.pipeline.runner import Runner
@@ -55,8 +55,8 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
             opened_store(config, clock) as store,
             Journal.open(config.storage.root / "journal.db", clock) as journal,
         ):
-            reserve_bytes, hours = config.storage.reserve_bytes, config.store.hours
-            yield Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours)
+            reserve_bytes, hours, owned = config.storage.reserve_bytes, config.store.hours, config.inventory
+            yield Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours, owned)
 
 
 def _check_owner(root: Path) -> None:
@@ -137,6 +137,12 @@ async def _said(station: Station, verb: str, asked: Mapping[str, str]) -> dict[s
     else:
         limit = await limits.declare(station, asked["id"], Declared(asked["event"], at, asked["cause"], who, why))
     return {"rule": limit.rule, "due_at": limit.due_at.isoformat(), "basis": limit.basis.value}
+
+
+async def hand_over_by_hand(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> dict[str, object]:
+    """Enter one of `handover.VERBS` into the issue register, without the daemon."""
+    async with opened(config, clock) as station:
+        return await handover.VERBS[verb](station, asked)
 
 
 async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
@@ -222,7 +228,8 @@ class Service:
     def verbs(self) -> dict[str, control.Verb]:
         """What the control socket answers."""
         said = {verb: partial(_said, self._station, verb) for verb in ("state", "declare")}
-        return {"dock": self._dock, "slot": self._slot, "resume": self._resume, **said}
+        register = {name: partial(verb, self._station) for name, verb in handover.VERBS.items()}
+        return {"dock": self._dock, "slot": self._slot, "resume": self._resume, **said, **register}
 
     async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
         path = Path(asked["path"])

@@ -208,6 +208,7 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "accounting": lambda: reader.accounting(docking),
         "events": lambda: reader.events(recordings),
         "devices": reader.devices,
+        "standings": reader.standings,
         "known clips": lambda: reader.known_clips(_OWNER, clip),
         "asset by content": lambda: reader.asset_by_blake3(_digests(recordings // 2 + 50).blake3, tuple(AssetState)),
         "kept asset": lambda: reader.kept_asset(_digests(recordings // 2 + 50).blake3),

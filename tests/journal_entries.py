@@ -21,6 +21,8 @@ from agent.model import (
     Confirmed,
     Deadline,
     Device,
+    DeviceIssued,
+    DeviceReturned,
     Digests,
     DockingListed,
     DockingOpened,
@@ -123,6 +125,20 @@ def receipt(name: str, size: int = 1000, content: str = "") -> Receipt:
 def confirmed(name: str, size: int = 1000) -> AssetChanged:
     """The store has it."""
     return AssetChanged(name, Confirmed(receipt(name, size)))
+
+
+def issued(recorder_id: str = "DSJ-001", *, hours: float = 0, back_by: float | None = None) -> DeviceIssued:
+    """A recorder is handed out so many hours after NOW."""
+    at = NOW + timedelta(hours=hours)
+    expected = None if back_by is None else NOW + timedelta(hours=back_by)
+    return DeviceIssued(recorder_id, at, "ZF-17", "keeper", "inspection", expected)
+
+
+def returned(
+    recorder_id: str = "DSJ-001", *, hours: float = 1, docking: str = "", unread: bool = False
+) -> DeviceReturned:
+    """It came back so many hours after NOW."""
+    return DeviceReturned(recorder_id, NOW + timedelta(hours=hours), "keeper", "end of shift", docking, unread)
 
 
 def listed(count: int, docking: str = "d1") -> DockingListed:

@@ -26,11 +26,13 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=ZONE)
 HOSTILE = "DCIM/<script>alert(1)</script>\u202e\udc80\x07.MP4"
 
 
-def configured(tmp_path: Path, text: str = "") -> Config:
-    """The configuration as shipped, with changes."""
+def configured(tmp_path: Path, text: str = "", inventory: str = "") -> Config:
+    """The configuration as shipped, with changes, and with an inventory."""
     folder = tmp_path / "etc"
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     (folder / "agent.toml").write_text(text or '[station]\nname = "测试站"\ncontact = "0531-12345"\n')
+    if inventory:
+        (folder / "inventory.toml").write_text(inventory, "utf-8")
     return load(folder / "agent.toml")
 
 
@@ -109,9 +111,9 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve(tmp_path: Path, text: str = "") -> AsyncIterator[Served]:
+async def serve(tmp_path: Path, text: str = "", inventory: str = "") -> AsyncIterator[Served]:
     """Serve an empty journal on a free port of loopback."""
-    config = configured(tmp_path, text)
+    config = configured(tmp_path, text, inventory)
     world = World()
     async with Journal.open(tmp_path / "journal.db", lambda: world.now) as journal:
         board = board_of(config, journal, world)

@@ -287,6 +287,48 @@ def test_a_later_file_wins_for_a_day_and_keeps_the_rest(folder: Path) -> None:
     assert date(2026, 10, 4) in year.work - year.off
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("= 3", "inventory.toml: is not a TOML file"),
+        ("recorder = 3", "recorder = 3: must be tables like [recorder.DSJ-001]"),
+        ("[recorders.x]", "recorders: there is no such option; did you mean recorder?"),
+        ("[recorder]\nx = 3", "recorder.x = 3: must be a table"),
+        ("[recorder.'../x']\nnumber = '1'", "recorder = '../x': must be a name of letters"),
+        ("[recorder.x]\nserial = 's'\nproduct = 'p'", "recorder.x.number = None: is missing"),
+        ("[recorder.x]\nnumber = ''", "recorder.x.number = '': must be text, 1..64"),
+        ('[recorder.x]\nnumber = "a\\u202e"', "recorder.x.number = 'a\\u202e': must be text, 1..64"),
+        ("[recorder.x]\nnumber = '1'\nkind = 'drone'", "recorder.x.kind = 'drone': must be \"body_camera\" or"),
+        ("[recorder.x]\nnumber = '1'\nserial = 's'", "recorder.x = 'serial': are too few marks"),
+        ("[recorder.x]\nnumber = '1'\nproduct = 'p'\nvolume_label = 'v'", "are too few marks to recognise it by"),
+        ("[recorder.x]\nnumber = '1'\nfilesystem_ids = 'x'", "filesystem_ids = 'x': must be a list of texts"),
+        ("[recorder.x]\nnumber = '1'\nseriall = 's'", "recorder.x.seriall: there is no such option; did you mean"),
+        (
+            "".join(f"[recorder.{name}]\nnumber = '{name}'\nserial = 's'\nproduct = 'p'\n" for name in "xy"),
+            "recorder.y = 'y': has the same marks as recorder.x",
+        ),
+        ("[recorder.x]\n[recorder.x]", "inventory.toml: is not a TOML file"),
+        ("x" * (2 << 20), "it is larger than"),
+    ],
+)
+def test_a_wrong_inventory_is_refused(folder: Path, text: str, told: str) -> None:
+    (folder / "inventory.toml").write_text(text)
+    what = refused(folder, "")
+    assert told in what
+    assert str(folder / "inventory.toml") in what
+
+
+def test_an_inventory_that_can_not_be_read_is_not_taken_for_none(folder: Path) -> None:
+    (folder / "inventory.toml").unlink()
+    (folder / "inventory.toml").symlink_to("nowhere")
+    assert "inventory.toml: can't be read" in refused(folder, "")
+
+
+def test_without_an_inventory_nobody_is_owned(folder: Path) -> None:
+    (folder / "inventory.toml").unlink()
+    assert configure(folder, "").inventory == {}
+
+
 def test_no_calendars_is_no_error_only_provisional(tmp_path: Path) -> None:
     problems: list[str] = []
     assert read_calendars([tmp_path / "none"], "", problems) == {}

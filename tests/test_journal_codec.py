@@ -54,10 +54,12 @@ from tests.journal_entries import (
     deadline,
     digests_of,
     held,
+    issued,
     listed,
     opened,
     receipt,
     recording,
+    returned,
     seen,
     seen_again,
     wanted,
@@ -86,6 +88,9 @@ ENTRIES: list[JournalEntry] = [
     TimeStated("a", Stated(NOW, "张三", "the clock was reset"), deadline(), deadline(40)),
     EventDeclared("a", Declared("return_to_unit", NOW, "LATE-02", "张三", "异地"), deadline(), deadline(60)),
     DeadlineRecomputed("a", deadline(), replace(deadline(24), calendar="ab" * 32)),
+    issued(back_by=10),
+    returned(docking="d1"),
+    returned(unread=True),
 ]
 
 

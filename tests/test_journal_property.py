@@ -47,10 +47,12 @@ from tests.journal_entries import (
     clip,
     digests_of,
     held,
+    issued,
     listed,
     opened,
     receipt,
     recording,
+    returned,
     seen,
     seen_again,
     wanted,
@@ -62,6 +64,7 @@ NAMES = st.sampled_from([f"a{n}" for n in range(6)])
 CONTENTS = st.sampled_from(["x", "y", "z"])
 NUMBERS = st.integers(0, 4)
 MODES = st.sampled_from(Mode)
+HOURS = st.integers(0, 3)
 HOLES = st.sampled_from([(), ((0, 512),)])
 
 ASSET_EVENTS = st.one_of(
@@ -88,6 +91,8 @@ ENTRIES: st.SearchStrategy[JournalEntry] = st.one_of(
         lambda name, content: Adopted(recording(name), wanted(name), held(name, content=content)), NAMES, CONTENTS
     ),
     st.just(Incident("tick")),
+    st.builds(issued, NAMES, hours=HOURS),
+    st.builds(returned, NAMES, hours=HOURS, docking=st.sampled_from(["", "d1", "d2"]), unread=st.booleans()),
 )
 PLAUSIBLE = st.sampled_from([*get_args(AssetEvent), Acquired, Confirmed])
 GROUPS = st.lists(st.lists(ENTRIES, min_size=1, max_size=3), min_size=1, max_size=4)

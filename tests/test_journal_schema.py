@@ -173,6 +173,7 @@ BOUNDED = {
     ("incidents", "SCAN event USING INDEX event_incident"),
     # These take all rows of what is few: recorders, open dockings, parts and uploads under way, counters.
     ("devices", "SCAN device"),
+    ("standings", "SCAN custody"),
     ("overview", "SCAN docking USING INDEX docking_open"),
     ("open dockings", "SCAN docking USING INDEX docking_open"),
     ("notes", "SCAN settled"),

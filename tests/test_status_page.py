@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.deadline import ZONE
-from agent.model import DockingListed, Phase, Upload
+from agent.model import DeviceIssued, DockingListed, Phase, Upload
 from tests.chromium import browsing
 from tests.journal_entries import NOW, acquired, confirmed, opened
 from tests.status_station import HOSTILE, footage, serve, slot
@@ -90,6 +90,38 @@ async def test_what_is_stored_says_until_when_it_is_locked(tmp_path: Path) -> No
         until = (NOW + timedelta(days=180)).astimezone(ZONE)
         await page.shows(f"{until.year}/{until.month}/{until.day}")
         assert "锁定至" in await page.text()
+        assert page.console == []
+
+
+async def test_recorders_that_are_missing_stand_there_with_their_warning_and_nobody_s_name(tmp_path: Path) -> None:
+    inventory = "".join(
+        f'[recorder.DSJ-00{n}]\nnumber = "固资 <b>{n}</b>"\nserial = "{n}"\nproduct = "V8"\n' for n in (1, 2, 3)
+    )
+    async with (
+        serve(tmp_path, inventory=inventory) as served,
+        browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page,
+    ):
+        await page.shows("请插入")
+        assert "未归还" not in await page.text(), "nobody is missing"
+        long_ago, today = FRIDAY - timedelta(days=9), served.world.now - timedelta(hours=1)
+        await served.journal.record(
+            DeviceIssued("DSJ-001", today, "officer-name", "keeper-name", "why"),
+            DeviceIssued("DSJ-002", long_ago, "officer-name", "keeper-name", "why", long_ago + timedelta(hours=9)),
+            opened(),
+        )
+        await page.shows("未归还、未采集的记录仪")
+        text = await page.text()
+        assert text.index("固资 <b>2</b>") < text.index("固资 <b>1</b>"), "the most urgent first, and only text"
+        assert "固资 <b>3</b>" not in text, "it is here"
+        assert "可能有未采集的音像记录，最早可能的期限已过" in text
+        assert "可能有未采集的音像记录，最早期限 11月25日 24:00" in text
+        assert "未登记" in text
+        assert "1 台记录仪未采集" in text, "and the station is degraded"
+        assert "officer-name" not in text
+        assert "keeper-name" not in text
+        assert await page.value(SMALLEST_FONT_PX) >= 24
+        assert await page.value(WORDS_WITHOUT_ICON) == 0
+        assert not await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         assert page.console == []
 
 

@@ -24,14 +24,18 @@ from agent.model import (
     Medium,
     Outcome,
     Phase,
+    RecorderKind,
     SlotProgress,
 )
 from agent.status.views import Live, _facts, health_view, hold_of, recording_view, slot_view, to_json
-from agent.status.words import WORDS, Hold, named
+from agent.status.words import WORDS, Hold, Whereabouts, named
 from tests.journal_entries import receipt, wanted
 from tests.status_station import HOSTILE, NOW, configured, footage, slot
 
-ENUMS: list[type[StrEnum]] = [Phase, Hold, AssetState, Outcome, Verdict, Basis, ClockTrust, Medium]
+ENUMS: list[type[StrEnum]] = [
+    *(Phase, Hold, AssetState, Outcome, Verdict, Basis, ClockTrust, Medium),
+    *(Whereabouts, RecorderKind),
+]
 
 
 @pytest.fixture(scope="module")

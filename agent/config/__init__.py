@@ -1,4 +1,4 @@
-"""Reads the configuration: agent.toml, the holiday notices and the jurisdiction's rule beside it.
+"""Reads the configuration: agent.toml, and beside it holiday notices, the jurisdiction's rule and the inventory.
 
 The only place that reads configuration. Every problem of every file is reported at once, with file, key, value and
 reason; an option nobody knows is refused, because a mistyped one must not silently keep its default.
@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from agent.config.inventory import read_inventory
 from agent.config.options import (
     TomlFile,
     choice,
@@ -32,7 +33,7 @@ from agent.config.options import (
 )
 from agent.config.rules import read_calendars, read_profile
 from agent.errors import ConfigError
-from agent.model import CalendarYear, Profile
+from agent.model import CalendarYear, Profile, Recorder
 
 _GIB: Final = 1 << 30
 
@@ -128,6 +129,7 @@ class Config:
     runner: Runner
     profile: Profile
     calendars: Mapping[int, CalendarYear]
+    inventory: Mapping[str, Recorder]
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -144,6 +146,8 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
+    `inventory.toml` is read too, if it is there.
+
     Raises ConfigError that lists every problem, one per line: file, key, value, reason.
     """
     problems: list[str] = []
@@ -153,13 +157,14 @@ def load(path: Path) -> Config:
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
     profile, calendars = _rules(path, sections["deadline"], problems)
+    inventory = read_inventory(path.parent / "inventory.toml", problems)
     if problems:
         raise ConfigError(
             "\n".join(problems),
             safe="\nNothing was started and no recording was touched.",
             do="Correct this, then run `capture-agent config check`.",
         )
-    return Config(path=path, profile=profile, calendars=calendars, **sections)
+    return Config(path=path, profile=profile, calendars=calendars, inventory=inventory, **sections)
 
 
 def reload_rules(config: Config) -> Config:

@@ -19,7 +19,7 @@ E = TypeVar("E", bound=StrEnum)
 
 _FILE_LIMIT_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SPAN: Final = re.compile(r"\d\d:\d\d-\d\d:\d\d")
 _ABSOLUTE: Final = "an absolute path without .."
 
@@ -80,7 +80,7 @@ def identifier(default: str) -> str:
     """A name that is also a file's or an entry point's: never a path."""
     takes = "name of letters, digits, - and _"
     return _checked(
-        default, takes, lambda value: isinstance(value, str) and bool(_NAME.fullmatch(value)), must=f"a {takes}"
+        default, takes, lambda value: isinstance(value, str) and bool(NAME.fullmatch(value)), must=f"a {takes}"
     )
 
 

@@ -20,7 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agent.errors import JournalError
-from agent.model import Asset, AssetChanged, AssetEvent, JournalEntry
+from agent.model import Asset, AssetChanged, AssetEvent, DeviceIssued, DeviceReturned, JournalEntry
 
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
@@ -80,7 +80,9 @@ def _kind(entry: JournalEntry) -> str:
 
 
 def _subject(entry: JournalEntry) -> str:
-    """Whose history the event belongs to: an asset's if there is one, else a docking's."""
+    """Whose history the event belongs to: an asset's or an owned recorder's if there is one, else a docking's."""
+    if isinstance(entry, DeviceIssued | DeviceReturned):
+        return entry.recorder_id
     asset = getattr(entry, "asset", None)
     named: str = getattr(entry, "asset_id", "") or getattr(entry, "docking_id", "")
     return asset.asset_id if isinstance(asset, Asset) else named

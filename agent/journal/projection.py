@@ -7,7 +7,18 @@ from typing import Any, Final, assert_never
 
 from agent.errors import JournalError
 from agent.journal.codec import from_text, to_text
-from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_changes, asset_of, likeness, sortable, storable
+from agent.journal.rows import (
+    ASSET_COLUMNS,
+    SELECT_ASSET,
+    SELECT_STANDING,
+    asset_changes,
+    asset_of,
+    likeness,
+    sortable,
+    standing_of,
+    standing_row,
+    storable,
+)
 from agent.model import (
     Acquired,
     Adopted,
@@ -22,6 +33,8 @@ from agent.model import (
     ClipSeen,
     Deadline,
     DeadlineRecomputed,
+    DeviceIssued,
+    DeviceReturned,
     DockingClosed,
     DockingListed,
     DockingOpened,
@@ -35,6 +48,7 @@ from agent.model import (
     Recording,
     TimeStated,
 )
+from agent.register import step
 from agent.states import is_kept, transition
 
 _UNCHANGED: Final = "Nothing was changed."
@@ -96,12 +110,17 @@ class Projection:
                 self._adopted(seq, at, entry)
             case TimeStated() | EventDeclared() | DeadlineRecomputed():
                 self._limit_changed(entry)
-            case Observed():
-                self._open_docking(entry.docking_id)
-            case Incident():
-                pass  # the event itself is all there is to keep
+            case DeviceIssued() | DeviceReturned():
+                self._handed_over(entry)
+            case Observed() | Incident():
+                self._told(entry)
             case _:
                 assert_never(entry)
+
+    def _told(self, entry: Observed | Incident) -> None:
+        """The event itself is all there is to keep; what is told of a docking needs it to be open."""
+        if isinstance(entry, Observed):
+            self._open_docking(entry.docking_id)
 
     def _docking_opened(self, seq: int, at: str, entry: DockingOpened) -> None:
         self._db.execute(
@@ -326,6 +345,23 @@ class Projection:
             " FROM asset AS twin WHERE asset.asset_id = ? AND twin.asset_id = ?",
             (other.asset_id, asset.asset_id),
         )
+
+    def _handed_over(self, entry: DeviceIssued | DeviceReturned) -> None:
+        if isinstance(entry, DeviceReturned) and entry.docking_id:
+            self._check_all_taken_over(entry.docking_id)
+        row = self._db.execute(SELECT_STANDING + " WHERE recorder_id = ?", (entry.recorder_id,)).fetchone()
+        standing = step(standing_of(row) if row else None, entry)
+        self._db.execute("INSERT OR REPLACE INTO custody VALUES (?, ?, ?, ?, ?, ?)", standing_row(standing))
+
+    def _check_all_taken_over(self, docking_id: str) -> None:
+        """Only a docking that was listed to the end and left nothing behind ends the wait for a recorder."""
+        row = self._db.execute(
+            "SELECT 1 FROM docking WHERE docking_id = ?1 AND listed_at IS NOT NULL AND reason = 'complete'"
+            " AND NOT EXISTS (SELECT 1 FROM clip WHERE docking_id = ?1 AND outcome NOT IN ('pulled', 'already_held'))",
+            (docking_id,),
+        ).fetchone()
+        if row is None:
+            raise JournalError(f"Docking {docking_id} didn't take over all that was there.", safe=_UNCHANGED)
 
     def _asset(self, asset_id: str) -> Asset:
         return asset_of(self._asset_row(asset_id, ASSET_COLUMNS))

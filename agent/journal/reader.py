@@ -11,7 +11,16 @@ from typing import Any, Final
 from agent.errors import UnknownError
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
-from agent.journal.rows import ASSET_COLUMNS, SELECT_ASSET, asset_of, holes_of, likeness, sortable
+from agent.journal.rows import (
+    ASSET_COLUMNS,
+    SELECT_ASSET,
+    SELECT_STANDING,
+    asset_of,
+    holes_of,
+    likeness,
+    sortable,
+    standing_of,
+)
 from agent.journal.views import (
     Accounting,
     Attempt,
@@ -39,6 +48,7 @@ from agent.model import (
     JournalEntry,
     Mode,
     Outcome,
+    Standing,
     Stated,
 )
 from agent.states import is_kept
@@ -189,6 +199,10 @@ class Reader:
         """Return every recorder that was ever docked, as it was last seen, by device id."""
         rows = self._db.all("SELECT device_id, last_seq FROM device")
         return {device_id: self._opened(seq).device for device_id, seq in rows}
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where each recorder is that was ever handed out, by its id in the inventory."""
+        return {row[0]: standing_of(row) for row in self._db.all(SELECT_STANDING)}
 
     def last_dock_out(self, device_id: str) -> datetime | None:
         """Return when the newest docking of this device that was listed to the end and has ended did so.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from agent.journal.codec import from_text, to_text
-from agent.model import Asset, AssetState, Clip, Digests, Extent, Receipt, Role
+from agent.model import Asset, AssetState, Clip, Custody, Digests, Extent, Receipt, Role, Standing
 
 _compact: Final = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -20,6 +20,9 @@ ASSET_COLUMNS: Final = (
 
 SELECT_ASSET: Final = f"SELECT {ASSET_COLUMNS} FROM asset"  # noqa: S608
 """A query to which a WHERE is added."""
+
+SELECT_STANDING: Final = "SELECT recorder_id, custody, issued_at, changed_at, unseen_since, back_by FROM custody"
+"""As above; its rows are what `standing_of` takes."""
 
 
 def asset_of(row: tuple[Any, ...]) -> Asset:
@@ -53,6 +56,21 @@ def asset_changes(asset: Asset) -> tuple[object, ...]:
         asset.resume_to,
         asset.same_as,
     )
+
+
+def standing_of(row: tuple[Any, ...]) -> Standing:
+    """Return where a recorder is by its row."""
+    recorder_id, custody, *times = row
+    issued_at, changed_at, unseen_since, back_by = (datetime.fromisoformat(time) if time else None for time in times)
+    assert issued_at is not None, "the table says so"
+    assert changed_at is not None, "as above"
+    return Standing(recorder_id, Custody(custody), issued_at, changed_at, unseen_since, back_by)
+
+
+def standing_row(standing: Standing) -> tuple[object, ...]:
+    """Return the row of `standing_of`."""
+    times = (standing.issued_at, standing.changed_at, standing.unseen_since, standing.back_by)
+    return (standing.recorder_id, standing.custody, *(sortable(time) if time is not None else None for time in times))
 
 
 def sortable(time: datetime) -> str:

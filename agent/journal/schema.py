@@ -1,8 +1,8 @@
 """The tables of the journal, their migrations, and how a connection to them is opened.
 
-`event` is the evidence; device, docking, clip, recording, asset and counter follow from it (see `projection`) and name
-by `seq` the event that holds their facts. attempt, block and settled are notes of work under way: losing them costs
-time, never evidence.
+`event` is the evidence; device, docking, clip, recording, asset, counter and custody follow from it (see `projection`);
+the first five name by `seq` the event that holds their facts. attempt, block and settled are notes of work under way:
+losing them costs time, never evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from agent.errors import JournalError
 
 APPLICATION_ID: Final = 0x63617061  # "capa"
-EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter")
+EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter", "custody")
 """The tables that follow from the events, parents first."""
 
 _VERSION_1: Final = (
@@ -190,7 +190,21 @@ _VERSION_3: Final = (
     "CREATE INDEX asset_same ON asset (same_as) WHERE same_as <> ''",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4: Final = (
+    # Where each recorder of the inventory is that was ever handed out.
+    """
+    CREATE TABLE custody (
+        recorder_id TEXT PRIMARY KEY,
+        custody TEXT NOT NULL,
+        issued_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL,
+        unseen_since TEXT,
+        back_by TEXT
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

@@ -5,4 +5,5 @@
 from agent.model.events import *
 from agent.model.evidence import *
 from agent.model.live import *
+from agent.model.register import *
 from agent.model.rules import *

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from agent.model.evidence import (
     Asset,
@@ -216,6 +217,33 @@ class Incident:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceIssued:
+    """A recorder of the inventory was handed out (领用) to `officer`, a reference that no screen and no log shows."""
+
+    recorder_id: str
+    at: datetime
+    officer: str
+    who: str
+    why: str
+    back_by: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReturned:
+    """A recorder came back: by a docking in which all that was on it was taken over, or as a person says.
+
+    Without `docking_id` it was not docked; `unread`: it never will be (lost, broken), so nobody waits for its footage.
+    """
+
+    recorder_id: str
+    at: datetime
+    who: str
+    why: str
+    docking_id: str = ""
+    unread: bool = False
+
+
 JournalEntry = (
     DockingOpened
     | ClipSeen
@@ -230,4 +258,6 @@ JournalEntry = (
     | EventDeclared
     | DeadlineRecomputed
     | Incident
+    | DeviceIssued
+    | DeviceReturned
 )

@@ -393,4 +393,5 @@ class Docking:
         elif self._admission.may_have_more:
             self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:
+            await self._admission.came_back()
             self._meter.phase(Phase.FINISHED)

@@ -32,6 +32,7 @@ from agent.model import (
     Role,
     Volume,
 )
+from agent.pipeline.handover import taken_over
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 
@@ -98,6 +99,10 @@ class Admission:
                     batch = []
         assert metadata_blake3, "a listing ends with ListingEnd or DeviceError"
         return metadata_blake3
+
+    async def came_back(self) -> None:
+        """Everything on it was taken over: if this recorder was handed out, nobody has to wait for it any more."""
+        await taken_over(self._station, self._docked.device, self._docking_id, self._docked_at)
 
     async def _open(self) -> None:
         device = self._docked.device

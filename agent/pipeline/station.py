@@ -14,6 +14,7 @@ from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
 from agent.model import Clock, DockingClosed
+from agent.register import Inventory
 from agent.uploader.base import Store
 from agent.vault import Vault
 
@@ -34,6 +35,7 @@ class Station:
     reserve_bytes: int
     disk: Executor
     hours: Sequence[Span] = ()
+    inventory: Inventory = field(default_factory=dict)
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -12,9 +12,10 @@ from typing import Final, ParamSpec, TypeVar
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Rules, coverage
 from agent.journal import Reader
-from agent.journal.views import RecordingView
+from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.states import is_kept
+from agent.status.devices import DOCKINGS, devices_view
 from agent.status.explain import explain
 from agent.status.views import (
     SHOWN_AT_RISK,
@@ -35,7 +36,6 @@ R = TypeVar("R")
 _RENEW_S: Final = 0.25
 _FRESH_S: Final = 0.5
 _STALE_S: Final = 5.0
-_DOCKINGS: Final = 20
 _FAR: Final = datetime(9999, 1, 1, tzinfo=ZONE)
 
 
@@ -127,7 +127,8 @@ class Board:
         """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
         now = self._clock().astimezone(ZONE)
         overview = await self._ask(self._reader.overview, now)
-        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview)
+        ran_out = (await self._ask(self._register, now, ()))["ran_out"]
+        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview, ran_out)
         return str(view["name"])
 
     async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -156,7 +157,8 @@ class Board:
         now = self._clock()
         overview = self._reader.overview(now)
         at_risk = self._at_risk(now)
-        rows = Rows(overview, at_risk, self._reader.dockings(limit=_DOCKINGS), self._devices_of(at_risk))
+        dockings = self._reader.dockings(limit=DOCKINGS)
+        rows = Rows(overview, at_risk, dockings, self._devices_of(at_risk), self._register(now, dockings))
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
 
@@ -166,6 +168,9 @@ class Board:
         satisfied_by, devices = self._config.deadline.satisfied_by, self._devices_of(rows)
         page = [recording_view(row, self._rules, satisfied_by, devices, now) for row in rows]
         return to_json({"recordings": page, "next_after": rows[-1].after if len(rows) == limit else None})
+
+    def _register(self, now: datetime, dockings: tuple[DockingView, ...]) -> Json:
+        return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)
 
     def _at_risk(self, now: datetime) -> tuple[RecordingView, ...]:
         """What the time limit still runs for, most urgent first."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.status.devices import device_lines
+
 _AT_RISK_SHOWN: Final = 10
 _DOCKINGS_SHOWN: Final = 5
 
 
 def summary(status: Mapping[str, Any]) -> str:
     """Some twenty lines of what `/api/v1/status` says; nothing a recorder is named can steer the terminal."""
-    return "\n".join(_printable(line) for line in _lines(status))
+    return "\n".join(printable(line) for line in _lines(status))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """Text without anything that could steer a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
 
 
@@ -27,6 +30,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     )
     yield from _slots(status["slots"])
     yield from _at_risk(status["at_risk"])
+    yield from device_lines(status["devices"])
     yield from _dockings(status["dockings"])
 
 

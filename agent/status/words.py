@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.deadline import ZONE, Verdict
-from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase
+from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase, RecorderKind
 
 
 class Hold(StrEnum):
@@ -18,6 +18,17 @@ class Hold(StrEnum):
     TAKE = "take"
     ASK = "ask"
     GONE = "gone"
+
+
+class Whereabouts(StrEnum):
+    """Where a recorder is, as the screens say it; NOT_BACK is later than agreed or than a time limit may be."""
+
+    HERE = "here"
+    ISSUED = "issued"
+    NOT_BACK = "not_back"
+    UNPULLED = "unpulled"
+    WRITTEN_OFF = "written_off"
+    UNREGISTERED = "unregistered"
 
 
 WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
@@ -72,6 +83,19 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         ClockTrust.UNMEASURED: ("时钟偏差未测", "clock offset not measured"),
         ClockTrust.UNTRUSTED: ("时间待核", "time to be checked"),
         ClockTrust.STATED: ("人工说明", "stated by a person"),
+    },
+    Whereabouts: {
+        Whereabouts.HERE: ("在站", "here"),
+        Whereabouts.ISSUED: ("已领用", "handed out"),
+        Whereabouts.NOT_BACK: ("未归还", "not back"),
+        Whereabouts.UNPULLED: ("已归还，未采集", "returned without docking"),
+        Whereabouts.WRITTEN_OFF: ("不再等待采集", "given up by a person"),
+        Whereabouts.UNREGISTERED: ("未登记", "not registered"),
+    },
+    RecorderKind: {
+        RecorderKind.BODY_CAMERA: ("执法记录仪", "body-worn camera"),
+        RecorderKind.VOICE_RECORDER: ("录音笔", "voice recorder"),
+        RecorderKind.CAMERA: ("照相机", "camera"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),
