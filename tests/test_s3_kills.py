@@ -41,6 +41,7 @@ LIFE_LIMIT_S = 90.0
 LOOK_S = 0.005
 EARLY_S = 1.5
 SPARE_BYTES = 6 * PART_BYTES
+RATE_BYTES_S = 64_000_000  # no life that is killed by the clock may get through a tenth of the way
 """Kept for the last kills: before an original is whole, Complete is not sent."""
 
 MOMENTS = {
@@ -279,7 +280,7 @@ def world(ceph: Ceph, fault_proxy: Callable[..., FaultProxy], tmp_path: Path, se
         "s3",
         {
             "endpoint": proxy.endpoint, "bucket": bucket, "credentials_file": str(credentials), "lock_days": DAYS,
-            "parallel_parts": SENDERS,
+            "parallel_parts": SENDERS, "rate_limit_bytes_s": RATE_BYTES_S,
         },
     )  # fmt: skip
     stage.config.write_text(with_options(stage.config.read_text("utf-8"), QUICK), "utf-8")
@@ -295,14 +296,15 @@ def test_fifty_kills_over_an_upload_of_one_gib_store_it_once_and_send_little_aga
         world.kill_at("create", big, after=after)
     plan = ["sending"] * 36 + ["start"] * 5 + ["a part"] * 4
     dice.shuffle(plan)
-    for left in range(len(plan), 0, -1):
-        if plan[left - 1] == "start":
+    for number, what in enumerate(plan):
+        if what == "start":
             world.kill_early()
-        elif plan[left - 1] == "a part":
-            world.kill_at("a part", after=left % 2 == 0)
-        else:
-            rest = BIG.size_bytes - world.done_bytes()
-            world.kill_after(min(dice.random() * 2 * rest / left, max(0, rest - SPARE_BYTES)))
+        elif what == "a part":
+            world.kill_at("a part", after=number % 2 == 0)
+        else:  # at a random place of each of as many equal stretches of the way as there are kills
+            done = world.done_bytes()
+            aim = sum(world.truth.values()) * (number + dice.random()) / len(plan)
+            world.kill_after(max(0, min(aim, BIG.size_bytes - SPARE_BYTES) - done))
     for moment in ("complete", "lock", "proof of the lock"):
         for after in (False, True):
             world.kill_at(moment, big, after=after)
