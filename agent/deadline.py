@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from enum import StrEnum
 from typing import Final
@@ -42,15 +42,20 @@ Calendars = Mapping[int, CalendarYear]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The jurisdiction's rules and the holiday notices that are known."""
+    """The jurisdiction's rules and the holiday notices that are known; `calendar` is the digest of the notices."""
 
     profile: Profile
     calendars: Calendars
+    calendar: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Made once: every clip of a card gets a limit, and a card may have tens of thousands.
+        object.__setattr__(self, "calendar", calendar_digest(self.calendars))
 
     @property
     def digest(self) -> str:
         """SHA-256 of everything a limit depends on besides the recording."""
-        return hashlib.sha256(f"{self.profile} {calendar_digest(self.calendars)}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.profile} {self.calendar}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ def deadline_for(
         due_at=first.due_at,
         alarm_at=min(alarms),
         basis=first.basis,
-        calendar=calendar_digest(rules.calendars),
+        calendar=rules.calendar,
     )
 
 
