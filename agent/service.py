@@ -259,16 +259,20 @@ class Service:
             return None
         self._config = config
         self._station.rules = Rules(config.profile, config.calendars)
+        await self.recompute()
+        return config
+
+    async def recompute(self) -> None:
+        """Compute limits again if the rules are others than the last time; what hinders that is an alarm."""
         try:
             changed = await limits.recompute(self._station)
         except JournalError as error:
             self._troubles["rules"] = (
                 f"期限尚未全部重新计算，请再次重新加载 (limits not computed again, reload): {error}"
             )
-            return config
+            return
         self._troubles.pop("rules", None)
-        log.info("rules read again, %s limits changed", changed)
-        return config
+        log.info("rules read, %s limits changed", changed)
 
     # Screens and watchdog
 
@@ -340,7 +344,6 @@ async def serve(config: Config, clock: Clock) -> None:
         runner = Runner(station)
         service = Service(config, station, runner)
         await station.journal.record(Incident("started", {"version": __version__}))
-        await limits.recompute(station)
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         status = serving(board, config.status.host, config.status.port, any_host=config.status.allow_remote)
         async with status as port, control.serving(config.storage.root, service.verbs()):
@@ -379,6 +382,7 @@ async def _work(
         notify.ready()
         log.info("ready")
         group.create_task(service.feed_watchdog())
+        group.create_task(service.recompute())  # beside the work: a station with years of recordings is ready at once
         group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
