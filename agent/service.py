@@ -354,7 +354,12 @@ async def serve(config: Config, clock: Clock) -> None:
 
 
 async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Config], None]) -> None:
-    """Read the rules again whenever SIGHUP asks for it."""
+    """Compute limits again if the rules changed since the last time, then read the rules whenever SIGHUP asks for it.
+
+    Beside the work: a station with years of recordings is ready at once. One after the other: an alarm about rules
+    that were refused must not be taken back by what began before.
+    """
+    await service.recompute()
     while await asked.wait():
         asked.clear()
         if (config := await service.reload()) is not None:
@@ -382,7 +387,6 @@ async def _work(
         notify.ready()
         log.info("ready")
         group.create_task(service.feed_watchdog())
-        group.create_task(service.recompute())  # beside the work: a station with years of recordings is ready at once
         group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
