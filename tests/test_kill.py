@@ -205,7 +205,6 @@ def test_a_hundred_kills_over_one_docking_lose_and_double_nothing(tmp_path: Path
     for left in range(KILLS, 0, -1):
         killer.kill_once(left)
     killer.finish()
-    print(killer.hit, killer.tenths)
 
     assert killer.hit.total() >= KILLS
     assert len(killer.tenths) >= 8, f"the kills came all over the docking: {killer.tenths}"
