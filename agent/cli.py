@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent import __version__
-from agent.config import Config, load
+from agent.config import Config, checked, load
 from agent.control import NotRunningError, ask
 from agent.deadline import Rules
 from agent.device_verbs import add_device_verbs
@@ -300,7 +300,7 @@ async def _look(config: Config) -> None:
 
 
 def _config_check(options: argparse.Namespace) -> int:
-    config = load(options.config)
+    config = checked(options.config)
     try:
         asyncio.run(_look(config))
     except StoreError as error:

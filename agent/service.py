@@ -56,7 +56,10 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
             Journal.open(config.storage.root / "journal.db", clock) as journal,
         ):
             reserve_bytes, hours, owned = config.storage.reserve_bytes, config.store.hours, config.inventory
-            yield Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours, owned)
+            station = Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours, owned)
+            if config.refused:
+                await limits.doubt(station)
+            yield station
 
 
 def _check_owner(root: Path) -> None:
@@ -253,17 +256,28 @@ class Service:
         try:
             config = await self._station.on_disk(reload_rules, self._config)
         except ConfigError as error:
-            log.warning("%s", error)
-            self._troubles["rules"] = f"放假安排或期限规则有误，沿用此前的数据 (rules refused): {error}"
-            self._record(Incident("rules-refused", {"what": error.what}))
+            self._refuse_rules(f"放假安排或期限规则有误，沿用此前的数据 (rules refused): {error}", error.what)
             return None
         self._config = config
         self._station.rules = Rules(config.profile, config.calendars)
         await self.recompute()
         return config
 
+    def _refuse_rules(self, told: str, what: str) -> None:
+        log.warning("rules refused: %s", what)
+        self._troubles["rules"] = told
+        self._record(Incident("rules-refused", {"what": what}))
+
     async def recompute(self) -> None:
-        """Compute limits again if the rules are others than the last time; what hinders that is an alarm."""
+        """Compute limits again if the rules are others than the last time; what hinders that is an alarm.
+
+        Not while a notice is refused: limits that are known stay as they are, those of new footage are provisional.
+        """
+        if self._config.refused:
+            what = "\n".join(self._config.refused)
+            told = f"放假安排有误，未采用，新期限暂按最早可能 (notice refused, new limits are provisional): {what}"
+            self._refuse_rules(told, what)
+            return
         try:
             changed = await limits.recompute(self._station)
         except JournalError as error:

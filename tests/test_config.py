@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import SECTIONS, Config, Milestone, load
+from agent.config import SECTIONS, Config, Milestone, checked, load
 from agent.config.options import Unfit
 from agent.config.rules import read_calendars
 from agent.errors import ConfigError
@@ -35,8 +35,9 @@ def configure(folder: Path, text: str) -> Config:
 
 
 def refused(folder: Path, text: str) -> str:
+    (folder / "agent.toml").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        configure(folder, text)
+        checked(folder / "agent.toml")
     return caught.value.what
 
 
@@ -235,6 +236,29 @@ def test_a_mistake_is_told_with_its_line(folder: Path) -> None:
     )
     (folder / "calendar" / "cn-2027.toml").write_text("year = 2027\ncomplete = 1\nsource = 's'\n")
     assert "complete = 1: must be true or false (line 2)" in refused(folder, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "doubted"),
+    [
+        ("year = 2026\ncomplete = true\nsource = 's'\nwork = ['2026-10-01']\n", {2026}),
+        ("year = 2025\ncomplete = 1\nsource = 's'\n", {2025}),
+        ("year = 1\n", {2024, 2025, 2026}),
+        ("off = [\n", {2024, 2025, 2026}),
+        ("", {2024, 2025, 2026}),
+    ],
+)
+def test_a_wrong_notice_makes_nobody_wait_and_its_year_uncertain(folder: Path, text: str, doubted: set[int]) -> None:
+    """What it was to change is unknown: its days are as before, and nothing is official on them."""
+    good = configure(folder, "")
+    (folder / "calendar.d").mkdir()
+    (folder / "calendar.d" / "bad.toml").write_text(text)
+    found = configure(folder, "")
+    assert found.refused
+    assert all("bad.toml" in problem for problem in found.refused)
+    for year, notice in found.calendars.items():
+        assert notice.complete is (year not in doubted), year
+        assert (notice.off, notice.work) == (good.calendars[year].off, good.calendars[year].work)
 
 
 def test_days_off_of_a_minority_area_count_in_its_region_only(folder: Path) -> None:

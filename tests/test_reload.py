@@ -108,6 +108,46 @@ def test_bad_rules_are_refused_and_mended_ones_recompute(made: Stage, tmp_path: 
     assert report.consistent, report.differences
 
 
+def test_a_start_with_a_bad_notice_pulls_and_alarms_and_the_mended_one_settles_all(made: Stage, tmp_path: Path) -> None:
+    """No recorder waits for a calendar: known limits stay, new ones are provisional and never later than the law."""
+    file = made.config.parent / "calendar.d" / "2026b.toml"
+    with running(made) as daemon:
+        daemon.until_phase(daemon.dock(stamped(tmp_path / "card.img")), "finished")
+    file.write_text(NOTICE + "off = ['2026-11-24']\nwork = ['2026-11-24']\n")
+    new = card(tmp_path / "new.img", {})
+    new.add("DCIM/NEW.MP4", Noise(5000, 77), modified=stamp("2026-11-20T16:30:00"))
+    new.finish()
+    new.close()
+    with running(made) as daemon:
+        daemon.until(lambda: "2026b.toml" in problems(daemon))
+        daemon.until_phase(daemon.dock(tmp_path / "new.img"), "finished")
+        rows = recordings(daemon)
+        assert rows["GOOD"]["due_at"].startswith("2026-11-25T00:00"), "what was settled stays"
+        assert rows["GOOD"]["basis"]["name"] == "official"
+        assert rows["NEW"]["basis"]["name"] == "provisional"
+        assert rows["NEW"]["alarm_at"] <= "2026-11-24T00:00:00+08:00", "a make-up Saturday may be what it was about"
+        assert told(daemon, "config", "check")[0] == Exit.CONFIG
+
+        file.write_text(NOTICE + "off = ['2026-11-23']\n")
+        os.kill(daemon.pid, signal.SIGHUP)
+        for name in ("GOOD", "NEW"):
+            daemon.until(lambda name=name: recordings(daemon)[name]["due_at"].startswith("2026-11-26T00:00"))
+        daemon.until(lambda: "2026b.toml" not in problems(daemon))
+
+
+def test_what_is_taken_over_under_a_bad_notice_is_settled_by_the_next_start_too(made: Stage, tmp_path: Path) -> None:
+    file = made.config.parent / "calendar.d" / "2026b.toml"
+    with running(made):
+        pass
+    file.write_text(NOTICE + "off = ['2026-11-24']\nwork = ['2026-11-24']\n")
+    done = call(made, "pull", str(stamped(tmp_path / "card.img")))
+    assert done.returncode == 0, done.stderr
+    file.unlink()
+    with running(made) as daemon:
+        daemon.until(lambda: recordings(daemon)["GOOD"]["basis"]["name"] == "official")
+        assert recordings(daemon)["GOOD"]["due_at"].startswith("2026-11-25T00:00")
+
+
 def test_what_persons_say_is_taken_down_with_and_without_the_service(made: Stage, tmp_path: Path) -> None:
     who = ("--who", "张三", "--why", "设备电池耗尽，时钟复位")
     with running(made) as daemon:

@@ -9,7 +9,7 @@ reason; an option nobody knows is refused, because a mistyped one must not silen
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time
 from enum import StrEnum
@@ -36,6 +36,8 @@ from agent.errors import ConfigError
 from agent.model import CalendarYear, Profile, Recorder
 
 _GIB: Final = 1 << 30
+_NOT_STARTED: Final = "\nNothing was started and no recording was touched."
+_CORRECT: Final = "Correct this, then run `capture-agent config check`."
 
 
 class Milestone(StrEnum):
@@ -117,7 +119,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, checked; made by `load`."""
+    """The whole configuration, checked; made by `load`. `refused` tells what is wrong with holiday notices."""
 
     path: Path
     station: Station
@@ -130,6 +132,7 @@ class Config:
     profile: Profile
     calendars: Mapping[int, CalendarYear]
     inventory: Mapping[str, Recorder]
+    refused: tuple[str, ...] = ()
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {
@@ -148,42 +151,51 @@ def load(path: Path) -> Config:
 
     `inventory.toml` is read too, if it is there.
 
-    Raises ConfigError that lists every problem, one per line: file, key, value, reason.
+    Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
+    is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended.
     """
     problems: list[str] = []
+    refused: list[str] = []
     file = TomlFile(path, problems)
     document = file.document()
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
-    profile, calendars = _rules(path, sections["deadline"], problems)
+    profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
-    if problems:
-        raise ConfigError(
-            "\n".join(problems),
-            safe="\nNothing was started and no recording was touched.",
-            do="Correct this, then run `capture-agent config check`.",
-        )
-    return Config(path=path, profile=profile, calendars=calendars, inventory=inventory, **sections)
+    _refuse(problems and [*problems, *refused], _NOT_STARTED, _CORRECT)
+    return Config(
+        path=path, profile=profile, calendars=calendars, inventory=inventory, refused=tuple(refused), **sections
+    )
+
+
+def checked(path: Path) -> Config:
+    """As `load`, but a wrong holiday notice is an error too."""
+    config = load(path)
+    _refuse(config.refused, "\nRecorders are pulled; limits that it may change are provisional.", _CORRECT)
+    return config
 
 
 def reload_rules(config: Config) -> Config:
     """The same configuration with the profile and the holiday notices as they are now; raises ConfigError."""
     problems: list[str] = []
-    profile, calendars = _rules(config.path, config.deadline, problems)
+    profile, calendars = _rules(config.path, config.deadline, problems, problems)
+    do = "Correct this, run `capture-agent config check`, then reload again."
+    _refuse(problems, "\nThe rules and holiday notices that were read before stay in force.", do)
+    return replace(config, profile=profile, calendars=calendars, refused=())
+
+
+def _refuse(problems: Sequence[str], safe: str, do: str) -> None:
     if problems:
-        raise ConfigError(
-            "\n".join(problems),
-            safe="\nThe rules and holiday notices that were read before stay in force.",
-            do="Correct this, run `capture-agent config check`, then reload again.",
-        )
-    return replace(config, profile=profile, calendars=calendars)
+        raise ConfigError("\n".join(problems), safe=safe, do=do)
 
 
-def _rules(path: Path, limit: Limit, problems: list[str]) -> tuple[Profile, Mapping[int, CalendarYear]]:
+def _rules(
+    path: Path, limit: Limit, problems: list[str], refused: list[str]
+) -> tuple[Profile, Mapping[int, CalendarYear]]:
     profile = read_profile(path.parent / "profiles", limit.profile, problems)
     folders = (path.parent / "calendar", path.parent / "calendar.d")
-    return profile, read_calendars(folders, limit.region, problems)
+    return profile, read_calendars(folders, limit.region, refused)
 
 
 def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:

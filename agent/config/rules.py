@@ -16,6 +16,8 @@ from agent.model import CalendarYear, Profile, Rule, RuleKind
 
 _REACHES_BACK_TO: Final = (12, 24)
 """A notice may also settle the last days of the year before."""
+_ANY_YEAR: Final = 0
+"""What a notice that can't be read says."""
 
 
 def _day(value: object) -> date:
@@ -133,18 +135,24 @@ def _rule(file: TomlFile, table: Mapping[str, object]) -> Rule:
 def read_calendars(folders: Sequence[Path], region: str, problems: list[str]) -> Mapping[int, CalendarYear]:
     """All holiday notices by year, with what holds in `region`; of two that speak of a day the later file wins.
 
-    Files come in the order of the folders, then of their names.
+    Files come in the order of the folders, then of their names. One that is wrong is left out as a whole, and the year
+    that it is for is incomplete then, all of them if it doesn't say: it may have moved any day.
     """
     years: dict[int, CalendarYear] = {}
+    spoiled: set[int] = set()
     for path in (path for folder in folders for path in sorted(folder.glob("*.toml"))):
         notice = _read_notice(path, region, problems)
-        if notice is not None:
+        if isinstance(notice, CalendarYear):
             known = years.get(notice.year)
             years[notice.year] = notice if known is None else _merge(known, notice)
-    return years
+        else:
+            spoiled.add(notice)
+    doubted = years if _ANY_YEAR in spoiled else years.keys() & spoiled
+    return years | {year: replace(years[year], complete=False) for year in doubted}
 
 
-def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear | None:
+def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear | int:
+    """The notice, or the year of one that is wrong."""
     before = len(problems)
     file = TomlFile(path, problems)
     document = file.document()
@@ -159,7 +167,7 @@ def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear |
         for part in local:
             _check_local(file, read, part)
     if len(problems) > before:
-        return None
+        return read.year
     year = CalendarYear(read.year, read.complete, read.source, read.issued, read.off, read.work)
     for part in local:
         if region and region.startswith(re.sub(r"(00)+$", "", part.region)):

@@ -96,6 +96,11 @@ async def recompute(station: Station) -> int:
     return changed
 
 
+async def doubt(station: Station) -> None:
+    """A notice was refused: what is computed without it has to be computed again when the rules are whole."""
+    await station.journal.note(_LANE, {"rules": ""})
+
+
 def _recomputed(station: Station, row: RecordingView) -> DeadlineRecomputed | None:
     old = row.recording.deadline
     new = _limit(station, row)
