@@ -10,7 +10,6 @@ from typing import Any
 
 from blake3 import blake3
 
-from agent import cli
 from agent.drivers.mass_storage import DEFAULT_LIMITS, Limits, MassStorage
 from agent.journal.views import DockingView
 from agent.model import Device, Outcome, SlotProgress
@@ -22,6 +21,7 @@ from agent.service import progress_fields
 from agent.status.board import Board
 from agent.status.summary import summary
 from agent.status.views import Live
+from agent.verbs.pull import told
 from simulator.card import Card
 from simulator.content import Content
 from tests.stations import SHIPPED
@@ -135,5 +135,5 @@ async def assert_not_done(station: Station, shown: SlotProgress) -> None:
     assert "可以取走" not in json.dumps(status, ensure_ascii=False) + text
     assert "may be taken" not in json.dumps(status) + text
     fields = progress_fields(shown)
-    assert "every file is safe" not in cli._told(fields)
+    assert "every file is safe" not in told(fields)
     assert not fields["may_remove"]

@@ -162,7 +162,7 @@ def wired(world: World) -> Iterator[None]:
         for module in (agent.vault, agent.pipeline.acquire, agent.pipeline.pull, tests.fakes):
             patch.setattr(module, "BLOCK_BYTES", BLOCK)
         patch.setattr("agent.pipeline.recover._CENSUS_PAUSE_S", 0.0)
-        patch.setattr("agent.pipeline.acquire._SPACE_CHECK_S", 0.001)
+        patch.setattr("agent.pipeline.room._SPACE_CHECK_S", 0.001)
         patch.setattr(threading, "excepthook", _unless_crash)  # the journal's thread has died with the process
         yield
 

@@ -334,7 +334,7 @@ async def test_full_storage_leaves_the_footage_on_the_card_and_says_so(
 ) -> None:
     room = iter([0, 0, 10**12, 10**12])
     monkeypatch.setattr(type(station.vault), "free_bytes", lambda _: next(room, 10**12))
-    monkeypatch.setattr("agent.pipeline.acquire._SPACE_CHECK_S", 0.01)
+    monkeypatch.setattr("agent.pipeline.room._SPACE_CHECK_S", 0.01)
     shown: list[SlotProgress] = []
     assert await dock(station, recorder(station, SMALL), shown) is End.COMPLETE
     assert any(progress.phase is Phase.NO_SPACE for progress in shown)

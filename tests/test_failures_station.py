@@ -49,7 +49,7 @@ LIMIT_S = 60.0
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses of the lanes, without the waiting."""
-    monkeypatch.setattr("agent.pipeline.acquire._SPACE_CHECK_S", 0.02)
+    monkeypatch.setattr("agent.pipeline.room._SPACE_CHECK_S", 0.02)
     monkeypatch.setattr("agent.pipeline.storing._LOOK_AGAIN_S", 0.02)
 
 

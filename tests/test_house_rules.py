@@ -194,7 +194,7 @@ def test_only_stores_make_a_proof_that_the_centre_has_the_bytes() -> None:
 
 
 def test_only_the_journal_speaks_sql() -> None:
-    assert places(sql, allowed=r"agent/journal/\w+\.py") == []
+    assert places(sql, allowed=r"agent/journal/(projection/)?\w+\.py") == []
 
 
 def test_only_durable_renames_removes_and_syncs() -> None:

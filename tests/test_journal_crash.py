@@ -113,7 +113,7 @@ class DyingConnection:
 def _dies_at(path: Path, statements: int) -> bool:
     """Commit one group of two jobs, the second refused, and die on the way; false if it survived."""
     log = Log(path, lambda: NOW)
-    log.db = log._projection._db = DyingConnection(log.db, statements)  # type: ignore[assignment]
+    log.db = log._projection._tables.db = DyingConnection(log.db, statements)  # type: ignore[assignment]
     good = [encode(entry) for entry in (seen("b", 2), acquired("b", 2), confirmed("b"))]
     bad = [encode(entry) for entry in (seen("c", 3), acquired("nobody"))]
     try:

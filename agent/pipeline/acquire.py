@@ -33,11 +33,11 @@ from agent.pipeline.admit import Admission
 from agent.pipeline.hold import hold
 from agent.pipeline.progress import Meter
 from agent.pipeline.pull import BigPull, SmallBatch
+from agent.pipeline.room import Room
 from agent.pipeline.station import Station
 
 _BATCH_FILES: Final = 256
 _SHOWN_BYTES: Final = 1024 * 1024
-_SPACE_CHECK_S: Final = 5.0
 _BROKEN_CLIPS: Final = 5
 
 
@@ -62,11 +62,11 @@ class Docking:
         self._admission = Admission(self._id, station, docked, slot, meter)
         self._metadata_blake3 = ""
         self._in_flight: set[int] = set()
-        self._is_refused_space = self._is_told_full = False
         self._tried: dict[int, set[str]] = {}
         self._holding: deque[tuple[asyncio.Task[None], SmallBatch]] = deque()
         self._broken_at: set[int] = set()
         self._unplugged = asyncio.Event()
+        self._room = Room(station, self._id, meter, self._unplugged)
 
     def unplugged(self) -> None:
         """Detection says that the recorder is gone."""
@@ -146,26 +146,8 @@ class Docking:
 
     async def _room_for(self, batch: Sequence[PendingClip]) -> bool:
         """Wait until staging has room; the footage stays on the card meanwhile. False when it was unplugged."""
-        need = sum(item.clip.readable_bytes for item in batch if item.mode is not Mode.CONFIRM)
-        while self._is_refused_space or (need and self._free_bytes() < need):
-            if self._meter.state.phase is not Phase.NO_SPACE:
-                await self._held()
-                self._meter.phase(Phase.NO_SPACE, "storage is full; the footage stays on the recorder")
-                if not self._is_told_full:
-                    self._is_told_full = True
-                    await self._station.journal.record(Incident("storage-full", {"docking": self._id}))
-            try:
-                async with asyncio.timeout(_SPACE_CHECK_S):
-                    await self._unplugged.wait()
-                return False
-            except TimeoutError:
-                self._is_refused_space = False
-        if self._meter.state.phase is Phase.NO_SPACE:
-            self._meter.phase(Phase.READING)
-        return True
-
-    def _free_bytes(self) -> int:
-        return self._station.vault.free_bytes() - self._station.reserve_bytes
+        need_bytes = sum(item.clip.readable_bytes for item in batch if item.mode is not Mode.CONFIRM)
+        return await self._room.wait_for(need_bytes, self._held)
 
     async def _pull_small(self, batch: Sequence[PendingClip]) -> bool:
         small = SmallBatch(self._station, self._id, batch)
@@ -276,8 +258,9 @@ class Docking:
     async def _failed(self, item: PendingClip, report: Failed) -> None:
         reason = report.reason
         if reason is FailReason.GONE or reason is FailReason.NO_SPACE:
-            # Stays pending: left on the recorder, or tried again after a pause (quotas and inodes run out unseen).
-            self._is_refused_space |= reason is FailReason.NO_SPACE
+            # Stays pending: left on the recorder, or tried again after a pause.
+            if reason is FailReason.NO_SPACE:
+                self._room.refused()
         elif item.mode is Mode.CONFIRM:
             await self._account(item, Outcome.UNREADABLE, report.message or reason.value)
         elif reason is FailReason.DIFFERENT:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -20,44 +19,26 @@ from agent.register import line, moment
 from agent.service import hand_over_by_hand
 from agent.status.devices import DOCKINGS, device_lines, devices_view
 from agent.status.summary import printable
+from agent.verbs.base import Add, Exit, group, json_option, signed_options, text_of
 
 
-def add_device_verbs(parser: argparse.ArgumentParser, clock: Clock) -> None:
-    """Give the parser of `device` its verbs; each sets `command`, which returns 0 or raises AgentError."""
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    def add(name: str, text: str, command: Callable[[argparse.Namespace, Clock], int]) -> argparse.ArgumentParser:
-        verb = verbs.add_parser(name, help=text, description=text)
-        verb.set_defaults(command=lambda options: command(options, clock))
-        return verb
-
-    issued = add("issue", "a recorder is handed out", _handed_over)
-    issued.add_argument("--to", required=True, type=_read(line), metavar="OFFICER_REF", help="to whom: a reference")
-    issued.add_argument("--back-by", type=_read(_time), metavar="TIME", help="when it is expected back")
+def add_device(add: Add, clock: Clock) -> None:
+    """`capture-agent device` and its verbs."""
+    own = group(add, clock, "device", "hand recorders out, take them back, tell which are missing")
+    issued = own("issue", _handed_over, "a recorder is handed out")
+    issued.add_argument("--to", required=True, type=text_of(line), metavar="OFFICER_REF", help="to whom: a reference")
+    issued.add_argument("--back-by", type=text_of(_time), metavar="TIME", help="when it is expected back")
     issued.set_defaults(verb="device_issue", asks=("id", "to", "at", "back_by", "who", "why"))
-    returned = add("return", "a recorder came back, and was not docked", _handed_over)
+    returned = own("return", _handed_over, "a recorder came back, and was not docked")
     text = "it can never be docked (lost, broken): stop waiting for what is on it"
     returned.add_argument("--unread", action="store_const", const="yes", default="", help=text)
     returned.set_defaults(verb="device_return", asks=("id", "at", "who", "why", "unread"))
     for verb in (issued, returned):
-        verb.add_argument("id", type=_read(line), metavar="ID", help="id of the recorder in inventory.toml")
-        verb.add_argument("--at", required=True, type=_read(_time), metavar="TIME", help="when, like 2026-11-22T08:30")
-        verb.add_argument("--who", required=True, type=_read(line), help="who enters this (is kept in the journal)")
-        verb.add_argument("--why", required=True, type=_read(line), help="why (is kept in the journal)")
-    for verb in (issued, returned, add("list", "which recorders are here, handed out, missing, or not known", _list)):
-        verb.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _read(reader: Callable[[str], str]) -> Callable[[str], str]:
-    """What is wrong is told without what was given: it may be long, or steer the terminal."""
-
-    def read(text: str) -> str:
-        try:
-            return reader(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
+        verb.add_argument("id", type=text_of(line), metavar="ID", help="id of the recorder in inventory.toml")
+        verb.add_argument("--at", required=True, type=text_of(_time), metavar="TIME", help="like 2026-11-22T08:30")
+        signed_options(verb, "enters this", text_of(line))
+    for verb in (issued, returned, own("list", _list, "which recorders are here, handed out, missing, or not known")):
+        json_option(verb)
 
 
 def _time(text: str) -> str:
@@ -69,7 +50,7 @@ def _handed_over(options: argparse.Namespace, clock: Clock) -> int:
     asked = {name: getattr(options, name) or "" for name in options.asks}
     answer = asyncio.run(_entered(config, clock, options.verb, asked))
     print(json.dumps(answer) if options.json else f"{answer['recorder']}: {answer['custody']}")
-    return 0
+    return Exit.OK
 
 
 async def _entered(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> dict[str, object]:
@@ -84,10 +65,10 @@ def _list(options: argparse.Namespace, clock: Clock) -> int:
     devices = _devices(load(options.config), clock())
     if options.json:
         print(json.dumps(devices, ensure_ascii=False))
-        return 0
+        return Exit.OK
     for text in device_lines(devices, everything=True):
         print(printable(text))
-    return 0
+    return Exit.OK
 
 
 def _devices(config: Config, now: datetime) -> dict[str, Any]:

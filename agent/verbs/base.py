@@ -1,0 +1,76 @@
+"""What the verbs share: exit codes, options that mean the same everywhere, and how a verb gets into the parser."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+from agent.model import Clock
+
+Fields = dict[str, Any]
+"""A JSON object to print."""
+
+Command = Callable[[argparse.Namespace, Clock], int]
+"""Does what was asked and returns the exit code, or raises AgentError."""
+
+Add = Callable[[str, Command, str], argparse.ArgumentParser]
+"""Adds a verb: its name, what it does, and the sentence that the help shows."""
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command; documented in `capture-agent --help` and the README."""
+
+    OK = 0
+    EVIDENCE = 1
+    USAGE = 2
+    CONFIG = 3
+    DEVICE = 4
+    STORE = 5
+    JOURNAL = 6
+    NOT_RUNNING = 7
+
+
+def verbs(parser: argparse.ArgumentParser, clock: Clock, title: str, metavar: str) -> Add:
+    """Return what adds verbs to a parser; each sets `command`, which takes the options, and `verb`, its name."""
+    found = parser.add_subparsers(title=title, required=True, metavar=metavar)
+
+    def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        verb = found.add_parser(name, help=text, description=text)
+        verb.set_defaults(command=lambda options: command(options, clock), verb=name)
+        return verb
+
+    return add
+
+
+def group(add: Add, clock: Clock, name: str, text: str) -> Add:
+    """Add a verb that has verbs of its own; returns what adds those."""
+
+    def none(_options: argparse.Namespace, _clock: Clock) -> int:
+        raise AssertionError("one of its verbs is required")
+
+    return verbs(add(name, none, text), clock, "verbs", "VERB")
+
+
+def json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a verb --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def signed_options(parser: argparse.ArgumentParser, does: str, reader: Callable[[str], str] = str) -> None:
+    """Give a verb --who and --why, which go into the journal."""
+    parser.add_argument("--who", required=True, type=reader, help=f"who {does} (is kept in the journal)")
+    parser.add_argument("--why", required=True, type=reader, help="why (is kept in the journal)")
+
+
+def text_of(reader: Callable[[str], str]) -> Callable[[str], str]:
+    """What is wrong is told without what was given: it may be long, or steer the terminal."""
+
+    def read(text: str) -> str:
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read

@@ -1,0 +1,63 @@
+"""`capture-agent run`, `status` and `resume`: the service, what it shows, and a person's word to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+
+from agent.config import Config, load
+from agent.control import NotRunningError, ask
+from agent.model import Clock
+from agent.service import resume_by_hand, serve
+from agent.status.client import fetch_status
+from agent.status.summary import summary
+from agent.verbs.base import Add, Exit, json_option, signed_options
+
+
+def add_run(add: Add) -> None:
+    """`capture-agent run`."""
+    add("run", _run, "run the service: detect recorders, pull, verify, store")
+
+
+def add_status(add: Add) -> None:
+    """`capture-agent status`."""
+    json_option(add("status", _status, "show slots, recordings at risk and the state of the station"))
+
+
+def add_resume(add: Add) -> None:
+    """`capture-agent resume`."""
+    resume = add("resume", _resume, "let a stuck recording be tried again")
+    resume.add_argument("asset", metavar="ID", help="asset or recording id, as the status shows it")
+    signed_options(resume, "decided this")
+    json_option(resume)
+
+
+def _run(options: argparse.Namespace, clock: Clock) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("capture-agent").setLevel(logging.INFO)  # libraries only speak up when something is wrong
+    asyncio.run(serve(load(options.config), clock))
+    return Exit.OK
+
+
+def _status(options: argparse.Namespace, clock: Clock) -> int:
+    config = load(options.config)
+    shown = fetch_status(config.status.host, config.status.port)
+    print(json.dumps(shown, ensure_ascii=False) if options.json else summary(shown))
+    return Exit.OK
+
+
+def _resume(options: argparse.Namespace, clock: Clock) -> int:
+    config = load(options.config)
+    asset = asyncio.run(_resumed(config, clock, options.asset, options.who, options.why))
+    print(json.dumps({"asset": asset}) if options.json else f"{asset} is tried again")
+    return Exit.OK
+
+
+async def _resumed(config: Config, clock: Clock, identifier: str, who: str, why: str) -> str:
+    try:
+        answer = await ask(config.storage.root, "resume", {"id": identifier, "who": who, "why": why})
+        return str(answer["asset"])
+    except NotRunningError:
+        return await resume_by_hand(config, clock, identifier, who, why)
