@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import pwd
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +20,8 @@ from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError, JournalError, StoreError
-from agent.journal import Journal
 from agent.model import AssetChanged, Clock, Declared, Device, Incident, JournalEntry, Resumed, SlotProgress, Stated
+from agent.opening import opened
 from agent.pipeline import handover, limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
@@ -34,75 +30,11 @@ from agent.pipeline.station import Station
 from agent.status.board import Board
 from agent.status.http import serving
 from agent.status.views import Live
-from agent.uploader.base import Store
-from agent.vault import Vault
 
 log: Final = logging.getLogger("capture-agent")
 
-_DISK_THREADS: Final = 8
 _WATCHDOG_S: Final = 5.0
 _BY_HAND: Final = "by hand: "
-
-
-@contextlib.asynccontextmanager
-async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
-    """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
-    _check_owner(config.storage.root)
-    vault = Vault(config.storage.root, seal=config.storage.seal)
-    rules = Rules(config.profile, config.calendars)
-    with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
-        async with (
-            opened_store(config, clock) as store,
-            Journal.open(config.storage.root / "journal.db", clock) as journal,
-        ):
-            reserve_bytes, hours, owned = config.storage.reserve_bytes, config.store.hours, config.inventory
-            station = Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours, owned)
-            if config.refused:
-                await limits.doubt(station)
-            yield station
-
-
-def _check_owner(root: Path) -> None:
-    """What one user writes into the vault another one could not read: only the owner works there."""
-    try:
-        owner = root.stat().st_uid
-    except FileNotFoundError:
-        return  # whoever makes it owns it
-    except PermissionError:
-        owner = -1
-    if owner != os.geteuid():
-        name = "somebody else" if owner < 0 else _name_of(owner)
-        raise ConfigError(
-            f"The storage {root} belongs to {name}, not to the user who runs this.",
-            safe="Nothing was touched.",
-            do=f"Run it as that user, for example with sudo -u {name}, or ask the running service.",
-        )
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
-
-
-@contextlib.asynccontextmanager
-async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
-    """The store that the configuration names, found by entry point; no other is imported. Raises ConfigError."""
-    choice = config.store
-    found = {point.name: point for point in entry_points(group="capture_agent.stores")}
-    if choice.kind not in found:
-        raise ConfigError(
-            f"{config.path}: store.kind = {choice.kind!r}: no such store; known are {', '.join(sorted(found))}",
-            safe="Nothing was changed.",
-            do="Correct store.kind.",
-        )
-    kind = found[choice.kind].load()
-    store: Store = kind(choice.name, choice.options, vault_root=config.storage.root, clock=clock)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
@@ -252,14 +184,17 @@ class Service:
     # Rules
 
     async def reload(self) -> Config | None:
-        """Take over profile and holiday notices as they are now; None, with an alarm until mended, if they are bad."""
+        """Take over rules, notices and inventory as they are now; None, with an alarm until mended, if they are bad."""
         try:
             config = await self._station.on_disk(reload_rules, self._config)
         except ConfigError as error:
-            self._refuse_rules(f"放假安排或期限规则有误，沿用此前的数据 (rules refused): {error}", error.what)
+            self._refuse_rules(
+                f"放假安排、期限规则或设备登记有误，沿用此前的数据 (rules or inventory refused): {error}", error.what
+            )
             return None
         self._config = config
         self._station.rules = Rules(config.profile, config.calendars)
+        self._station.inventory = config.inventory
         await self.recompute()
         return config
 

@@ -117,9 +117,9 @@ def test_a_recording_that_nobody_has_seen_is_never_called_overdue(
 
 def test_past_the_time_it_was_expected_back_it_is_not_back_though_no_limit_has_passed(rules: Rules) -> None:
     standing = out("DSJ-001", back_by=FRIDAY + timedelta(hours=10))
-    for hours, words in ((9, "已领用"), (10, "未归还")):
+    for hours, words, not_back in ((9, "已领用", 0), (10, "未归还", 1)):
         view = devices_view(OWNED, {"DSJ-001": standing}, (), rules, FRIDAY + timedelta(hours=hours))
-        assert (row(view, "DSJ-001")["state"]["zh"], view["ran_out"]) == (words, 0)
+        assert (row(view, "DSJ-001")["state"]["zh"], view["ran_out"], view["not_back"]) == (words, 0, not_back)
 
 
 def test_the_most_urgent_comes_first_and_who_is_here_last(rules: Rules) -> None:

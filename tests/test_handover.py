@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -353,3 +355,20 @@ def test_a_countdown_that_ran_out_degrades_the_station(made: Stage) -> None:
         assert any("可能有未采集的音像记录" in problem for problem in problems)
         assert not any("逾期" in problem for problem in problems)
         assert made.ask("/healthz")["status"] == "degraded"
+
+
+def test_a_reload_takes_over_the_inventory_and_who_is_not_back_in_time_degrades(made: Stage) -> None:
+    """The running service hands out what was just entered; a slip in the file leaves it with what it knew."""
+    own(made, "fat32:0000-0000")
+    with running(made) as daemon:
+        assert entered(made, "issue", "--to", "ZF-17", "--at", now(), name="DSJ-002")[0] == 6
+        own(made, "fat32:0000-0000", "fat32:1111-1111")
+        os.kill(daemon.pid, signal.SIGHUP)
+        later = ("--to", "ZF-17", "--at", now(), "--back-by", now(seconds=-2))
+        daemon.until(lambda: entered(made, "issue", *later, name="DSJ-002")[0] == 0)
+        daemon.until(lambda: daemon.status()["devices"]["not_back"] == 1)
+        daemon.until(lambda: "未按期归还" in json.dumps(daemon.status()["health"], ensure_ascii=False))
+        (made.config.parent / "inventory.toml").write_text("[recorder.x]")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until(lambda: "inventory.toml" in json.dumps(daemon.status()["health"]))
+        assert len(daemon.status()["devices"]["recorders"]) == 2

@@ -177,12 +177,13 @@ def checked(path: Path) -> Config:
 
 
 def reload_rules(config: Config) -> Config:
-    """The same configuration with the profile and the holiday notices as they are now; raises ConfigError."""
+    """The same configuration with profile, holiday notices and inventory as they are now; raises ConfigError."""
     problems: list[str] = []
     profile, calendars = _rules(config.path, config.deadline, problems, problems)
+    inventory = read_inventory(config.path.parent / "inventory.toml", problems)
     do = "Correct this, run `capture-agent config check`, then reload again."
-    _refuse(problems, "\nThe rules and holiday notices that were read before stay in force.", do)
-    return replace(config, profile=profile, calendars=calendars, refused=())
+    _refuse(problems, "\nThe rules, holiday notices and inventory that were read before stay in force.", do)
+    return replace(config, profile=profile, calendars=calendars, inventory=inventory, refused=())
 
 
 def _refuse(problems: Sequence[str], safe: str, do: str) -> None:

@@ -95,5 +95,5 @@ def _unknown(station: Station, recorder_id: str) -> JournalError:
     return JournalError(
         f"The inventory has no recorder {recorder_id}.",
         safe=_UNCHANGED,
-        do=f"Enter it in inventory.toml and restart the service; there are: {known}.",
+        do=f"Enter it in inventory.toml and reload the service; there are: {known}.",
     )

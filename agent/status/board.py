@@ -127,8 +127,8 @@ class Board:
         """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
         now = self._clock().astimezone(ZONE)
         overview = await self._ask(self._reader.overview, now)
-        ran_out = (await self._ask(self._register, now, ()))["ran_out"]
-        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview, ran_out)
+        register = await self._ask(self._register, now, ())
+        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview, register)
         return str(view["name"])
 
     async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:

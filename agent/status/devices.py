@@ -35,8 +35,8 @@ def devices_view(
 ) -> Json:
     """All recorders, first those with footage that may not be pulled, the most urgent of them first.
 
-    `ran_out` counts those whose earliest possible time limit has passed. One that was docked but is in no inventory is
-    `unregistered`; without an inventory there is none.
+    `ran_out` counts those whose earliest possible time limit has passed, `not_back` those expected back before now. One
+    that was docked but is in no inventory is `unregistered`; without an inventory there is none.
     """
     ids = sorted(inventory.keys() | standings.keys())
     rows = [_row(name, inventory.get(name), standings.get(name), rules, now) for name in ids]
@@ -47,6 +47,7 @@ def devices_view(
         "recorders": rows,
         "missing": sum(row["alarm_at"] is not None for row in rows),
         "ran_out": sum(row["ran_out"] for row in rows),
+        "not_back": sum(row["state"]["name"] == Whereabouts.NOT_BACK for row in rows),
         "unregistered": strangers if inventory else [],
     }
 

@@ -76,7 +76,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
-        "health": health_view(config, live, coverage, rows.overview, rows.register["ran_out"]),
+        "health": health_view(config, live, coverage, rows.overview, rows.register),
         "facts": _facts(config, live, coverage),
         "tiles": _tiles(rows.overview, risks, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
@@ -210,8 +210,10 @@ def _store_view(config: Config, live: Live) -> Json:
     }
 
 
-def health_view(config: Config, live: Live, coverage: Coverage, overview: Overview, ran_out: int = 0) -> Json:
-    """Whether a person should look at the station, and why; `ran_out` as in `devices_view`."""
+def health_view(
+    config: Config, live: Live, coverage: Coverage, overview: Overview, register: Json | None = None
+) -> Json:
+    """Whether a person should look at the station, and why; `register` is what `devices_view` gave."""
     problems = [words(problem, problem) for problem in live.problems]
     if live.free_bytes is not None and live.free_bytes <= config.storage.reserve_bytes:
         problems.append(words("存储空间不足，已停止采集", "storage is full, pulling has stopped"))
@@ -223,9 +225,11 @@ def health_view(config: Config, live: Live, coverage: Coverage, overview: Overvi
         problems.append(words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
     if stuck := overview.assets[AssetState.STUCK].files:
         problems.append(words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
-    if ran_out:
+    if register and (ran_out := register["ran_out"]):
         zh = f"{ran_out} 台记录仪未采集，可能有未采集的音像记录，最早可能的期限已过"
         problems.append(words(zh, f"recorders not back or not docked: {ran_out}; there may be footage on them"))
+    if register and (not_back := register["not_back"]):
+        problems.append(words(f"{not_back} 台记录仪未按期归还", f"recorders not back in time: {not_back}"))
     if live.clock_synced is False:
         problems.append(words("时钟未校准", "the clock of this station is not synchronised"))
     if coverage.missing is not None:

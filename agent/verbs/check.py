@@ -12,7 +12,7 @@ from typing import Final
 from agent.config import Config, checked, load
 from agent.errors import ConfigError, StoreError
 from agent.model import Clock
-from agent.service import opened_store
+from agent.opening import opened_store
 from agent.uploader.base import Trait
 from agent.verbs.base import Add, Exit, json_option
 
