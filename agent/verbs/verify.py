@@ -12,8 +12,8 @@ from pathlib import Path
 from agent.config import Config, load
 from agent.journal import rebuild
 from agent.model import Clock
-from agent.pipeline.verify import Report, Tell, verify
 from agent.opening import opened_store
+from agent.pipeline.verify import Report, Tell, verify
 from agent.vault import Vault
 from agent.verbs.base import Add, Exit, json_option
 
