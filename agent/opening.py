@@ -1,11 +1,12 @@
-"""Opens what a station works with: its journal, its vault, and the store that the configuration names."""
+"""From a configuration to a station that can work: its owner, journal, vault and store, and recorders named by hand."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pwd
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -13,14 +14,20 @@ from typing import Final
 
 from agent.config import Config
 from agent.deadline import Rules
-from agent.errors import ConfigError
+from agent.drivers.detect import named_disk
+from agent.drivers.image_dock import image_device
+from agent.drivers.mass_storage import Limits, MassStorage
+from agent.errors import ConfigError, DeviceError
 from agent.journal import Journal
-from agent.model import Clock
+from agent.model import Clock, Device, SlotProgress
 from agent.pipeline import limits
+from agent.pipeline.acquire import Docking
+from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.uploader.base import Store
 from agent.vault import Vault
 
+BY_HAND: Final = "by hand: "
 _DISK_THREADS: Final = 8
 
 
@@ -83,3 +90,52 @@ async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
         yield store
     finally:
         await store.close()
+
+
+def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
+    """The driver for a block device or an image file."""
+    dock = config.dock
+    limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
+    return MassStorage(path, device, station.vault.staging_dir, limits)
+
+
+async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:
+    """Dock one device or image without the daemon; what is held is stored when the daemon runs next."""
+    device = hand_device(path)
+    async with opened(config, clock) as station:
+        meter = Meter(f"{BY_HAND}{path}", path.name, draw)
+        await Docking(station, driver(config, station, path, device), meter.state.slot, meter).run()
+        return meter.state
+
+
+def hand_device(path: Path) -> Device:
+    """What is known of a path that a person named; raises DeviceError if it can't be a recorder."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise _no_recorder(path, f"can't be found: {error.strerror}") from error
+    if stat.S_ISBLK(mode):
+        return named_disk(path).device
+    if not stat.S_ISREG(mode):
+        raise _no_recorder(path, "is neither a block device nor an image file")
+    return image_device(path)
+
+
+def _no_recorder(path: Path, why: str) -> DeviceError:
+    return DeviceError(
+        f"{path} {why}.",
+        safe="Nothing was touched.",
+        do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
+    )
+
+
+def progress_fields(shown: SlotProgress) -> dict[str, object]:
+    """A slot's progress as JSON fields, for the control socket and `pull --json`."""
+    return {
+        "slot": shown.slot, "device_label": shown.device_label, "docking_id": shown.docking_id,
+        "phase": shown.phase.value, "message": shown.message,
+        "files_done": shown.files_done, "files_total": shown.files_total,
+        "bytes_done": shown.bytes_done, "bytes_total": shown.bytes_total,
+        "rate_bytes_s": shown.rate_bytes_s, "eta_s": shown.eta_s, "may_remove": shown.may_remove,
+        "outcomes": {outcome.value: files for outcome, files in shown.outcomes.items()},
+    }  # fmt: skip

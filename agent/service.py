@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-import stat
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,16 +14,14 @@ from typing import Final
 from agent import __version__, control, notify
 from agent.config import Config, reload_rules
 from agent.deadline import Rules
-from agent.drivers.detect import UsbDock, named_disk
+from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
-from agent.drivers.image_dock import ImageDock, image_device
-from agent.drivers.mass_storage import Limits, MassStorage
-from agent.errors import ConfigError, DeviceError, JournalError, StoreError
-from agent.model import AssetChanged, Clock, Declared, Device, Incident, JournalEntry, Resumed, SlotProgress, Stated
-from agent.opening import opened
-from agent.pipeline import handover, limits
-from agent.pipeline.acquire import Docking
-from agent.pipeline.progress import Meter
+from agent.drivers.image_dock import ImageDock
+from agent.errors import ConfigError, JournalError, StoreError
+from agent.model import Clock, Incident, JournalEntry
+from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
+from agent.pipeline import limits
+from agent.pipeline.asked import VERBS
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.status.board import Board
@@ -34,78 +31,6 @@ from agent.status.views import Live
 log: Final = logging.getLogger("capture-agent")
 
 _WATCHDOG_S: Final = 5.0
-_BY_HAND: Final = "by hand: "
-
-
-def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
-    """The driver for a block device or an image file."""
-    dock = config.dock
-    limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
-    return MassStorage(path, device, station.vault.staging_dir, limits)
-
-
-async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:
-    """Dock one device or image without the daemon; what is held is stored when the daemon runs next."""
-    device = hand_device(path)
-    async with opened(config, clock) as station:
-        meter = Meter(f"{_BY_HAND}{path}", path.name, draw)
-        await Docking(station, driver(config, station, path, device), meter.state.slot, meter).run()
-        return meter.state
-
-
-async def resume_by_hand(config: Config, clock: Clock, identifier: str, who: str, why: str) -> str:
-    """Let a stuck asset be tried again, without the daemon; returns the asset's id."""
-    async with opened(config, clock) as station:
-        return await _resume(station, identifier, who, why)
-
-
-async def say_by_hand(config: Config, clock: Clock, verb: str, asked: Mapping[str, str]) -> dict[str, object]:
-    """Take down what a person says of a recording's limit, without the daemon."""
-    async with opened(config, clock) as station:
-        return await _said(station, verb, asked)
-
-
-async def _said(station: Station, verb: str, asked: Mapping[str, str]) -> dict[str, object]:
-    at, who, why = limits.moment(asked["at"]), asked["who"], asked["why"]
-    if verb == "state":
-        limit = await limits.state_time(station, asked["id"], Stated(at, who, why))
-    else:
-        limit = await limits.declare(station, asked["id"], Declared(asked["event"], at, asked["cause"], who, why))
-    return {"rule": limit.rule, "due_at": limit.due_at.isoformat(), "basis": limit.basis.value}
-
-
-async def hand_over_by_hand(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> dict[str, object]:
-    """Enter one of `handover.VERBS` into the issue register, without the daemon."""
-    async with opened(config, clock) as station:
-        return await handover.VERBS[verb](station, asked)
-
-
-async def _resume(station: Station, identifier: str, who: str, why: str) -> str:
-    asset = await station.on_disk(station.journal.reader.asset, identifier)
-    await station.journal.record(AssetChanged(asset.asset_id, Resumed(who, why)))
-    station.held_news.set()
-    return asset.asset_id
-
-
-def hand_device(path: Path) -> Device:
-    """What is known of a path that a person named; raises DeviceError if it can't be a recorder."""
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise _no_recorder(path, f"can't be found: {error.strerror}") from error
-    if stat.S_ISBLK(mode):
-        return named_disk(path).device
-    if not stat.S_ISREG(mode):
-        raise _no_recorder(path, "is neither a block device nor an image file")
-    return image_device(path)
-
-
-def _no_recorder(path: Path, why: str) -> DeviceError:
-    return DeviceError(
-        f"{path} {why}.",
-        safe="Nothing was touched.",
-        do="Give the path of the recorder's disk (for example /dev/sdb) or of an image file.",
-    )
 
 
 class Service:
@@ -162,14 +87,13 @@ class Service:
 
     def verbs(self) -> dict[str, control.Verb]:
         """What the control socket answers."""
-        said = {verb: partial(_said, self._station, verb) for verb in ("state", "declare")}
-        register = {name: partial(verb, self._station) for name, verb in handover.VERBS.items()}
-        return {"dock": self._dock, "slot": self._slot, "resume": self._resume, **said, **register}
+        asked = {name: partial(verb, self._station) for name, verb in VERBS.items()}
+        return {"dock": self._dock, "slot": self._slot, **asked}
 
     async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
         path = Path(asked["path"])
         device = hand_device(path)
-        slot = f"{_BY_HAND}{path}"
+        slot = f"{BY_HAND}{path}"
         opener = partial(driver, self._config, self._station, path, device)
         self._runner.dock(slot, slot, opener, once=True)
         return {"slot": slot}
@@ -177,9 +101,6 @@ class Service:
     async def _slot(self, asked: dict[str, str]) -> dict[str, object]:
         shown = next((slot for slot in self._runner.slots() if slot.slot == asked["slot"]), None)
         return {} if shown is None else progress_fields(shown)
-
-    async def _resume(self, asked: dict[str, str]) -> dict[str, object]:
-        return {"asset": await _resume(self._station, asked["id"], asked["who"], asked["why"])}
 
     # Rules
 
@@ -268,18 +189,6 @@ class _Heard:
     def on_trouble(self, what: str) -> None:
         """Detection is hindered; empty: no longer."""
         self._service.on_trouble(self._detection, what)
-
-
-def progress_fields(shown: SlotProgress) -> dict[str, object]:
-    """A slot's progress as JSON fields, for the control socket and `pull --json`."""
-    return {
-        "slot": shown.slot, "device_label": shown.device_label, "docking_id": shown.docking_id,
-        "phase": shown.phase.value, "message": shown.message,
-        "files_done": shown.files_done, "files_total": shown.files_total,
-        "bytes_done": shown.bytes_done, "bytes_total": shown.bytes_total,
-        "rate_bytes_s": shown.rate_bytes_s, "eta_s": shown.eta_s, "may_remove": shown.may_remove,
-        "outcomes": {outcome.value: files for outcome, files in shown.outcomes.items()},
-    }  # fmt: skip
 
 
 async def serve(config: Config, clock: Clock) -> None:

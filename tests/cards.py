@@ -13,11 +13,11 @@ from blake3 import blake3
 from agent.drivers.mass_storage import DEFAULT_LIMITS, Limits, MassStorage
 from agent.journal.views import DockingView
 from agent.model import Device, Outcome, SlotProgress
+from agent.opening import progress_fields
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
-from agent.service import progress_fields
 from agent.status.board import Board
 from agent.status.summary import summary
 from agent.status.views import Live

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final
 
 from agent.errors import JournalError
@@ -14,7 +13,6 @@ from agent.pipeline.station import Station
 from agent.register import line, moment, recognise, shown
 
 Asked = Mapping[str, str]
-Verb = Callable[[Station, Asked], Awaitable[dict[str, object]]]
 
 _UNCHANGED: Final = "Nothing was changed."
 _DOCKINGS: Final = 200
@@ -44,10 +42,6 @@ async def give_back(station: Station, asked: Asked) -> dict[str, object]:
     if recorder_id not in station.inventory and recorder_id not in station.journal.reader.standings():
         raise _unknown(station, recorder_id)
     return await _enter(station, entry)
-
-
-VERBS: Final[Mapping[str, Verb]] = MappingProxyType({"device_issue": issue, "device_return": give_back})
-"""The verbs of the control socket, by name."""
 
 
 async def taken_over(station: Station, device: Device, docking_id: str, docked_at: datetime) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
+from agent.config import Config
+from agent.control import NotRunningError, ask
 from agent.model import Clock
+from agent.opening import opened
+from agent.pipeline.asked import VERBS
 
 Fields = dict[str, Any]
 """A JSON object to print."""
@@ -74,3 +78,15 @@ def text_of(reader: Callable[[str], str]) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+async def entered(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> Fields:
+    """By the running service if there is one, since only one process may write the journal; else by ourselves.
+
+    Raises AgentError as the verb of `pipeline.asked` does.
+    """
+    try:
+        return await ask(config.storage.root, verb, asked)
+    except NotRunningError:
+        async with opened(config, clock) as station:
+            return await VERBS[verb](station, asked)

@@ -7,14 +7,12 @@ import asyncio
 import contextlib
 import json
 
-from agent.config import Config, load
-from agent.control import NotRunningError, ask
+from agent.config import load
 from agent.deadline import Rules
 from agent.journal import Reader
 from agent.model import Clock
-from agent.service import say_by_hand
 from agent.status.explain import explain, explanation
-from agent.verbs.base import Add, Command, Exit, Fields, group, json_option, signed_options
+from agent.verbs.base import Add, Command, Exit, entered, group, json_option, signed_options
 
 
 def add_deadline(add: Add, clock: Clock) -> None:
@@ -50,17 +48,10 @@ def _explain(options: argparse.Namespace, clock: Clock) -> int:
 def _say(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
     asked = {name: value for name in ("id", "at", "event", "cause", "who", "why") if (value := _text(options, name))}
-    fields = asyncio.run(_said(config, clock, options.verb, asked))
+    fields = asyncio.run(entered(config, clock, options.verb, asked))
     print(json.dumps(fields) if options.json else f"due at {fields['due_at']} by {fields['rule']}, {fields['basis']}")
     return Exit.OK
 
 
 def _text(options: argparse.Namespace, name: str) -> str:
     return str(getattr(options, name, ""))
-
-
-async def _said(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> Fields:
-    try:
-        return await ask(config.storage.root, verb, asked)
-    except NotRunningError:
-        return await say_by_hand(config, clock, verb, asked)

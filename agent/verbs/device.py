@@ -10,16 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from agent.config import Config, load
-from agent.control import NotRunningError, ask
 from agent.deadline import Rules
 from agent.errors import JournalError
 from agent.journal import Reader
 from agent.model import Clock
 from agent.register import line, moment
-from agent.service import hand_over_by_hand
 from agent.status.devices import DOCKINGS, device_lines, devices_view
 from agent.status.summary import printable
-from agent.verbs.base import Add, Exit, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Exit, entered, group, json_option, signed_options, text_of
 
 
 def add_device(add: Add, clock: Clock) -> None:
@@ -48,17 +46,9 @@ def _time(text: str) -> str:
 def _handed_over(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
     asked = {name: getattr(options, name) or "" for name in options.asks}
-    answer = asyncio.run(_entered(config, clock, options.verb, asked))
+    answer = asyncio.run(entered(config, clock, options.verb, asked))
     print(json.dumps(answer) if options.json else f"{answer['recorder']}: {answer['custody']}")
     return Exit.OK
-
-
-async def _entered(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> dict[str, object]:
-    """By the running service if there is one, since only one process may write the journal; else by ourselves."""
-    try:
-        return await ask(config.storage.root, verb, asked)
-    except NotRunningError:
-        return await hand_over_by_hand(config, clock, verb, asked)
 
 
 def _list(options: argparse.Namespace, clock: Clock) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 from agent.config import Config, load
 from agent.control import NotRunningError, ask
 from agent.model import Clock, Phase
-from agent.service import progress_fields, pull_by_hand
+from agent.opening import progress_fields, pull_by_hand
 from agent.status.client import StatusUnavailable
 from agent.verbs.base import Add, Exit, Fields, json_option
 

@@ -7,13 +7,12 @@ import asyncio
 import json
 import logging
 
-from agent.config import Config, load
-from agent.control import NotRunningError, ask
+from agent.config import load
 from agent.model import Clock
-from agent.service import resume_by_hand, serve
+from agent.service import serve
 from agent.status.client import fetch_status
 from agent.status.summary import summary
-from agent.verbs.base import Add, Exit, json_option, signed_options
+from agent.verbs.base import Add, Exit, entered, json_option, signed_options
 
 
 def add_run(add: Add) -> None:
@@ -49,15 +48,7 @@ def _status(options: argparse.Namespace, clock: Clock) -> int:
 
 
 def _resume(options: argparse.Namespace, clock: Clock) -> int:
-    config = load(options.config)
-    asset = asyncio.run(_resumed(config, clock, options.asset, options.who, options.why))
-    print(json.dumps({"asset": asset}) if options.json else f"{asset} is tried again")
+    asked = {"id": options.asset, "who": options.who, "why": options.why}
+    answer = asyncio.run(entered(load(options.config), clock, "resume", asked))
+    print(json.dumps(answer) if options.json else f"{answer['asset']} is tried again")
     return Exit.OK
-
-
-async def _resumed(config: Config, clock: Clock, identifier: str, who: str, why: str) -> str:
-    try:
-        answer = await ask(config.storage.root, "resume", {"id": identifier, "who": who, "why": why})
-        return str(answer["asset"])
-    except NotRunningError:
-        return await resume_by_hand(config, clock, identifier, who, why)

@@ -1,0 +1,50 @@
+"""What a person may ask of a station, by name: the same for the control socket and for the command line alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from agent.model import AssetChanged, Deadline, Declared, Resumed, Stated
+from agent.pipeline import handover, limits
+from agent.pipeline.station import Station
+
+Asked = Mapping[str, str]
+Answer = dict[str, object]
+Verb = Callable[[Station, Asked], Awaitable[Answer]]
+
+
+async def _resume(station: Station, asked: Asked) -> Answer:
+    """Let a stuck asset be tried again: `id`, `who`, `why`."""
+    asset = await station.on_disk(station.journal.reader.asset, asked["id"])
+    await station.journal.record(AssetChanged(asset.asset_id, Resumed(asked["who"], asked["why"])))
+    station.held_news.set()
+    return {"asset": asset.asset_id}
+
+
+async def _state(station: Station, asked: Asked) -> Answer:
+    stated = Stated(limits.moment(asked["at"]), asked["who"], asked["why"])
+    return _told(await limits.state_time(station, asked["id"], stated))
+
+
+async def _declare(station: Station, asked: Asked) -> Answer:
+    at = limits.moment(asked["at"])
+    declared = Declared(asked["event"], at, asked["cause"], asked["who"], asked["why"])
+    return _told(await limits.declare(station, asked["id"], declared))
+
+
+def _told(limit: Deadline) -> Answer:
+    return {"rule": limit.rule, "due_at": limit.due_at.isoformat(), "basis": limit.basis.value}
+
+
+VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
+    {
+        "resume": _resume,
+        "state": _state,
+        "declare": _declare,
+        "device_issue": handover.issue,
+        "device_return": handover.give_back,
+    }
+)
+"""Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
