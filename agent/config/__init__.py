@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.config.inventory import read_inventory
+from agent.config.obligations import read_interruptions
 from agent.config.options import (
     TomlFile,
     choice,
@@ -119,7 +120,7 @@ class Runner:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, checked; made by `load`. `refused` tells what is wrong with holiday notices."""
+    """The whole configuration, checked; made by `load`. `refused` tells what is wrong with files that stop nobody."""
 
     path: Path
     station: Station
@@ -149,7 +150,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
-    `inventory.toml` is read too, if it is there.
+    `inventory.toml` and `interruptions.toml` are read too, if they are there.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
     is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended.
@@ -195,6 +196,7 @@ def _rules(
     path: Path, limit: Limit, problems: list[str], refused: list[str]
 ) -> tuple[Profile, Mapping[int, CalendarYear]]:
     profile = read_profile(path.parent / "profiles", limit.profile, problems)
+    profile = replace(profile, interruptions=read_interruptions(path.parent / "interruptions.toml", refused))
     folders = (path.parent / "calendar", path.parent / "calendar.d")
     return profile, read_calendars(folders, limit.region, refused)
 

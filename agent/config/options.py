@@ -204,6 +204,12 @@ class TomlFile:
             hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(known)}"
             self._problems.append(f"{self._where}{where}{key[:_SHOWN]}: there is no such option; {hint}")
 
+    def require(self, table: Mapping[str, object], keys: Iterable[str], where: str = "") -> None:
+        """Refuse a table in which one of the keys is missing."""
+        for key in keys:
+            if key not in table:
+                self.problem(where + key, None, "is missing")
+
     def document(self) -> dict[str, Any]:
         """The whole file; empty, with a problem noted, if it can't be read."""
         try:

@@ -11,6 +11,7 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
+from agent.config.obligations import read_obligations
 from agent.config.options import TomlFile, Unfit, choice, flag, identifier, integer, option, tables, text, texts
 from agent.model import CalendarYear, Profile, Rule, RuleKind
 
@@ -67,13 +68,15 @@ class RuleTable:
 
 @dataclass(frozen=True, slots=True)
 class ProfileFile:
-    """profiles/<name>.toml: a jurisdiction's time limits, and what they leave out."""
+    """profiles/<name>.toml: a jurisdiction's time limits and obligations, and what they leave out."""
 
     title: str = text("", 64, shortest=1)
     office_closes: time = option(time(17), "time of day", _clock)
     computation: tuple[str, ...] = texts()
     uncovered: tuple[str, ...] = texts()
+    interruption: str = text("", 200)
     rule: tuple[Mapping[str, object], ...] = tables()
+    obligation: tuple[Mapping[str, object], ...] = tables()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +111,21 @@ def read_profile(folder: Path, name: str, problems: list[str]) -> Profile:
     document = file.document()
     read = file.section(ProfileFile, document)
     if document:
-        _require(file, document, ("title", "rule"))
+        file.require(document, ("title", "rule"))
     rules = tuple(_rule(file, table) for table in read.rule)
     if document and not rules:
         file.problem("rule", None, "there must be at least one [[rule]]")
     elif rules and all(rule.kind is RuleKind.HOURS_AFTER for rule in rules):
         file.problem("rule", "hours_after", "can't be the only rule: without a declaration there would be no limit")
-    return Profile(name, read.title, rules, read.computation, read.uncovered, read.office_closes)
+    obligations = read_obligations(file, read.obligation)
+    return Profile(
+        name, read.title, rules, read.computation, read.uncovered, read.office_closes, read.interruption, obligations
+    )
 
 
 def _rule(file: TomlFile, table: Mapping[str, object]) -> Rule:
     read = file.section(RuleTable, table, "rule")
-    _require(file, table, ("kind", "citation"), "rule.")
+    file.require(table, ("kind", "citation"), "rule.")
     if (read.kind is RuleKind.WORKING_DAYS) != (read.days > 0):
         file.problem("rule.days", read.days, "must be 1..60 for working_days, and absent for every other kind")
     after = (bool(read.hours), bool(read.event), bool(read.causes))
@@ -159,9 +165,9 @@ def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear |
     read = file.section(NoticeFile, document)
     local = [file.section(LocalTable, table, "local") for table in read.local]
     if len(problems) == before:
-        _require(file, document, ("year", "complete", "source"))
+        file.require(document, ("year", "complete", "source"))
         for table in read.local:
-            _require(file, table, ("region", "source", "off"), "local.")
+            file.require(table, ("region", "source", "off"), "local.")
     if len(problems) == before:
         _check_days(file, read)
         for part in local:
@@ -173,12 +179,6 @@ def _read_notice(path: Path, region: str, problems: list[str]) -> CalendarYear |
         if region and region.startswith(re.sub(r"(00)+$", "", part.region)):
             year = _merge(year, CalendarYear(read.year, read.complete, part.source, off=part.off))
     return year
-
-
-def _require(file: TomlFile, document: Mapping[str, object], keys: Sequence[str], where: str = "") -> None:
-    for key in keys:
-        if key not in document:
-            file.problem(where + key, None, "is missing")
 
 
 def _check_days(file: TomlFile, read: NoticeFile) -> None:

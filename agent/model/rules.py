@@ -41,11 +41,53 @@ class Rule:
         return self.kind.value + number.get(self.kind, "")
 
 
+class Duty(StrEnum):
+    """What a document asks for at a stage, from the least to the most: nothing, recording, 全程音像记录.
+
+    MUST: recording or photographs, without a word about the whole course.
+    """
+
+    SILENT = "silent"
+    MAY = "may"
+    SHOULD = "should"
+    MUST = "must"
+    MUST_FULL = "must_full"
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What is to be recorded at a stage, with its article; a `condition` in words is stated by a person, or not."""
+
+    stage: str
+    duty: Duty
+    citation: str = ""
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """A code for why recording was interrupted; without `citation` it is ours, and in no article.
+
+    `objective`: a cause that lies outside the officers (客观原因). `confirm`: a supervisor has to accept it.
+    `automatic`: the system says it, no person.
+    """
+
+    code: str
+    zh: str
+    en: str
+    citation: str = ""
+    objective: bool = True
+    confirm: bool = False
+    automatic: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One jurisdiction's rules; of those that apply the earliest wins. `uncovered` tells what they leave out.
 
-    `office_closes` is the time of day of the internal target, which is shown and binds nobody.
+    `office_closes` is the time of day of the internal target, which is shown and binds nobody. `interruption` cites
+    the article that asks for an explanation of every interruption, by voice or in writing; empty where none does.
+    `interruptions` are the codes for that, the same for all jurisdictions.
     """
 
     name: str
@@ -54,6 +96,9 @@ class Profile:
     computation: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
     office_closes: time = time(17)
+    interruption: str = ""
+    obligations: tuple[Obligation, ...] = ()
+    interruptions: tuple[Interruption, ...] = ()
 
     @property
     def citation(self) -> str:
