@@ -42,3 +42,7 @@ class JournalError(AgentError):
 
 class UnknownError(JournalError):
     """The journal has nothing of the name that somebody asked for."""
+
+
+class FormError(AgentError):
+    """What a person said of a recording can't be taken so; each problem names its field, in Chinese and English."""
