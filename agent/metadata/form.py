@@ -61,7 +61,7 @@ def _read(name: str, value: object, forms: Forms) -> object:
 def _unknown(name: str) -> tuple[str, str]:
     if name in _ELSEWHERE:
         return _ELSEWHERE[name]
-    near = difflib.get_close_matches(name[:_SHOWN], FIELDS, 1)
+    near = difflib.get_close_matches(name[:_SHOWN], FIELDS, 1, 0.5)
     zh, en = (f"，是否为 {near[0]}？", f"; did you mean {near[0]}?") if near else ("", "")
     return f"没有这个字段{zh}", f"there is no such field{en}"
 

@@ -198,7 +198,7 @@ def record(required: Collection[str], **parts: Kind) -> Kind:
         problems = [Problem(name, "不可缺少", "is missing") for name in parts if name in required and name not in value]
         problems += [Problem(_shown(name), "没有这一项", "is no part of it") for name in value if name not in parts]
         found: dict[str, object] = {}
-        for name in parts.keys() & value.keys():
+        for name in (name for name in parts if name in value):
             try:
                 found[name] = parts[name].read(value[name], forms)
             except Unfit as error:

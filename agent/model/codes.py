@@ -72,7 +72,7 @@ KEY_CONTENTS: Final[Codes] = MappingProxyType({
         "当事人、证人、第三人等现场有关人员的体貌特征和言行举止", "the persons, what they say and do",
         f"{SHANDONG_RECORD}第十二条第（二）项",
     ),
-    "objects": Code("重要涉案物品等相关证据及其主要特征", "objects of the case", f"{SHANDONG_RECORD}第十二条第（三）项"),
+    "objects": Code("重要涉案物品等相关证据及其主要特征", "objects", f"{SHANDONG_RECORD}第十二条第（三）项"),
     "measures": Code("对有关人员、财物采取措施的情况", "measures taken", f"{SHANDONG_RECORD}第十二条第（四）项"),
     "service": Code("现场送达行政执法文书的情况", "service of documents", f"{SHANDONG_RECORD}第十二条第（五）项"),
     "other": Code("其他应当记录的内容", "other content", f"{SHANDONG_RECORD}第十二条第（六）项"),

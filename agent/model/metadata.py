@@ -16,6 +16,15 @@ class Completeness(StrEnum):
     CHECKED = "checked"
 
 
+class OrgType(StrEnum):
+    """What the bureau is in the sense of 鲁医保发〔2019〕60号《全过程记录办法》art. 2 and 25; unstated stays so."""
+
+    UNSTATED = ""
+    ADMINISTRATION = "administration"
+    ENTRUSTED = "entrusted"
+    AGENCY = "agency"
+
+
 class Missing(StrEnum):
     """What art. 20 of 鲁医保发〔2019〕60号《全过程记录办法》 wants and a recording doesn't have yet."""
 
@@ -49,9 +58,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Forms:
-    """What the bureau lets officers say: its stages (none: all), the form of its case numbers, roster and items."""
+    """What the bureau lets officers say: its stages (none: all), the form of its case numbers, roster and items.
+
+    `refused` tells which lines of roster and items were left out, without naming anybody.
+    """
 
     stages: tuple[str, ...] = ()
     case_no: str = ""
     officers: Mapping[str, Officer] = field(default_factory=dict)
     items: Mapping[str, Item] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
