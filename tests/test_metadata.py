@@ -118,7 +118,7 @@ def test_what_is_said_is_kept_in_one_form(name: str, value: object, is_kept_as: 
         ("proof_object", "证" * 100_000, "proof_object", "太长：100000 个字符", "is too long: 100000 characters"),
         ("proof_object", "证明第一行\n第二行", "proof_object", "第 6 个字符 U+000A 是控制字符或换行", "(U+000A)"),
         ("proof_object", f"{PROOF}\x00{PROOF}", "proof_object", "控制字符", "a control character"),
-        ("proof_object", f"{PROOF}\u202e{PROOF}", "proof_object", "U+202E", "invisible, such as of writing direc"),
+        ("proof_object", f"{PROOF}\u202e{PROOF}", "proof_object", "U+202E", "invisible control, such"),
         ("proof_object", f"{PROOF}\u2066{PROOF}", "proof_object", "U+2066", "invisible control"),
         ("proof_object", f"{PROOF}\u200b{PROOF}", "proof_object", "U+200B", "invisible control"),
         ("proof_object", f"{PROOF}\udc00", "proof_object", "不完整的字符", "half a character"),
