@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__
-from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError
+from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError
 from agent.status.client import StatusUnavailable
 from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
@@ -19,6 +19,7 @@ from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
 from agent.verbs.pull import add_pull
 from agent.verbs.service import add_resume, add_run, add_status
+from agent.verbs.stats import add_stats
 from agent.verbs.verify import add_verify
 
 __all__ = ["DEFAULT_CONFIG", "EXIT_CODES", "Exit", "main"]
@@ -31,6 +32,7 @@ _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     EvidenceError: Exit.EVIDENCE,
     JournalError: Exit.JOURNAL,
     StatusUnavailable: Exit.NOT_RUNNING,
+    RequestError: Exit.USAGE,
 }
 EXIT_CODES: Final = """exit codes:
   0  done, and true
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume(add)
     add_deadline(add, _now)
     add_device(add, _now)
+    add_stats(add)
     add_checks(add)
     return parser
 

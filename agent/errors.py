@@ -44,5 +44,5 @@ class UnknownError(JournalError):
     """The journal has nothing of the name that somebody asked for."""
 
 
-class FormError(AgentError):
-    """What a person said of a recording can't be taken so; each problem names its field, in Chinese and English."""
+class RequestError(AgentError):
+    """What was asked for can't be done as it was asked."""
