@@ -21,6 +21,13 @@ class ChildError(Exception):
     """The helper ended, stalled or sent something that is no JSON line; the text says which."""
 
 
+def command(module: str) -> list[str]:
+    """As `python -I -m module`, for a third less: nothing is searched for before and nothing torn down after."""
+    paths = [path for path in sys.path if os.path.isabs(path)]
+    load = f"import gc, os, sys; gc.disable(); sys.path = {paths}; from {module} import main; gc.enable()"
+    return [sys.executable, "-I", "-S", "-c", f"{load}; os._exit(main(sys.argv[1:]))"]
+
+
 class Child:
     """One helper process. A read that hangs in the kernel can't be cancelled in a thread; a process can be killed."""
 
@@ -37,10 +44,10 @@ class Child:
     async def start(
         cls, module: str, arguments: Sequence[str], *, stall_limit_s: float, pass_fds: Sequence[int] = ()
     ) -> Child:
-        """Start `python -I -m module` in its own session with only TZ=UTC as its environment; raises ChildError."""
+        """Start `module.main(arguments)` in its own session with only TZ=UTC as its environment; raises ChildError."""
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-m", module, *arguments,
+                *command(module), *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, env={"TZ": "UTC"}, cwd="/",
             )  # fmt: skip

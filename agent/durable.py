@@ -25,8 +25,10 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:  # the puller must not pay for it
+    from pathlib import Path
 
 PART_SUFFIX: Final = ".part"
 INCOMING_PREFIX: Final = ".incoming-"

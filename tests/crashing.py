@@ -28,11 +28,11 @@ import agent.vault
 import tests.fakes
 from agent import durable
 from agent.config import Runner as Pace
-from agent.drivers.base import Failed, FailReason, FetchReport, FetchRequest
+from agent.drivers.base import Failed, FetchReport, FetchRequest
 from agent.errors import AgentError, JournalError, StoreError
 from agent.journal import Reader, verify
 from agent.journal.log import Job, Log
-from agent.model import AssetState, Clock, Held, Outcome, Phase, Receipt
+from agent.model import AssetState, Clock, FailReason, Held, Outcome, Phase, Receipt
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.uploader.base import Errand, Store

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from agent.drivers.base import BlockWritten, Docked, Failed, FailReason, Fetched, FetchReport, FetchRequest, ListingEnd
-from agent.model import BLOCK_BYTES, Clip, Volume
+from agent.drivers.base import BlockWritten, Docked, Failed, Fetched, FetchReport, FetchRequest, ListingEnd
+from agent.model import BLOCK_BYTES, Clip, FailReason, Volume
 
 BIG = bytes(range(251)) * (2 * BLOCK_BYTES // 251 + 77)
 """Two full blocks and a little, without two equal blocks."""

@@ -404,8 +404,10 @@ def test_limits_end_a_listing_with_a_reason(tmp_path: Path) -> None:
     with small_fat(path) as card:
         for number in range(30):
             card.add(f"A{number}.MP4", b"x")
+    budget = Budget(1 << 30)
+    budget.entries = 20
     with source_of(path) as source, pytest.raises(FilesystemError, match="more directory entries"):
-        list(Walk(FatVolume(source), Budget(1 << 30, entries=20)))
+        list(Walk(FatVolume(source), budget))
 
 
 def test_mirroring_can_be_off(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import UnionType
@@ -134,9 +134,8 @@ def values(hint: object) -> st.SearchStrategy[Any]:
         first, last = get_args(hint)
         return st.lists(values(first), max_size=3).map(tuple) if last is ... else st.tuples(values(first), values(last))
     assert isinstance(hint, type)
-    if is_dataclass(hint):
-        hints = get_type_hints(hint)
-        return st.builds(hint, **{field.name: values(hints[field.name]) for field in fields(hint)})
+    if is_dataclass(hint) or hasattr(hint, "_fields"):
+        return st.builds(hint, **{name: values(part) for name, part in get_type_hints(hint).items()})
     return st.from_type(hint)
 
 

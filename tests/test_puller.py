@@ -18,8 +18,8 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.card import FailReason
 from agent.drivers import pulling, reading
-from agent.drivers.base import FailReason
 from agent.drivers.pulling import Order, Puller
 from agent.drivers.reading import FetchError, Layout, ReadAhead, Recorder, Rescue
 from agent.drivers.source import SECTOR_BYTES, open_read_only

@@ -180,7 +180,7 @@ def test_it_never_runs_more_than_512_files_ahead(image: Path, staging: Path) -> 
 def test_another_device_under_the_same_name_is_gone(image: Path, staging: Path, field: str) -> None:
     with image.open("rb") as file:
         known = identify(file.fileno())
-    other = Identity(**{name: getattr(known, name) + (name == field) for name in Identity.__slots__})
+    other = Identity(**{name: getattr(known, name) + (name == field) for name in Identity._fields})
     with puller(image, staging, other) as child:
         assert "gone" in (child.line() or {})
         assert child.line() is None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-from agent.model import Clip, Device, Extent, Finding, Volume
+from agent.card import Extent, FailReason, Finding, Volume
+from agent.model import Clip, Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,6 @@ class FetchRequest:
     first_block: int = 0
     check: tuple[int, str] | None = None
     rescue: bool = False
-
-
-class FailReason(StrEnum):
-    """Why a clip could not be fetched now."""
-
-    UNREADABLE = "unreadable"  # read error without rescue: blocks before it are good
-    CHANGED = "changed"  # fewer bytes than listed: the medium shrank under us
-    DIFFERENT = "different"  # the check block differs: another recording
-    GONE = "gone"  # the recorder was unplugged, or is another one now
-    NO_SPACE = "no_space"  # staging is full
-    BROKEN = "broken"  # the helper died, stalled or spoke nonsense
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,13 @@
 """Follows cluster chains of FAT and exFAT within fixed budgets, and tells which clusters are taken."""
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
+from agent.card import Extent
 from agent.drivers.source import Source
-from agent.model import Extent
 
 FIRST_CLUSTER: Final = 2
 PIECE_BYTES: Final = 64 * 1024
@@ -37,8 +34,7 @@ class ChainFlag(StrEnum):
     EXCEEDS = "size-exceeds-volume"
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """Clusters of a file in order, as far as they could be followed."""
 
     runs: tuple[Run, ...] = ()
@@ -73,8 +69,7 @@ class ClusterSet:
         self._bits[low:high] = bits.to_bytes(high - low, "little")
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Where a volume keeps its table and clusters; offsets in bytes on the device."""
 
     value_bits: int  # 12, 16, 28 (FAT32) or 32 (exFAT)

@@ -1,13 +1,11 @@
 """Reads exFAT (Microsoft exFAT specification 1.00): boot sector, allocation bitmap and directory entry sets."""
 
-from __future__ import annotations
-
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
+from agent.card import Finding, Stamp, Volume
 from agent.drivers.clusters import Clusters, ClusterSet, Geometry
 from agent.drivers.filesystem import (
     SIZE_LIMIT_BYTES,
@@ -21,7 +19,6 @@ from agent.drivers.filesystem import (
 )
 from agent.drivers.names import decode_long_name, dos_stamp, safe_name
 from agent.drivers.source import SECTOR_BYTES, Source
-from agent.model import Finding, Stamp, Volume
 
 SIGNATURE: Final = b"EXFAT   "
 IN_USE: Final = 0x80
@@ -60,7 +57,7 @@ class ExFatVolume(ClusterVolume):
                 self.clusters.bitmap = self._bitmap(*struct.unpack_from("<IQ", slot, 20))
             elif slot[0] == LABEL:
                 label = safe_name(decode_long_name(slot[2 : 2 + 2 * min(slot[1], 11)])) if slot[1] else ""
-                self.volume = replace(self.volume, label=label)
+                self.volume = self.volume._replace(label=label)
 
     @staticmethod
     def parse_boot(sector: bytes, offset: int = 0) -> Boot | None:
@@ -117,8 +114,7 @@ class ExFatVolume(ClusterVolume):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Set:
+class _Set(NamedTuple):
     """An entry set: its bytes with all in-use bits restored, and whether its checksum fits."""
 
     position: int

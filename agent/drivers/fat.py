@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
+from agent.card import Finding, Volume
 from agent.drivers.clusters import Geometry
 from agent.drivers.fat_directory import FatDirectory
 from agent.drivers.filesystem import SLOT_BYTES, Boot, ClusterVolume, Directory, Entry
 from agent.drivers.names import safe_name
 from agent.drivers.source import SECTOR_BYTES, Source
-from agent.model import Finding, Volume
 
 SECTOR_SIZES: Final = frozenset({512, 1024, 2048, 4096})
 FAT12_BELOW: Final = 4085
@@ -31,7 +30,7 @@ class FatVolume(ClusterVolume):
         state = self.clusters.entry(1) if bits > 12 else -1
         is_dirty = self.volume.dirty or not state >> bits - 1 & 1
         self._had_errors = is_dirty and not state >> bits - 2 & 1
-        self.volume = replace(self.volume, label=self._label(), dirty=is_dirty)
+        self.volume = self.volume._replace(label=self._label(), dirty=is_dirty)
 
     @staticmethod
     def parse_boot(sector: bytes, offset: int = 0) -> Boot | None:

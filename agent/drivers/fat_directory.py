@@ -1,19 +1,16 @@
 """Reads one FAT directory: live entries, deleted ones with the best name that can be proven, and damage by sector."""
 
-from __future__ import annotations
-
 import re
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from agent.card import Finding, Stamp
 from agent.drivers.clusters import Clusters
 from agent.drivers.filesystem import SLOT_BYTES, Directory, Entry, NameQuality, rotating_sum
 from agent.drivers.names import decode_long_name, decode_short_name, dos_stamp, safe_name
 from agent.drivers.source import SECTOR_BYTES
-from agent.model import Finding, Stamp
 
 DELETED: Final = 0xE5
 LONG_SLOTS_LIMIT: Final = 20
@@ -29,15 +26,13 @@ FORM_PROBLEMS: Final = frozenset({"attributes", "name"})
 UNSEEN_BY_CHAIN: Final = frozenset({"attributes", "name", "time"})
 
 
-@dataclass(frozen=True, slots=True)
-class _LongSlot:
+class _LongSlot(NamedTuple):
     order: int
     checksum: int
     part: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Short:
+class _Short(NamedTuple):
     """A short entry with the long-name slots before it; `problem` says what can't be right."""
 
     position: int

@@ -1,19 +1,15 @@
 """What the readers of FAT, exFAT and other filesystems share: limits, volumes, directory entries, files found."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
+from agent.card import NO_STAMP, Extent, Finding, Stamp, Volume
 from agent.drivers.clusters import ChainFlag, Clusters, Geometry
 from agent.drivers.source import SECTOR_BYTES, FilesystemError, Source
-from agent.model import Extent, Finding, Stamp, Volume
 
 SIZE_LIMIT_BYTES: Final = (1 << 63) - 1
-NO_STAMP: Final = Stamp()
 SLOT_BYTES: Final = 32
 ROOT_SCAN_BYTES: Final = 1024 * 1024
 DEPTH_LIMIT: Final = 24
@@ -23,18 +19,18 @@ EXTENTS_LIMIT: Final = 3_000_000
 DIRECTORIES_LIMIT_BYTES: Final = 512 * 1024 * 1024
 
 
-@dataclass(slots=True)
 class Budget:
     """What one listing of a device, all its volumes together, may still hold; an honest card needs a fraction of it.
 
     Files may claim twice what the device holds, since damaged cards list clusters under two names.
     """
 
-    readable_bytes: int
-    entries: int = ENTRIES_LIMIT
-    deleted: int = DELETED_LIMIT
-    extents: int = EXTENTS_LIMIT
-    directories_bytes: int = DIRECTORIES_LIMIT_BYTES
+    def __init__(self, readable_bytes: int) -> None:
+        self.readable_bytes = readable_bytes
+        self.entries = ENTRIES_LIMIT
+        self.deleted = DELETED_LIMIT
+        self.extents = EXTENTS_LIMIT
+        self.directories_bytes = DIRECTORIES_LIMIT_BYTES
 
     def take_entry(self) -> None:
         """Count one directory entry; raises FilesystemError when there are too many."""
@@ -70,8 +66,7 @@ class NameQuality(StrEnum):
     LOSSY = "lossy"  # the first letter is lost
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One directory entry as it stands on the card, before its clusters are looked at.
 
     `raw_name` is UTF-16LE for long names and 11 bytes for 8.3 names. `is_contiguous` files have no chain (exFAT).
@@ -93,8 +88,7 @@ class Entry:
     short_name: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """The bytes of a directory and where they lie on the device."""
 
     path: str
@@ -111,8 +105,7 @@ class Directory:
         return -1
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A live file and where its bytes are, or the reason why it can't be read at all; it counts as seen either way.
 
     `extents` cover `readable_bytes`, or what lies before `zero_from` if zeros follow from there.
@@ -130,8 +123,7 @@ class File:
 Found = File | Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Boot:
+class Boot(NamedTuple):
     """What a boot sector says; a fixed root directory (FAT12 and FAT16) has no clusters."""
 
     geometry: Geometry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 from agent.drivers.base import Listing, ListingEnd, RefusedEntry
@@ -17,7 +17,6 @@ MAX_EXTENTS: Final = 4_000_000
 MAX_FINDINGS: Final = 200_000
 _MAX_TEXT: Final = 8192
 _MAX_BYTES: Final = 1 << 63
-_IDENTITY: Final = fields(Identity)
 _Kind = TypeVar("_Kind", str, list[Any], dict[str, Any])
 
 
@@ -100,7 +99,7 @@ class CheckedListing:
         kind = next(iter(fields), "")
         if self.source is None and kind != "error":
             raw = _typed(dict, fields.get("source"), "source")
-            self.source = Identity(*(_number(raw.get(one.name), 0, _MAX_BYTES * 2, one.name) for one in _IDENTITY))
+            self.source = Identity(*(_number(raw.get(name), 0, _MAX_BYTES * 2, name) for name in Identity._fields))
             return []
         if kind == "more":
             self._extend(fields["more"])

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from agent.child import Child, ChildError
-from agent.drivers.base import BlockWritten, Failed, FailReason, Fetched, FetchReport, FetchRequest, Listing, Progress
+from agent.drivers.base import BlockWritten, Failed, Fetched, FetchReport, FetchRequest, Listing, Progress
 from agent.drivers.listing import CheckedListing, Layout
 from agent.drivers.source import Identity
 from agent.errors import DeviceError
-from agent.model import BLOCK_BYTES, Device, Extent, Volume
+from agent.model import BLOCK_BYTES, Device, Extent, FailReason, Volume
 
 _EXTENTS_PER_LINE: Final = 1000
 _ACK_BLOCKS: Final = 32

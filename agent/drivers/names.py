@@ -6,7 +6,7 @@ import unicodedata
 from datetime import datetime, timedelta
 from typing import Final
 
-from agent.model import Stamp
+from agent.card import Stamp
 
 PATH_LIMIT: Final = 4096
 UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})

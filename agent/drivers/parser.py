@@ -7,20 +7,19 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from types import ModuleType, TracebackType
 from typing import Final
 
+from agent.card import Finding, Volume
 from agent.drivers.exfat import ExFatVolume
 from agent.drivers.fat import FatVolume
 from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Budget, File, Found
 from agent.drivers.partition import FilesystemKind, Place, find_volumes
-from agent.drivers.sandbox import Confinement, lock_parser
+from agent.drivers.sandbox import lock_parser
 from agent.drivers.sequence import find_gaps
 from agent.drivers.source import FilesystemError, Source, open_read_only
 from agent.drivers.tsk import TskVolume, load_tsk
 from agent.drivers.walk import Walk
-from agent.model import Finding, Volume
 
 FLUSH_BYTES: Final = 32 * 1024
 FIRST_EXTENTS: Final = 200
@@ -61,7 +60,7 @@ class Report:
 
     def volume(self, volume: Volume) -> None:
         """One line for a filesystem."""
-        self._output.line({"volume": asdict(volume)})
+        self._output.line({"volume": volume._asdict()})
 
     def found(self, item: Found) -> None:
         """The line or lines for a file, a refused entry or a finding."""
@@ -87,7 +86,7 @@ class Report:
     def gaps(self) -> None:
         """Lines for the gaps in the numbering of all files seen."""
         for gap in find_gaps(self._live, self._deleted):
-            self.finding(Finding("gap", asdict(gap)))
+            self.finding(Finding("gap", gap._asdict()))
 
     def _clip(self, item: File) -> Line:
         entry = item.entry
@@ -150,13 +149,13 @@ def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:
     """List the device at `path`; the last line says that the listing is complete, or why it isn't."""
     try:
         fd, identity = open_read_only(path)
-        output.line({"source": asdict(identity)})
+        output.line({"source": identity._asdict()})
         output.flush()
         tsk = load_tsk()
-        confinement = _lock(cpu_s, memory_bytes)
+        has_seccomp = _lock(cpu_s, memory_bytes)
         source = Source(fd, identity.size)
         report = Report(output)
-        list_source(source, report, tsk if confinement.has_seccomp else None)
+        list_source(source, report, tsk if has_seccomp else None)
         output.line({"end": {"entries": report.entries, "metadata_blake3": source.metadata_blake3()}})
     except FilesystemError as error:
         output.line({"error": {"kind": error.kind, "message": error.what}})
@@ -165,7 +164,7 @@ def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:
     output.flush()
 
 
-def _lock(cpu_s: int, memory_bytes: int) -> Confinement:
+def _lock(cpu_s: int, memory_bytes: int) -> bool:
     """Close the sandbox; whatever is imported later would be refused, codecs included."""
     for name in CODECS:
         codecs.lookup(name)
@@ -183,10 +182,10 @@ def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackTyp
 def main(arguments: Sequence[str]) -> int:
     """Entry point: `python -I -m agent.drivers.parser <path> [<CPU seconds> <bytes of memory>]`."""
     sys.excepthook = _report_bug
-    cpu_s, memory_bytes = map(int, arguments[2:]) if len(arguments) > 2 else (60, 768 << 20)
-    run(arguments[1], Output(OUTPUT_FD), cpu_s=cpu_s, memory_bytes=memory_bytes)
+    cpu_s, memory_bytes = map(int, arguments[1:]) if len(arguments) > 1 else (60, 768 << 20)
+    run(arguments[0], Output(OUTPUT_FD), cpu_s=cpu_s, memory_bytes=memory_bytes)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv[1:]))

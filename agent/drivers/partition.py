@@ -1,13 +1,10 @@
 """Finds the volumes of a device: MBR with primary and logical partitions, GPT, or one filesystem without a table."""
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.drivers.exfat import ExFatVolume, is_whole_boot_region
 from agent.drivers.fat import FatVolume
@@ -38,8 +35,7 @@ class FilesystemKind(StrEnum):
 FAT, EXFAT, UNKNOWN = FilesystemKind.FAT, FilesystemKind.EXFAT, FilesystemKind.UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a filesystem begins; `boot_offset` differs from `offset` when only its backup boot sector is whole."""
 
     kind: FilesystemKind

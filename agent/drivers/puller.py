@@ -22,12 +22,11 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agent.drivers.base import FailReason
+from agent.card import BLOCK_BYTES, Extent, FailReason
 from agent.drivers.pulling import Order, Puller
 from agent.drivers.reading import FetchError, Layout, Recorder, Rescue
 from agent.drivers.sandbox import lock_puller
 from agent.drivers.source import FilesystemError, open_read_only
-from agent.model import BLOCK_BYTES, Extent
 
 _LINE_LIMIT_BYTES: Final = 256 * 1024
 _READ_BYTES: Final = 64 * 1024

@@ -1,27 +1,22 @@
 """Pulls one clip after the other from an opened recorder into parts, fingerprinting each block on the way."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from blake3 import blake3
 
 from agent import durable
-from agent.drivers.base import FailReason
+from agent.card import BLOCK_BYTES, Extent, FailReason
 from agent.drivers.reading import CHUNK_BYTES, FetchError, Layout, Recorder, Rescue
-from agent.model import BLOCK_BYTES, Extent
 
 _WRITEBACK_BYTES: Final = 2 * 1024 * 1024
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One clip to read into the part of that name, or only to fingerprint; see `base.FetchRequest`."""
 
     number: int

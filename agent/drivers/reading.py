@@ -15,9 +15,8 @@ from itertools import accumulate
 from typing import Final
 
 from agent import durable
-from agent.drivers.base import FailReason
+from agent.card import Extent, FailReason
 from agent.drivers.source import GONE_ERRNOS, SECTOR_BYTES, Identity, identify
-from agent.model import Extent
 
 CHUNK_BYTES: Final = 256 * 1024
 """Reading and hashing unit: small enough to stay in the processor's cache."""

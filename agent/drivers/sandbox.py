@@ -1,16 +1,12 @@
 """Locks a helper process into what it needs: no new privileges, Landlock, resource limits, a seccomp allow-list."""
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
-import platform
 import resource
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.drivers.source import BLKGETDISKSEQ, BLKGETSIZE64
 
@@ -57,8 +53,7 @@ Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, value) of classic BPF."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A call that is allowed only if an argument is one of some values, or has none of some bits."""
 
     numbers: tuple[int, int]
@@ -85,27 +80,20 @@ NOT_EXECUTABLE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Confinement:
-    """What is really enforced: whether seccomp knows this machine."""
-
-    has_seccomp: bool
-
-
-def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> Confinement:
+def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:
     """Allow nothing but computing, reading descriptors that are open already, and writing to 1 and 2.
 
-    Import everything first, codecs too. A forbidden system call kills the process. Raises OSError if the kernel
-    refuses a lock it should know.
+    Import everything first, codecs too. A forbidden system call kills the process; False where seccomp doesn't know
+    the machine. Raises OSError if the kernel refuses a lock it should know.
     """
     _forbid_new_privileges()
     _landlock(())
     nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
     _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_CPU: cpu_s, **dict.fromkeys(nothing, 0)})
-    return Confinement(_seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,)))
+    return _seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,))
 
 
-def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_bytes: int = 768 * MIB) -> Confinement:
+def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_bytes: int = 768 * MIB) -> bool:
     """Allow what the parser may, and creating and writing files beneath one folder; nothing is ever removed there.
 
     `device_fd` may be opened again for reading by its path, to see whether it is still the same device.
@@ -117,7 +105,7 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
         rules.append((device_fd, READ_FILE | IOCTL_DEV))
     _landlock(rules)
     _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0})
-    return Confinement(_seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,)))
+    return _seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,))
 
 
 def _libc() -> ctypes.CDLL:
@@ -174,7 +162,7 @@ class _Filter(ctypes.Structure):
 
 def _seccomp(allowed: Iterable[tuple[int, int]], conditions: Iterable[Condition]) -> bool:
     """Kill the process at any system call that isn't allowed; False on machines without a table."""
-    machine = MACHINES.get(platform.machine())
+    machine = MACHINES.get(os.uname().machine)
     if machine is None:
         return False
     column, architecture = machine

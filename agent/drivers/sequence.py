@@ -1,13 +1,10 @@
 """Finds missing numbers in the names that recorders give their files; a gap is a fact, not an accusation."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 DCF_FOLDER: Final = re.compile(r"(?:^|/)[1-9]\d\d[0-9A-Z_]{5}$")
 DCF_NAME: Final = re.compile(r"[0-9A-Z_]{4}(\d{4})\.[0-9A-Z_]{1,3}")
@@ -21,8 +18,7 @@ SPARSEST: Final = 50
 RANGES_LIMIT: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Numbers between `first` and `last` that no live file of a folder has.
 
     `ranges` are inclusive and at most `RANGES_LIMIT`; `missing` counts all; `deleted` of them are the numbers of

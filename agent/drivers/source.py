@@ -1,19 +1,16 @@
 """The one way in which a parser reads a device: read-only, bounded, and fingerprinted as it goes."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
 import stat
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from blake3 import blake3
 
+from agent.card import Extent
 from agent.errors import DeviceError
-from agent.model import Extent
 
 BLKGETSIZE64: Final = 0x80081272
 BLKGETDISKSEQ: Final = 0x80081280
@@ -32,8 +29,7 @@ class FilesystemError(DeviceError):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What was opened, so that another device under the same name is not taken for it; `diskseq` is 0 if unknown."""
 
     rdev: int

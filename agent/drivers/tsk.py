@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any, Final
 
+from agent.card import Extent, Finding, Stamp, Volume
 from agent.drivers.filesystem import DEPTH_LIMIT, Budget, Entry, File, Found
 from agent.drivers.names import join_path, safe_name
 from agent.drivers.partition import FilesystemKind, Place
 from agent.drivers.source import FilesystemError, Source
-from agent.model import Extent, Finding, Stamp, Volume
 
 DOT_NAMES: Final = frozenset({b".", b".."})
 Tsk = Any

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from agent.card import Extent, Finding
 from agent.drivers.clusters import Chain, ChainFlag, ClusterSet
 from agent.drivers.filesystem import DEPTH_LIMIT, SIZE_LIMIT_BYTES, Budget, ClusterVolume, Directory, Entry, File, Found
 from agent.drivers.names import join_path
-from agent.model import Extent, Finding
 
 DELETED_DIRECTORY_CLUSTERS: Final = 64
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cache, partial
@@ -103,7 +103,7 @@ class _Shape(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """The same for a dataclass, which always needs turning."""
+    """The same for a record, which always needs turning."""
 
     encode: _Turn
     decode: _Turn
@@ -111,8 +111,8 @@ class _Plan(NamedTuple):
 
 def _make_plan(value_type: type) -> _Plan:
     hints = get_type_hints(value_type)
-    shapes = {field.name: _shape(hints[field.name]) for field in fields(value_type)}
-    defaults = {field.name: _default(field) for field in fields(value_type)}
+    defaults = _defaults(value_type)
+    shapes = {name: _shape(hints[name]) for name in defaults}
     writers = [(name, defaults[name], shape.encode) for name, shape in shapes.items()]
     return _Plan(partial(_encode_fields, writers), partial(_decode_fields, value_type, shapes, defaults))
 
@@ -141,8 +141,12 @@ def _decode_fields(
     return value_type(**{name: shapes[name].decode(part) for name, part in plain.items()})
 
 
-def _default(field: Field[object]) -> object:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+def _defaults(value_type: type[Any]) -> dict[str, object]:
+    """What each field of a dataclass or named tuple is when nothing is said, or MISSING."""
+    if not is_dataclass(value_type):
+        return {name: value_type._field_defaults.get(name, MISSING) for name in value_type._fields}
+    made = {field.name: field.default_factory() for field in fields(value_type) if field.default_factory is not MISSING}
+    return {field.name: field.default for field in fields(value_type)} | made
 
 
 def _shape(hint: object) -> _Shape:
@@ -153,7 +157,7 @@ def _shape(hint: object) -> _Shape:
         return _tuple_shape(get_args(hint))
     if origin is not None:
         return _Shape(dict, partial(_exactly, dict))  # Mapping[str, object]: JSON already
-    if is_dataclass(hint):
+    if is_dataclass(hint) or hasattr(hint, "_fields"):
         return _Shape(*_plan(hint))
     if hint is datetime:
         return _Shape(_aware_text, _aware_time)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F403 - every public name of these modules belongs to the model
 
+from agent.card import *
 from agent.model.activities import *
 from agent.model.events import *
 from agent.model.evidence import *

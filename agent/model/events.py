@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from agent.card import Extent, Finding
 from agent.model.evidence import (
     Asset,
     Clip,
@@ -13,8 +14,6 @@ from agent.model.evidence import (
     Declared,
     Device,
     Digests,
-    Extent,
-    Finding,
     Held,
     Mode,
     Outcome,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+
+from agent.card import NO_STAMP, Stamp
 
 Clock = Callable[[], datetime]
 """Returns the present as an aware datetime; a parameter everywhere, so that tests own time."""
-
-BLOCK_BYTES: Final = 16 * 1024 * 1024
-"""Unit of durability, read-back and resume inside a file."""
-
-Extent = tuple[int, int]
-"""(offset, length) in bytes on the device, or a hole (offset, length) in bytes inside a file."""
 
 
 class Medium(StrEnum):
@@ -95,14 +90,6 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
-    """A time as the device wrote it: naive local ISO 8601 text, and the zone only if the filesystem stores one."""
-
-    local: str | None = None
-    offset_min: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Clip:
     """A file on a device: a fact, not yet ours.
 
@@ -115,30 +102,10 @@ class Clip:
     raw_name: bytes
     size_bytes: int
     readable_bytes: int
-    created: Stamp = Stamp()
-    modified: Stamp = Stamp()
+    created: Stamp = NO_STAMP
+    modified: Stamp = NO_STAMP
     flags: tuple[str, ...] = ()
     entry_offset: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A filesystem found on a docked device."""
-
-    kind: str
-    filesystem_id: str
-    label: str
-    cluster_bytes: int
-    size_bytes: int
-    dirty: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A fact about a docking that is no clip: deleted entry, numbering gap, damage, medium changed."""
-
-    kind: str
-    detail: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from enum import StrEnum
 from typing import Final
 
-from agent.drivers.base import Docked, Failed, FailReason, Fetched, FetchRequest, ListingEnd
+from agent.drivers.base import Docked, Failed, Fetched, FetchRequest, ListingEnd
 from agent.drivers.base import Progress as ReadProgress
 from agent.errors import AgentError, DeviceError, EvidenceError, JournalError
 from agent.journal import new_id
@@ -22,6 +22,7 @@ from agent.model import (
     Blocked,
     ClipAccounted,
     DockingClosed,
+    FailReason,
     Finding,
     Incident,
     Mode,

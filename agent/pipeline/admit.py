@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import PurePosixPath
@@ -135,7 +134,7 @@ class Admission:
                     self.may_have_more |= item.kind in _NOT_ALL_SEEN
                     found.append(Observed(self._docking_id, item))
                 case Volume():
-                    found.append(Observed(self._docking_id, Finding("volume", asdict(item))))
+                    found.append(Observed(self._docking_id, Finding("volume", item._asdict())))
                 case ListingEnd():
                     pass
                 case _:
