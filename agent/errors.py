@@ -45,4 +45,4 @@ class UnknownError(JournalError):
 
 
 class RequestError(AgentError):
-    """What was asked for can't be done as it was asked."""
+    """What was asked for can't be done as it was asked; of a form each problem names its field."""

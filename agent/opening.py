@@ -42,8 +42,8 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
             opened_store(config, clock) as store,
             Journal.open(config.storage.root / "journal.db", clock) as journal,
         ):
-            reserve_bytes, hours, owned = config.storage.reserve_bytes, config.store.hours, config.inventory
-            station = Station(journal, vault, store, rules, clock, config.runner, reserve_bytes, disk, hours, owned)
+            known = (config.storage.reserve_bytes, disk, config.store.hours, config.inventory, config.forms)
+            station = Station(journal, vault, store, rules, clock, config.runner, *known)
             if config.refused:
                 await limits.doubt(station)
             yield station

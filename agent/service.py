@@ -116,6 +116,7 @@ class Service:
         self._config = config
         self._station.rules = Rules(config.profile, config.calendars)
         self._station.inventory = config.inventory
+        self._station.forms = config.forms
         await self.recompute()
         return config
 
@@ -148,7 +149,7 @@ class Service:
 
     def live(self) -> Live:
         """What only the running service knows."""
-        problems = tuple(what for what in self._troubles.values() if what)
+        problems = tuple(what for what in (*self._troubles.values(), *_left_out(self._config)) if what)
         return Live(
             self._runner.slots(),
             self._free_bytes(),
@@ -174,6 +175,11 @@ class Service:
             if all(new > old for new, old in zip(now, before, strict=True)):
                 notify.alive()
                 before = now
+
+
+def _left_out(config: Config) -> tuple[str, ...]:
+    told = "名册或音像记录事项清单有误，有误的行未采用 (lines of roster or items left out)"
+    return (f"{told}: {'; '.join(config.forms.refused)}",) if config.forms.refused else ()
 
 
 class _Heard:

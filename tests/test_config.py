@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import SECTIONS, Config, Milestone, checked, load
+from agent.config import SECTIONS, Config, Milestone, checked, load, reload_rules
 from agent.config.options import Unfit
 from agent.config.rules import read_calendars
+from agent.deadline import Rules
 from agent.errors import ConfigError
 from agent.model import RuleKind
 
@@ -357,3 +358,89 @@ def test_no_calendars_is_no_error_only_provisional(tmp_path: Path) -> None:
     problems: list[str] = []
     assert read_calendars([tmp_path / "none"], "", problems) == {}
     assert problems == []
+
+
+# Roster and items: never in the way of pulling, and nobody is named in what goes to logs.
+
+ROSTER = """
+[officer.A-17]
+name = "张三丰"
+cert_no = "37080012345"
+valid_from = 2024-03-01
+valid_until = 2029-02-28
+[officer.A-18]
+name = "李四光"
+[officer.A-19]
+cert_no = "99887766"
+[officer.A-20]
+name = "王五"
+valid_from = 2026-01-01
+valid_until = 2025-01-01
+[officer.A-21]
+name = "赵六"
+valid_until = "2025-01-01"
+[officer."钱七"]
+name = "钱七"
+[officer.A-22]
+name = "孙八"
+cert = "1"
+"""
+
+
+def test_a_wrong_line_of_the_roster_is_left_out_and_told_by_its_number_without_naming_anybody(folder: Path) -> None:
+    (folder / "roster.toml").write_text(ROSTER)
+    forms = configure(folder, "").forms
+    assert sorted(forms.officers) == ["A-17", "A-18"]
+    assert forms.officers["A-17"].valid_until == date(2029, 2, 28)
+    told = "\n".join(forms.refused)
+    lines = [int(number) for number in re.findall(r"line (\d+)", told)]
+    assert lines == [9, 14, 17, 18, 22]
+    assert not re.search("[\u4e00-\u9fff]|A-|9988|2025", told)
+    with pytest.raises(ConfigError, match=r"roster\.toml"):
+        checked(folder / "agent.toml")
+
+
+@pytest.mark.parametrize("text", ["[officer", "officer = 3", "[officers.a]\nname = 'x'", "officer.a = 3", "\x00"])
+def test_a_roster_that_makes_no_sense_stops_nobody(folder: Path, text: str) -> None:
+    (folder / "roster.toml").write_text(text)
+    forms = configure(folder, "").forms
+    assert forms.officers == {}
+    assert "roster.toml" in "".join(forms.refused)
+
+
+def test_roster_and_items_are_read_again_and_bad_ones_leave_the_old_in_force(folder: Path) -> None:
+    config = configure(folder, "")
+    assert (config.forms.officers, config.forms.items, config.forms.refused) == ({}, {}, ())
+    (folder / "items.toml").write_text('[item.XC-01]\ntitle = "检查"\nstage = "S03"\n')
+    (folder / "roster.toml").write_text('[officer.A-17]\nname = "张三"\n')
+    config = reload_rules(config)
+    assert config.forms.items["XC-01"].stage == "S03"
+    assert config.forms.officers["A-17"].cert_no == ""
+    (folder / "items.toml").write_text('[item.XC-01]\ntitle = "检查"\nstage = "S98"\n')
+    with pytest.raises(ConfigError, match="roster and items that were read before stay"):
+        reload_rules(config)
+
+
+def profiled(folder: Path, line: str) -> Config:
+    path = folder / "profiles" / "shandong.toml"
+    path.write_text(path.read_text().replace("[[rule]]\nkind", f"{line}\n[[rule]]\nkind", 1))
+    return configure(folder, "")
+
+
+def test_a_profile_says_which_stages_it_has_without_changing_any_limit(folder: Path) -> None:
+    before = configure(folder, "")
+    after = profiled(folder, "stages = ['S03', 'S05']\ncase_no = '鲁医保案〔20[0-9]{2}〕[0-9]{1,4}号'")
+    assert (after.forms.stages, after.forms.case_no[:4]) == (("S03", "S05"), "鲁医保案")
+    assert Rules(after.profile, after.calendars).digest == Rules(before.profile, before.calendars).digest
+
+
+@pytest.mark.parametrize("line", ["stages = ['S03', 'S21']", "stages = 'S03'", "case_no = '(a+)+'", "case_no = '['"])
+def test_a_profile_can_t_invent_stages_nor_a_pattern_that_never_ends(folder: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match=r"stages|case_no"):
+        profiled(folder, line)
+
+
+@pytest.mark.parametrize("code", ["113700000", "11370000MB284647I9", "11370000mb28464709"])
+def test_a_code_that_is_no_credit_code_is_refused(folder: Path, code: str) -> None:
+    assert "must be code of 18 digits" in refused(folder, f"[station]\norg_code = '{code}'")
+    assert configure(folder, "[station]\norg_code = '11370000MB28464709'").station.org_code

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from agent.config.forms import read_forms
 from agent.config.inventory import read_inventory
 from agent.config.obligations import read_interruptions
 from agent.config.options import (
@@ -27,6 +28,7 @@ from agent.config.options import (
     identifier,
     integer,
     number,
+    org_code,
     region,
     spans_of_day,
     table,
@@ -34,7 +36,7 @@ from agent.config.options import (
 )
 from agent.config.rules import read_calendars, read_profile
 from agent.errors import ConfigError
-from agent.model import CalendarYear, Profile, Recorder
+from agent.model import CalendarYear, Forms, OrgType, Profile, Recorder
 
 _GIB: Final = 1 << 30
 _NOT_STARTED: Final = "\nNothing was started and no recording was touched."
@@ -50,10 +52,13 @@ class Milestone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """[station]: how this dock station calls itself, and whom the screens say to call."""
+    """[station]: how this dock station calls itself, whom the screens say to call, and whose station it is."""
 
     name: str = text("采集站", 64, shortest=1)
     contact: str = text("", 64)
+    org_name: str = text("", 64)
+    org_code: str = org_code("")
+    org_type: OrgType = choice(OrgType.UNSTATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class Config:
     profile: Profile
     calendars: Mapping[int, CalendarYear]
     inventory: Mapping[str, Recorder]
+    forms: Forms
     refused: tuple[str, ...] = ()
 
 
@@ -150,10 +156,11 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
-    `inventory.toml` and `interruptions.toml` are read too, if they are there.
+    `inventory.toml`, `interruptions.toml`, `roster.toml` and `items.toml` are read too, if they are there.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
-    is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended.
+    is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended. So
+    is a wrong line of roster or items; `forms` tells.
     """
     problems: list[str] = []
     refused: list[str] = []
@@ -164,27 +171,37 @@ def load(path: Path) -> Config:
     _check_together(file, sections["status"], sections["runner"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
-    _refuse(problems and [*problems, *refused], _NOT_STARTED, _CORRECT)
+    forms = read_forms(path.parent, profile)
+    _refuse(problems and [*problems, *refused, *forms.refused], _NOT_STARTED, _CORRECT)
     return Config(
-        path=path, profile=profile, calendars=calendars, inventory=inventory, refused=tuple(refused), **sections
+        path=path,
+        profile=profile,
+        calendars=calendars,
+        inventory=inventory,
+        forms=forms,
+        refused=tuple(refused),
+        **sections,
     )
 
 
 def checked(path: Path) -> Config:
-    """As `load`, but a wrong holiday notice is an error too."""
+    """As `load`, but a wrong holiday notice is an error too, and a wrong line of roster or items."""
     config = load(path)
-    _refuse(config.refused, "\nRecorders are pulled; limits that it may change are provisional.", _CORRECT)
+    safe = "\nRecorders are pulled; limits that a holiday notice may change are provisional."
+    _refuse((*config.refused, *config.forms.refused), safe, _CORRECT)
     return config
 
 
 def reload_rules(config: Config) -> Config:
-    """The same configuration with profile, holiday notices and inventory as they are now; raises ConfigError."""
+    """The same configuration with what stands beside `agent.toml` as it is now; raises ConfigError."""
     problems: list[str] = []
     profile, calendars = _rules(config.path, config.deadline, problems, problems)
     inventory = read_inventory(config.path.parent / "inventory.toml", problems)
+    forms = read_forms(config.path.parent, profile)
     do = "Correct this, run `capture-agent config check`, then reload again."
-    _refuse(problems, "\nThe rules, holiday notices and inventory that were read before stay in force.", do)
-    return replace(config, profile=profile, calendars=calendars, inventory=inventory, refused=())
+    safe = "\nThe rules, holiday notices, inventory, roster and items that were read before stay in force."
+    _refuse((*problems, *forms.refused), safe, do)
+    return replace(config, profile=profile, calendars=calendars, inventory=inventory, forms=forms, refused=())
 
 
 def _refuse(problems: Sequence[str], safe: str, do: str) -> None:

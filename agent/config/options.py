@@ -127,6 +127,15 @@ def region(default: str) -> str:
     return _checked(default, 'code of six digits, or "" for none', fits, must='a code of six digits, like "370800"')
 
 
+def org_code(default: str) -> str:
+    """A unified social credit code (统一社会信用代码, GB 32100-2015) without its check, or an empty text."""
+
+    def fits(value: object) -> bool:
+        return value == "" or (isinstance(value, str) and re.fullmatch("[0-9A-HJ-NPQRTUWXY]{18}", value) is not None)
+
+    return _checked(default, 'code of 18 digits and letters, or "" for none', fits)
+
+
 def texts() -> tuple[str, ...]:
     """A list of texts."""
 
@@ -171,9 +180,13 @@ def read_options(kind: type[T], table: Mapping[str, object], where: str) -> T:
 
 
 class TomlFile:
-    """One TOML file and the list that its problems go to; without a path its tables came from elsewhere."""
+    """One TOML file and the list that its problems go to; without a path its tables came from elsewhere.
 
-    def __init__(self, path: Path, problems: list[str]) -> None:
+    Of a file that `names_people` neither values nor ids are told, only lines: problems go to logs and screens.
+    """
+
+    def __init__(self, path: Path, problems: list[str], *, names_people: bool = False) -> None:
+        self._is_private = names_people
         self._path = path
         self._where = f"{path}: " if path.name else ""
         self._problems = problems
@@ -184,25 +197,37 @@ class TomlFile:
         shown = repr(str(value) if isinstance(value, Path) else value)
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
         line = self._line_of(key, value)
+        if self._is_private:
+            key, shown = key.rpartition(".")[2], "…"
         self._problems.append(f"{self._where}{key} = {shown}: {reason}{f' (line {line})' if line else ''}")
 
     def _line_of(self, key: str, value: object) -> int:
-        """Where the value is written, else its key; 0 if neither is found."""
-        name = re.escape(key.rpartition(".")[2])
+        """Where the value is written, else its key, else its table; 0 if none is found."""
+        table, _, name = key.rpartition(".")
         written = re.escape(value) if isinstance(value, str) and value else "(?!)"
-        for pattern in (rf'^[^#]*["\']{written}["\']', rf"^\s*(?:{name}\s*=|\[+{name}\])"):
-            for number, line in enumerate(self._lines, 1):
-                if re.search(pattern, line):
-                    return number
-        return 0
+        head = self._found(rf"^\s*\[+{re.escape(table)}\]", 1) if table else 0
+        if head and value is None:
+            return head
+        patterns = rf'^[^#]*["\']{written}["\']', rf"^\s*(?:{re.escape(name)}\s*=|\[+{re.escape(name)}\])"
+        return next((line for pattern in patterns if (line := self._found(pattern, max(head, 1)))), head)
+
+    def _found(self, pattern: str, first: int) -> int:
+        lines = enumerate(self._lines[first - 1 :], first)
+        return next((number for number, line in lines if re.search(pattern, line)), 0)
 
     def refuse(self, where: str, found: Iterable[str], known: Iterable[str]) -> None:
         """Refuse every key that is not `known`, and name the nearest one that is."""
         known = sorted(known)
         for key in sorted(set(found) - set(known)):
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {where}{near[0]}?" if near else f"known are {', '.join(known)}"
-            self._problems.append(f"{self._where}{where}{key[:_SHOWN]}: there is no such option; {hint}")
+            hint = (
+                f"did you mean {near[0] if self._is_private else where + near[0]}?"
+                if near
+                else f"known are {', '.join(known)}"
+            )
+            line = self._line_of(where + key, "")
+            shown = f"line {line}" if self._is_private else where + key[:_SHOWN]
+            self._problems.append(f"{self._where}{shown}: there is no such option; {hint}")
 
     def require(self, table: Mapping[str, object], keys: Iterable[str], where: str = "") -> None:
         """Refuse a table in which one of the keys is missing."""

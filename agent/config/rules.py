@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.config.obligations import read_obligations
 from agent.config.options import TomlFile, Unfit, choice, flag, identifier, integer, option, tables, text, texts
-from agent.model import CalendarYear, Profile, Rule, RuleKind
+from agent.model import STAGES, CalendarYear, Profile, Rule, RuleKind
 
 _REACHES_BACK_TO: Final = (12, 24)
 """A notice may also settle the last days of the year before."""
@@ -52,6 +52,22 @@ def _clock(value: object) -> time:
     raise Unfit("must be a time of day like 17:30")
 
 
+def _stages(value: object) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(item, str) and item in STAGES for item in value):
+        return tuple(dict.fromkeys(value))
+    raise Unfit(f"must be a list of stages of {', '.join(STAGES)}")
+
+
+def _pattern(value: object) -> str:
+    """A group that repeats could make a short text take for ever."""
+    if not isinstance(value, str) or len(value) > 200 or re.search(r"\)\s*[*+{?]|\\[1-9]|\(\?", value):
+        raise Unfit("must be a pattern of at most 200 characters, whose groups don't repeat and aren't referred to")
+    try:
+        return re.compile(value).pattern
+    except re.error as error:
+        raise Unfit(f"is no regular expression: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class RuleTable:
     """[[rule]] of a profile: one time limit and its article."""
@@ -77,6 +93,8 @@ class ProfileFile:
     interruption: str = text("", 200)
     rule: tuple[Mapping[str, object], ...] = tables()
     obligation: tuple[Mapping[str, object], ...] = tables()
+    stages: tuple[str, ...] = option((), "list of codes of stages", _stages)
+    case_no: str = option("", "pattern", _pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +136,8 @@ def read_profile(folder: Path, name: str, problems: list[str]) -> Profile:
     elif rules and all(rule.kind is RuleKind.HOURS_AFTER for rule in rules):
         file.problem("rule", "hours_after", "can't be the only rule: without a declaration there would be no limit")
     obligations = read_obligations(file, read.obligation)
-    return Profile(
-        name, read.title, rules, read.computation, read.uncovered, read.office_closes, read.interruption, obligations
-    )
+    known = (read.computation, read.uncovered, read.office_closes, read.interruption, obligations)
+    return Profile(name, read.title, rules, *known, stages=read.stages, case_no=read.case_no)
 
 
 def _rule(file: TomlFile, table: Mapping[str, object]) -> Rule:

@@ -4,8 +4,10 @@
 
 from agent.card import *
 from agent.model.activities import *
+from agent.model.codes import *
 from agent.model.events import *
 from agent.model.evidence import *
 from agent.model.live import *
+from agent.model.metadata import *
 from agent.model.register import *
 from agent.model.rules import *

@@ -88,6 +88,7 @@ class Profile:
     `office_closes` is the time of day of the internal target, which is shown and binds nobody. `interruption` cites
     the article that asks for an explanation of every interruption, by voice or in writing; empty where none does.
     `interruptions` are the codes for that, the same for all jurisdictions.
+    `stages` are the codes of those that it has (none: all), `case_no` is the pattern of its case numbers.
     """
 
     name: str
@@ -99,6 +100,9 @@ class Profile:
     interruption: str = ""
     obligations: tuple[Obligation, ...] = ()
     interruptions: tuple[Interruption, ...] = ()
+    # What its forms hold; kept out of the text that limits are digested with.
+    stages: tuple[str, ...] = field(default=(), repr=False)
+    case_no: str = field(default="", repr=False)
 
     @property
     def citation(self) -> str:

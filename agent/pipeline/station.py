@@ -13,7 +13,7 @@ from agent.config import Runner
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
-from agent.model import Clock, DockingClosed
+from agent.model import Clock, DockingClosed, Forms
 from agent.register import Inventory
 from agent.uploader.base import Store
 from agent.vault import Vault
@@ -36,6 +36,7 @@ class Station:
     disk: Executor
     hours: Sequence[Span] = ()
     inventory: Inventory = field(default_factory=dict)
+    forms: Forms = field(default_factory=Forms)
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)
