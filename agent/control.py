@@ -1,26 +1,43 @@
-"""The control socket of the running daemon: dock a path by hand, resume a stuck recording; for root and its group."""
+"""The control socket of the running daemon: what a person asks, with a file if need be; for root and its group."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
+from aiohttp import (
+    BodyPartReader,
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    JsonPayload,
+    MultipartReader,
+    MultipartWriter,
+    Payload,
+    UnixConnector,
+    web,
+)
 
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError
+from agent.model import DOCUMENT_LIMIT_BYTES
 
 SOCKET_NAME: Final = "control.sock"
-_BODY_LIMIT_BYTES: Final = 16 * 1024
+_ASKED_LIMIT_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_LIMIT_S: Final = 30
 _KINDS: Final[Mapping[str, type[AgentError]]] = {
     kind.__name__: kind for kind in (ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError)
 }
 
-Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
+Asked = dict[str, str]
+Verb = Callable[[Asked], Awaitable[dict[str, object]]]
+FileVerb = Callable[[Asked, bytes], Awaitable[dict[str, object]]]
+_NO_FILES: Final[Mapping[str, FileVerb]] = {}
 
 
 class NotRunningError(Exception):
@@ -28,25 +45,29 @@ class NotRunningError(Exception):
 
 
 @contextlib.asynccontextmanager
-async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
-    """Answer `POST /<verb>` with a JSON object of texts; errors tell "error", "kind", "safe" and "do"."""
+async def serving(
+    root: Path, verbs: Mapping[str, Verb], file_verbs: Mapping[str, FileVerb] = _NO_FILES
+) -> AsyncIterator[None]:
+    """Answer `POST /<verb>` with a JSON object of texts; errors tell "error", "kind", "safe" and "do".
+
+    A verb that takes a file gets multipart/form-data: the object as `asked`, then the bytes as `file`, at most 16 MiB.
+    """
 
     async def handle(request: web.Request) -> web.Response:
-        verb = verbs.get(request.match_info["verb"])
-        if verb is None:
-            return web.json_response({"error": "no such verb"}, status=404)
+        name = request.match_info["verb"]
         try:
-            body = json.loads(await request.read())
-            if not isinstance(body, dict) or not all(isinstance(value, str) for value in body.values()):
-                raise ValueError("the body must be an object of texts")
-            return web.json_response(await verb(body))
-        except (ValueError, KeyError) as error:
+            if name in file_verbs:
+                return web.json_response(await file_verbs[name](*await _with_file(request)))
+            if name in verbs:
+                return web.json_response(await verbs[name](_texts(await request.read())))
+            return web.json_response({"error": "no such verb"}, status=404)
+        except (ValueError, KeyError, web.HTTPRequestEntityTooLarge) as error:
             return web.json_response({"error": f"bad request: {error}"}, status=400)
         except AgentError as error:
             told = {"error": error.what, "kind": type(error).__name__, "safe": error.safe, "do": error.do}
             return web.json_response(told, status=409)
 
-    app = web.Application(client_max_size=_BODY_LIMIT_BYTES)
+    app = web.Application(client_max_size=_ASKED_LIMIT_BYTES)
     app.router.add_post("/{verb}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -62,13 +83,67 @@ async def serving(root: Path, verbs: dict[str, Verb]) -> AsyncIterator[None]:
         await runner.cleanup()
 
 
-async def ask(root: Path, verb: str, body: dict[str, str]) -> dict[str, object]:
-    """Send one verb to the daemon; raises NotRunningError, or the daemon's own error."""
+def _texts(body: bytes) -> Asked:
+    asked = json.loads(body)
+    if not isinstance(asked, dict) or not all(isinstance(value, str) for value in asked.values()):
+        raise ValueError("the body must be an object of texts")
+    return asked
+
+
+async def _with_file(request: web.Request) -> tuple[Asked, bytes]:
+    """The two parts, in their order, read as they come and never beyond their limits."""
+    if not request.content_type.startswith("multipart/"):
+        raise ValueError("a file is needed")
+    parts = await request.multipart()
+    asked = await _part(parts, "asked", _ASKED_LIMIT_BYTES)
+    if len(asked) > _ASKED_LIMIT_BYTES:
+        raise ValueError("too much is asked at once")
+    return _texts(asked), _checked(await _part(parts, "file", DOCUMENT_LIMIT_BYTES))
+
+
+async def _part(parts: MultipartReader, name: str, limit_bytes: int) -> bytes:
+    """The next part, or as much of it as shows that it is too large."""
+    part = await parts.next()
+    if not isinstance(part, BodyPartReader) or part.name != name:
+        raise ValueError(f"the part {name!r} is missing")
+    content = bytearray()
+    while len(content) <= limit_bytes and (chunk := await part.read_chunk(_CHUNK_BYTES)):
+        content += chunk
+    return bytes(content)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file that a person names, read by the person's own process; raises JournalError in words."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(DOCUMENT_LIMIT_BYTES + 1)
+    except OSError as error:
+        what = f"{path} can't be read: {error.strerror}."
+        raise JournalError(what, safe="Nothing was changed.", do="Check the path and its rights.") from error
+    return _checked(content)
+
+
+def _checked(content: bytes) -> bytes:
+    if len(content) > DOCUMENT_LIMIT_BYTES:
+        limit = f"{DOCUMENT_LIMIT_BYTES // 1024 // 1024} MiB"
+        raise JournalError(
+            f"文件超过 {limit}，未附上 (the file is larger than {limit} and was not taken).",
+            safe="Nothing was changed.",
+            do="Attach a smaller file, or divide it.",
+        )
+    return content
+
+
+async def ask(root: Path, verb: str, asked: Asked, content: bytes | None = None) -> dict[str, object]:
+    """Send one verb to the daemon, with the bytes of a file if it takes one.
+
+    Raises NotRunningError, or the daemon's own error.
+    """
     try:
         with _address(root) as address:
             async with (
                 ClientSession(connector=UnixConnector(address), timeout=ClientTimeout(_ANSWER_LIMIT_S)) as session,
-                session.post(f"http://localhost/{verb}", json=body) as response,
+                session.post(f"http://localhost/{verb}", data=_body(asked, content)) as response,
             ):
                 answer = await response.json()
     except (ClientError, OSError) as error:
@@ -78,6 +153,15 @@ async def ask(root: Path, verb: str, body: dict[str, str]) -> dict[str, object]:
         told = str(answer.get("error", "The service refused."))
         raise kind(told, safe=str(answer.get("safe", "")), do=str(answer.get("do", "")))
     return dict(answer)
+
+
+def _body(asked: Asked, content: bytes | None) -> Payload | MultipartWriter:
+    if content is None:
+        return JsonPayload(asked)
+    parts = MultipartWriter("form-data")
+    parts.append_json(asked).set_content_disposition("form-data", name="asked")
+    parts.append(io.BytesIO(content)).set_content_disposition("form-data", name="file")
+    return parts
 
 
 @contextlib.contextmanager

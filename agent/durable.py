@@ -39,6 +39,7 @@ CHUNK_BYTES: Final = 512 * 1024
 _SMALL_BYTES: Final = 8 * 1024 * 1024
 _DROP_ATTEMPTS: Final = 3
 _FOLDER_MODE: Final = 0o750
+_PART_MODE: Final = 0o600
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 # linux/fcntl.h, linux/fs.h, asm-generic/mman-common.h
@@ -73,7 +74,7 @@ def _error() -> OSError:
 @contextlib.contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) -> Iterator[int]:
     """A descriptor that is closed at the end; by itself it only reads, follows no link and waits for no pipe."""
-    fd = os.open(path, flags | os.O_CLOEXEC)
+    fd = os.open(path, flags | os.O_CLOEXEC, _PART_MODE)
     try:
         yield fd
     finally:
@@ -164,6 +165,15 @@ def rename_no_replace(source: Path, target: Path) -> bool:
     os.link(source, target, follow_symlinks=False)
     os.unlink(source)
     return False
+
+
+def write_part(path: Path, content: bytes) -> None:
+    """Write an unfinished copy anew, as a whole; it is not durable yet."""
+    assert path.name.endswith(PART_SUFFIX), f"{path} is no part"
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW) as fd:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(fd, left) :]
 
 
 def cut_part(fd: int, size_bytes: int) -> None:

@@ -21,7 +21,7 @@ from agent.errors import ConfigError, JournalError, StoreError
 from agent.model import Clock, Incident, JournalEntry
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
 from agent.pipeline import limits
-from agent.pipeline.asked import VERBS
+from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.status.board import Board
@@ -89,6 +89,10 @@ class Service:
         """What the control socket answers."""
         asked = {name: partial(verb, self._station) for name, verb in VERBS.items()}
         return {"dock": self._dock, "slot": self._slot, **asked}
+
+    def file_verbs(self) -> dict[str, control.FileVerb]:
+        """The same for what needs the bytes of a file."""
+        return {name: partial(verb, self._station) for name, verb in FILE_VERBS.items()}
 
     async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
         path = Path(asked["path"])
@@ -210,7 +214,7 @@ async def serve(config: Config, clock: Clock) -> None:
         await station.journal.record(Incident("started", {"version": __version__}))
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         status = serving(board, config.status.host, config.status.port, any_host=config.status.allow_remote)
-        async with status as port, control.serving(config.storage.root, service.verbs()):
+        async with status as port, control.serving(config.storage.root, service.verbs(), service.file_verbs()):
             log.info("status page at http://%s:%s/", config.status.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()

@@ -21,6 +21,7 @@ from agent.model import (
     Matched,
     Released,
     Resumed,
+    Role,
 )
 
 _UNCHANGED = "Nothing was changed."
@@ -56,6 +57,11 @@ def transition(asset: Asset, event: AssetEvent) -> Asset:
             return _lost(asset, event)
         case _:
             assert_never(event)
+
+
+def may_match(role: Role, other: Role) -> bool:
+    """Tell whether one asset may stand for another of equal content: no original ever depends on a document."""
+    return (role is Role.ORIGINAL) == (other is Role.ORIGINAL)
 
 
 def is_kept(asset: Asset) -> bool:

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from agent.journal import Journal, verify
 from agent.model import (
+    ROLE_OF,
     Acquired,
     Asset,
     AssetChanged,
@@ -26,6 +27,7 @@ from agent.model import (
     Digests,
     DockingListed,
     DockingOpened,
+    DocumentAdded,
     Extent,
     Held,
     JournalEntry,
@@ -35,10 +37,13 @@ from agent.model import (
     Receipt,
     Recording,
     Role,
+    Said,
     Stamp,
+    Statement,
 )
 
 NOW = datetime(2026, 7, 6, 9, 0, tzinfo=UTC)
+STATEMENT = Statement("张三", "补充", NOW, {"place": "县城"})
 DEVICE = Device("mass_storage", "EXAMPLE", "DSJ-V8", "058F63666485", "1-2", ("1A2B-3C4D",), "执法仪", 32_000_000_000)
 
 
@@ -80,6 +85,13 @@ def clip(number: int, size: int = 1000, *, path: str = "") -> Clip:
         ("archive",),
         4096 + 32 * number,
     )
+
+
+def document(name: str, *about: str, content: str = "", said: Said = STATEMENT) -> DocumentAdded:
+    """A document with the id `name` about the recordings of assets `about`."""
+    recordings = tuple(f"rec-{original}" for original in about)
+    key = (name, recordings[0], ROLE_OF[type(said)], AssetState.WANTED, 1000)
+    return DocumentAdded(Asset(*key, digests=digests_of(content or name)), recordings, said)
 
 
 def opened(docking: str = "d1", device_id: str = "device") -> DockingOpened:

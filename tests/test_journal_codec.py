@@ -31,6 +31,7 @@ from agent.model import (
     Declared,
     DockingClosed,
     EventDeclared,
+    Explanation,
     Finding,
     Incident,
     JournalEntry,
@@ -44,6 +45,8 @@ from agent.model import (
     Resumed,
     Stated,
     TimeStated,
+    Transcript,
+    TranscriptKind,
 )
 from tests.journal_entries import (
     DEVICE,
@@ -53,6 +56,7 @@ from tests.journal_entries import (
     confirmed,
     deadline,
     digests_of,
+    document,
     held,
     issued,
     listed,
@@ -91,6 +95,9 @@ ENTRIES: list[JournalEntry] = [
     issued(back_by=10),
     returned(docking="d1"),
     returned(unread=True),
+    document("s", "a", "b"),
+    document("t", "a", said=Transcript(TranscriptKind.MACHINE, "asr", NOW, "a.txt", "asr 1.0")),
+    document("e", "a", said=Explanation("act1", "张三", NOW, "gap1", "INT-01", "避让")),
 ]
 
 

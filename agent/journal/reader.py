@@ -11,20 +11,19 @@ from typing import Any, Final
 from agent.errors import UnknownError
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
+from agent.journal.dockings import DockingQueries
+from agent.journal.documents import DocumentQueries
 from agent.journal.rows import (
     ASSET_COLUMNS,
     SELECT_ASSET,
-    SELECT_STANDING,
     asset_of,
     holes_of,
     likeness,
+    moment_of,
     sortable,
-    standing_of,
 )
 from agent.journal.views import (
-    Accounting,
     Attempt,
-    DockingView,
     DueAsset,
     DurableBlock,
     EventView,
@@ -42,13 +41,10 @@ from agent.model import (
     ClipSeen,
     Deadline,
     Declared,
-    Device,
     Digests,
-    DockingOpened,
-    JournalEntry,
     Mode,
     Outcome,
-    Standing,
+    Role,
     Stated,
 )
 from agent.states import is_kept
@@ -57,7 +53,8 @@ from agent.vault import Settled
 
 LATE_LIMIT: Final = 10_000
 _CANDIDATES: Final = 32
-_UNSAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
+_NOT_SAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
+_UNSAFE: Final = f"{_NOT_SAFE} AND asset.role = 'original'"
 # The verdict may still change: not stored, or on a provisional calendar.
 _UNDECIDED: Final = (
     "(asset.receipt IS NULL AND asset.state <> 'matched') OR json_extract(deadline, '$.basis') = 'provisional' OR"
@@ -70,7 +67,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader:
+class Reader(DockingQueries, DocumentQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -106,8 +103,9 @@ class Reader:
         return next((asset for asset in self.assets_with([blake3]) if asset.state in states), None)
 
     def kept_asset(self, blake3: str) -> Asset | None:
-        """Return the asset that keeps this content (`states.is_kept`): who has it again records Matched with it."""
-        return next(filter(is_kept, self.assets_with([blake3])), None)
+        """Return the original that keeps this content (`states.is_kept`): who has it again records Matched with it."""
+        same = self.assets_with([blake3])
+        return next((asset for asset in same if asset.role is Role.ORIGINAL and is_kept(asset)), None)
 
     def known_clips(self, device_id: str, clip: Clip) -> tuple[Asset, ...]:
         """Return the assets that this clip may be: same device, path, raw name, size and stamp; latest seen first.
@@ -152,22 +150,24 @@ class Reader:
         before: datetime | None = None,
         longest_pause: timedelta = timedelta(days=1),
     ) -> DueAsset | None:
-        """Return the most urgent held asset that isn't `taken` and isn't waiting after a failure.
+        """Return the most urgent held asset whose content isn't `taken` and that isn't waiting after a failure.
 
-        Only one that is due earlier than `before`, if that is given. Nothing waits longer than `longest_pause`: a time
-        behind that was noted before the clock was set back.
+        Originals go before documents of the same urgency. Only one that is due earlier than `before`, if that is given.
+        Nothing waits longer than `longest_pause`: a time behind that was noted before the clock was set back.
         """
+        under_way = [*taken] or [""]
         rows = self._db.all(
-            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset WHERE state = 'held' AND alarm_at < ? AND NOT EXISTS"  # noqa: S608
+            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset INDEXED BY asset_to_store"  # noqa: S608
+            " WHERE state = 'held' AND alarm_at < ? AND NOT EXISTS"
             " (SELECT 1 FROM attempt WHERE attempt.asset_id = asset.asset_id AND next_at > ? AND next_at <= ?)"
-            " ORDER BY alarm_at, asset_id LIMIT ?",
+            f" AND blake3 NOT IN (SELECT blake3 FROM asset WHERE asset_id IN ({', '.join('?' * len(under_way))}))"
+            " ORDER BY alarm_at, role <> 'original', asset_id LIMIT 1",
             sortable(before) if before is not None else "~",
             sortable(now),
             sortable(now + longest_pause),
-            len(taken) + 1,
+            *under_way,
         )
-        free = (row for row in rows if row[0] not in taken)
-        return next((DueAsset(asset_of(row), datetime.fromisoformat(row[-1])) for row in free), None)
+        return next((DueAsset(asset_of(row), datetime.fromisoformat(row[-1])) for row in rows), None)
 
     def next_to_audit(self, after: str) -> tuple[Asset, str] | None:
         """Return the stored asset that comes after a place ("" is the beginning), and its own place."""
@@ -193,56 +193,6 @@ class Reader:
         )
         return (row[0], row[1]) if row else None
 
-    # Recorders and dockings.
-
-    def devices(self) -> dict[str, Device]:
-        """Return every recorder that was ever docked, as it was last seen, by device id."""
-        rows = self._db.all("SELECT device_id, last_seq FROM device")
-        return {device_id: self._opened(seq).device for device_id, seq in rows}
-
-    def standings(self) -> dict[str, Standing]:
-        """Return where each recorder is that was ever handed out, by its id in the inventory."""
-        return {row[0]: standing_of(row) for row in self._db.all(SELECT_STANDING)}
-
-    def last_dock_out(self, device_id: str) -> datetime | None:
-        """Return when the newest docking of this device that was listed to the end and has ended did so.
-
-        Only after such a docking is a clip that nobody has seen newer than it.
-        """
-        row = self._db.one(
-            "SELECT closed_at FROM docking WHERE device_id = ? AND listed_at IS NOT NULL AND closed_at IS NOT NULL"
-            " ORDER BY seq DESC LIMIT 1",
-            device_id,
-        )
-        return _time(row[0]) if row else None
-
-    def open_dockings(self) -> tuple[str, ...]:
-        """Return the ids of dockings that have not ended, oldest first."""
-        rows = self._db.all("SELECT docking_id FROM docking WHERE closed_at IS NULL ORDER BY seq")
-        return tuple(row[0] for row in rows)
-
-    def dockings(self, limit: int = 50) -> tuple[DockingView, ...]:
-        """Return the newest dockings, newest first."""
-        query = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason FROM docking ORDER BY seq DESC LIMIT ?"
-        with self._db.snapshot():
-            return tuple(self._docking_view(*row) for row in self._db.all(query, limit))
-
-    def accounting(self, docking_id: str) -> Accounting:
-        """Return where the clips of a docking went; all zero if the docking is unknown."""
-        return Accounting(**{name: tally.files for name, tally in self._counters(docking_id).items()})
-
-    def _docking_view(
-        self, seq: int, docking_id: str, opened_at: str, listed_at: str | None, closed_at: str | None, reason: str
-    ) -> DockingView:
-        opened = self._opened(seq)
-        times = (datetime.fromisoformat(opened_at), _time(listed_at), _time(closed_at))
-        return DockingView(docking_id, opened.device, opened.slot, *times, reason, self.accounting(docking_id))
-
-    def _opened(self, seq: int) -> DockingOpened:
-        entry = self._entry(seq)
-        assert isinstance(entry, DockingOpened), "a docking was opened by its event"
-        return entry
-
     # What was under way when the last process ended.
 
     def blocks(self, asset_id: str) -> tuple[DurableBlock, ...]:
@@ -267,17 +217,17 @@ class Reader:
     def attempt(self, asset_id: str) -> Attempt | None:
         """Return the attempts since the asset last changed its state."""
         row = self._db.one("SELECT begun, failed, next_at, last_error FROM attempt WHERE asset_id = ?", asset_id)
-        return Attempt(row[0], row[1], _time(row[2] or None), row[3]) if row else None
+        return Attempt(row[0], row[1], moment_of(row[2] or None), row[3]) if row else None
 
     # What a person asks.
 
     def overview(self, now: datetime) -> Overview:
         """Return the station in numbers."""
         with self._db.snapshot():
-            assets = self._counters("asset")
+            assets, documents = self._counters("asset"), self._counters("document")
             clips = self._counters("clip")
             late = self._db.all(
-                f"SELECT count(*) FROM (SELECT 1 FROM asset WHERE {_UNSAFE} AND late_at <= ? LIMIT ?)",  # noqa: S608
+                f"SELECT count(*) FROM (SELECT 1 FROM asset WHERE {_NOT_SAFE} AND late_at <= ? LIMIT ?)",  # noqa: S608
                 sortable(now),
                 LATE_LIMIT,
             )
@@ -293,6 +243,7 @@ class Reader:
                 len(self.open_dockings()),
                 head[0],
                 head[1].hex(),
+                {state: documents.get(state, Tally()) for state in AssetState},
             )
 
     def recordings(
@@ -304,7 +255,7 @@ class Reader:
         is safe. Pages are stable: a recording that keeps its place is neither skipped nor repeated while others come
         and go.
         """
-        terms: list[str] = []
+        terms = ["asset.role = 'original'"]
         values: list[object] = []
         if state is not None:
             terms.append("asset.state = ?")
@@ -312,26 +263,36 @@ class Reader:
         if due_before is not None:
             terms.append(f"{_UNSAFE} AND asset.alarm_at < ?")
             values.append(sortable(due_before))
-        order = "asset.alarm_at, asset.asset_id" if terms else "asset.asset_id DESC"
+        is_filtered = bool(values)
+        order = "asset.alarm_at, asset.asset_id" if is_filtered else "asset.asset_id DESC"
         if after:
             place, _, asset_id = after.partition("/")
-            values += [place, asset_id] if terms else [asset_id]
-            terms.append(f"({order}) > (?, ?)" if terms else "asset.asset_id < ?")
-        where = " AND ".join(terms) or "true"
+            values += [place, asset_id] if is_filtered else [asset_id]
+            terms.append(f"({order}) > (?, ?)" if is_filtered else "asset.asset_id < ?")
+        where = " AND ".join(terms)
         rows = self._db.all(f"{_SELECT_RECORDING} WHERE {where} ORDER BY {order} LIMIT ?", *values, limit)
         return tuple(map(_recording_view, rows))
 
     def recording(self, identifier: str) -> RecordingView:
         """Return a recording by its id or that of its original; raises JournalError if there is none."""
-        asset_id = self.asset(identifier).asset_id
-        row = self._db.one(f"{_SELECT_RECORDING} WHERE asset.asset_id = ?", asset_id)
+        asset = self.asset(identifier)
+        if asset.role is not Role.ORIGINAL:
+            raise UnknownError(f"{identifier} is a document, no recording.", do="Give the id of a recording.")
+        row = self._db.one(f"{_SELECT_RECORDING} WHERE asset.asset_id = ?", asset.asset_id)
         assert row is not None, "an asset has a recording, and that an event"
         return _recording_view(row)
 
     def undecided(self, after: str, limit: int) -> tuple[RecordingView, ...]:
         """Return recordings whose verdict may still change, by asset id from behind `after` on."""
-        query = f"{_SELECT_RECORDING} WHERE asset.asset_id > ? AND ({_UNDECIDED}) ORDER BY asset.asset_id LIMIT ?"
+        where = f"asset.asset_id > ? AND asset.role = 'original' AND ({_UNDECIDED})"
+        query = f"{_SELECT_RECORDING} WHERE {where} ORDER BY asset.asset_id LIMIT ?"
         return tuple(map(_recording_view, self._db.all(query, after, limit)))
+
+    def known_bytes(self, after: str, limit: int) -> tuple[Asset, ...]:
+        """Return assets, documents too, whose content is known and their own, by asset id from behind `after` on."""
+        where = "asset_id > ? AND blake3 IS NOT NULL AND state <> 'matched'"
+        query = f"{SELECT_ASSET} WHERE {where} ORDER BY asset_id LIMIT ?"
+        return tuple(map(asset_of, self._db.all(query, after, limit)))
 
     def events(self, after_seq: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """Return the events behind `after_seq`, oldest first."""
@@ -340,15 +301,6 @@ class Reader:
             EventView(seq, datetime.fromisoformat(at), kind, subject, detail, digest.hex())
             for seq, at, kind, subject, detail, digest in self._db.all(query, after_seq, limit)
         )
-
-    def _counters(self, scope: str) -> dict[str, Tally]:
-        rows = self._db.all("SELECT name, files, bytes FROM counter WHERE scope = ?", scope)
-        return {name: Tally(files, size) for name, files, size in rows}
-
-    def _entry(self, seq: int) -> JournalEntry:
-        row = self._db.one("SELECT kind, detail FROM event WHERE seq = ?", seq)
-        assert row is not None, "a row names the event that holds its facts"
-        return decode(*row)
 
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
@@ -364,11 +316,7 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         clip,
         docking_id,
         f"{alarm_at}/{asset.asset_id}",
-        _time(held_at),
+        moment_of(held_at),
         from_text(Stated, stated) if stated is not None else None,
         from_text(Declared, declared) if declared is not None else None,
     )
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -79,6 +79,11 @@ def sortable(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
+def moment_of(text: str | None) -> datetime | None:
+    """Return the time of a column that may be NULL."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
 def storable(text: str) -> str:
     """Return a text that SQLite can keep; what a card or a helper said may hold lone surrogates."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,8 @@
 """The tables of the journal, their migrations, and how a connection to them is opened.
 
-`event` is the evidence; device, docking, clip, recording, asset, counter and custody follow from it (see `projection`);
-the first five name by `seq` the event that holds their facts. attempt, block and settled are notes of work under way:
-losing them costs time, never evidence.
+`event` is the evidence; device, docking, clip, recording, asset, counter, custody, document and about follow from it
+(see `projection`); the first five and document name by `seq` the event that holds their facts. attempt, block and
+settled are notes of work under way: losing them costs time, never evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from agent.errors import JournalError
 
 APPLICATION_ID: Final = 0x63617061  # "capa"
-EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter", "custody")
+EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about")
 """The tables that follow from the events, parents first."""
 
 _VERSION_1: Final = (
@@ -204,7 +204,33 @@ _VERSION_4: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5: Final = (
+    # What is said about recordings; the limits of law are about originals alone, so late_at of a document is null.
+    """
+    CREATE TABLE document (
+        asset_id TEXT PRIMARY KEY REFERENCES asset,
+        kind TEXT NOT NULL,
+        seq INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE about (
+        recording_id TEXT NOT NULL REFERENCES recording,
+        asset_id TEXT NOT NULL REFERENCES asset,
+        PRIMARY KEY (recording_id, asset_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX about_by_asset ON about (asset_id)",
+    "DROP INDEX asset_unsafe",
+    """
+    CREATE INDEX asset_unsafe ON asset (alarm_at)
+    WHERE receipt IS NULL AND state <> 'matched' AND role = 'original'
+    """,
+    "CREATE INDEX asset_to_store ON asset (alarm_at, role <> 'original', asset_id) WHERE state = 'held'",
+    "CREATE INDEX asset_unheld_document ON asset (asset_id) WHERE role <> 'original' AND state IN ('wanted', 'stuck')",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

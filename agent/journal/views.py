@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from agent.model import (
     Mode,
     Outcome,
     Recording,
+    Said,
     Stated,
 )
 from agent.vault import Settled
@@ -132,6 +133,17 @@ class RecordingView:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentView:
+    """What was said about recordings, and the asset that is its file; `at` and `seq` of the event that tells it."""
+
+    asset: Asset
+    said: Said
+    recordings: tuple[str, ...]
+    at: datetime
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class EventView:
     """One event of the log; `detail` is canonical JSON, `hash` hexadecimal."""
 
@@ -145,9 +157,9 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The station in numbers. `late` counts up to `LATE_LIMIT`.
+    """The station in numbers. `late` counts up to `LATE_LIMIT`. `assets` are originals, each one recording.
 
-    `doubted` are originals that an audit did not find in the store as they were, and that are not stored again yet.
+    `doubted` are assets that an audit did not find in the store as they were, and that are not stored again yet.
     """
 
     assets: Mapping[AssetState, Tally]
@@ -157,3 +169,4 @@ class Overview:
     open_dockings: int
     head_seq: int
     head_hash: str
+    documents: Mapping[AssetState, Tally] = field(default_factory=dict)

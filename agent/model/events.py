@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.card import Extent, Finding
+from agent.model.documents import DocumentAdded
 from agent.model.evidence import (
     Asset,
     Clip,
@@ -259,4 +260,5 @@ JournalEntry = (
     | Incident
     | DeviceIssued
     | DeviceReturned
+    | DocumentAdded
 )

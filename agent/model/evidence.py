@@ -24,9 +24,12 @@ class Medium(StrEnum):
 
 
 class Role(StrEnum):
-    """What an asset is to its recording."""
+    """What an asset is to its recording: the recording itself, or a document about it."""
 
     ORIGINAL = "original"
+    STATEMENT = "statement"
+    TRANSCRIPT = "transcript"
+    EXPLANATION = "explanation"
 
 
 class ClockTrust(StrEnum):

@@ -6,19 +6,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from agent.model import AssetChanged, Deadline, Declared, Resumed, Stated
+from agent.model import AssetChanged, AssetState, Deadline, Declared, Resumed, Role, Stated
 from agent.pipeline import handover, limits
+from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 
 Asked = Mapping[str, str]
 Answer = dict[str, object]
 Verb = Callable[[Station, Asked], Awaitable[Answer]]
+FileVerb = Callable[[Station, Asked, bytes], Awaitable[Answer]]
 
 
 async def _resume(station: Station, asked: Asked) -> Answer:
     """Let a stuck asset be tried again: `id`, `who`, `why`."""
     asset = await station.on_disk(station.journal.reader.asset, asked["id"])
     await station.journal.record(AssetChanged(asset.asset_id, Resumed(asked["who"], asked["why"])))
+    if asset.role is not Role.ORIGINAL and asset.resume_to is AssetState.WANTED:
+        await complete_document(station, await station.on_disk(station.journal.reader.document, asset.asset_id))
     station.held_news.set()
     return {"asset": asset.asset_id}
 
@@ -48,3 +52,6 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
+
+FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType({})
+"""The same for those that need the bytes of a file, which the asking process has read."""

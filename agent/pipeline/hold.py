@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from agent.model import (
     Acquired,
@@ -17,20 +18,25 @@ from agent.model import (
     Matched,
     Outcome,
     Resumed,
+    Role,
 )
 from agent.pipeline.station import Station
-from agent.states import is_kept
+from agent.states import is_kept, may_match
 from agent.vault import Settled
+
+_BROUGHT: Final = ("docking", "a recorder brought the same bytes again")
+_ATTACHED: Final = ("attachment", "the same file was attached again")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """A part that came back from the medium as it was read from the recorder, and the clip it belongs to."""
+    """A part that came back from the medium as it was read from the recorder, and the clip it belongs to, if any."""
 
     settled: Settled
-    holes: tuple[Extent, ...]
-    docking_id: str
-    number: int
+    holes: tuple[Extent, ...] = ()
+    docking_id: str = ""
+    number: int = -1
+    role: Role = Role.ORIGINAL
 
 
 async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
@@ -72,15 +78,21 @@ def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) 
 
 def _keeper(station: Station, part: ReadBack, held: Held, owners: Sequence[Asset], entries: list[JournalEntry]) -> str:
     """The asset these bytes belong to: the one that has them, or had them until they were damaged, or the new one."""
-    same = [asset for asset in owners if asset.digests is not None and asset.digests.blake3 == held.digests.blake3]
+    same = [asset for asset in owners if asset.digests == held.digests and may_match(asset.role, part.role)]
     if (other := next(filter(is_kept, same), None)) is not None:
         return other.asset_id
     if station.vault.seal and not held.sealed:
         entries.append(Incident("not-sealed", {"asset": held.asset_id}))
-    damaged = next((asset for asset in same if asset.state in (AssetState.WANTED, AssetState.STUCK)), None)
+    damaged = next((asset for asset in same if _waits(asset)), None)
     if damaged is None or damaged.asset_id == held.asset_id:
         return held.asset_id
     if damaged.state is AssetState.STUCK:
-        entries.append(AssetChanged(damaged.asset_id, Resumed("docking", "a recorder brought the same bytes again")))
+        who, why = _BROUGHT if part.role is Role.ORIGINAL else _ATTACHED
+        entries.append(AssetChanged(damaged.asset_id, Resumed(who, why)))
     entries.append(AssetChanged(damaged.asset_id, Acquired(replace(held, asset_id=damaged.asset_id), part.holes)))
     return damaged.asset_id
+
+
+def _waits(asset: Asset) -> bool:
+    """A document that is WANTED is on its way itself: its content was known before."""
+    return asset.state is AssetState.STUCK or (asset.state is AssetState.WANTED and asset.role is Role.ORIGINAL)

@@ -22,6 +22,7 @@ from agent.model import (
     Recording,
     Role,
 )
+from agent.pipeline.documents import recover_documents
 from agent.pipeline.hold import ReadBack, hold
 from agent.pipeline.station import Station
 
@@ -37,6 +38,7 @@ async def recover(station: Station) -> None:
     reader = station.journal.reader
     for note in await station.on_disk(reader.settled):
         await _finish(station, note)
+    await recover_documents(station)
     for docking_id in await station.on_disk(reader.open_dockings):
         await station.journal.record(DockingClosed(docking_id, "interrupted"))
 
@@ -64,7 +66,8 @@ async def _hold_or_give_up(station: Station, note: SettledNote) -> None:
         await station.journal.unsettled(asset_id)
         await station.journal.record(Incident("part-lost", {"asset": asset_id, "what": error.what}))
         return
-    await hold(station, [ReadBack(note.settled, note.holes, docking_id, number)])
+    asset = await station.on_disk(station.journal.reader.asset, asset_id)
+    await hold(station, [ReadBack(note.settled, note.holes, docking_id, number, asset.role)])
 
 
 async def census(station: Station) -> None:

@@ -12,12 +12,14 @@ from typing import Final
 from agent import journal as log
 from agent.errors import EvidenceError, StoreError
 from agent.journal import Reader
-from agent.model import Asset, AssetState
+from agent.model import Asset, AssetState, Role
 from agent.states import is_kept
 from agent.uploader.base import Store
 from agent.vault import Vault
 
 _WITH_BYTES: Final = tuple(state for state in AssetState if state is not AssetState.MATCHED)
+
+_PAGE: Final = 50
 
 Tell = Callable[[str, int, int], None]
 """Called with what is being read, how many are done, and how many there are."""
@@ -55,11 +57,15 @@ async def verify(
     if not read_originals:
         return report
     with contextlib.closing(Reader(journal)) as reader:
-        total = sum(reader.overview(now).assets[state].files for state in _WITH_BYTES)
+        overview = reader.overview(now)
+        total = sum(tallies[state].files for tallies in (overview.assets, overview.documents) for state in _WITH_BYTES)
         for done, asset in enumerate(_known_bytes(reader)):
             tell("originals", done, total)
             if is_kept(asset) and asset.state is not AssetState.RELEASED:
                 _check_held(vault, asset, report)
+            elif asset.role is not Role.ORIGINAL:
+                if asset.state is AssetState.STUCK:
+                    report.problems.append(f"{asset.asset_id}: a document that is not here: {asset.reason}")
             elif asset.receipt is None:
                 report.problems.append(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
             if asset.receipt is not None:
@@ -69,12 +75,11 @@ async def verify(
 
 
 def _known_bytes(reader: Reader) -> Iterator[Asset]:
-    """Every original that was ever held, whatever state it is in now."""
-    for state in _WITH_BYTES:
-        after = ""
-        while page := reader.recordings(state=state, after=after):
-            yield from (view.asset for view in page if view.asset.digests is not None)
-            after = page[-1].after
+    """Every original that was ever held, whatever state it is in now, and every document."""
+    after = ""
+    while page := reader.known_bytes(after, _PAGE):
+        yield from page
+        after = page[-1].asset_id
 
 
 def _check_held(vault: Vault, asset: Asset, report: Report) -> None:

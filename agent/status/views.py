@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent import __version__
 from agent.config import Config, Milestone
 from agent.deadline import Coverage, Rules, Verdict
-from agent.journal.views import DockingView, EventView, Overview, RecordingView
+from agent.journal.views import DockingView, EventView, Overview, RecordingView, Tally
 from agent.model import (
     AssetState,
     AuditProgress,
@@ -30,6 +30,7 @@ SHOWN_AT_RISK: Final = 50
 
 _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 
+_NONE: Final = Tally()
 _NO_AUDIT: Final = AuditProgress()
 
 Json = dict[str, Any]
@@ -82,6 +83,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
             "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
+            "documents": {state.value: asdict(tally) for state, tally in rows.overview.documents.items()},
             "clips": {outcome.value: asdict(tally) for outcome, tally in rows.overview.clips.items()},
             "open_dockings": rows.overview.open_dockings,
         },
@@ -225,6 +227,8 @@ def health_view(
         problems.append(words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
     if stuck := overview.assets[AssetState.STUCK].files:
         problems.append(words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
+    if stuck := overview.documents.get(AssetState.STUCK, _NONE).files:
+        problems.append(words(f"{stuck} 份材料需要处理", f"{stuck} documents need a person"))
     if register and (ran_out := register["ran_out"]):
         zh = f"{ran_out} 台记录仪未采集，可能有未采集的音像记录，最早可能的期限已过"
         problems.append(words(zh, f"recorders not back or not docked: {ran_out}; there may be footage on them"))

@@ -11,7 +11,7 @@ from agent.config import Config
 from agent.control import NotRunningError, ask
 from agent.model import Clock
 from agent.opening import opened
-from agent.pipeline.asked import VERBS
+from agent.pipeline.asked import FILE_VERBS, VERBS
 
 Fields = dict[str, Any]
 """A JSON object to print."""
@@ -80,13 +80,17 @@ def text_of(reader: Callable[[str], str]) -> Callable[[str], str]:
     return read
 
 
-async def entered(config: Config, clock: Clock, verb: str, asked: dict[str, str]) -> Fields:
+async def entered(
+    config: Config, clock: Clock, verb: str, asked: dict[str, str], content: bytes | None = None
+) -> Fields:
     """By the running service if there is one, since only one process may write the journal; else by ourselves.
 
-    Raises AgentError as the verb of `pipeline.asked` does.
+    `content`: what `control.read_file` gave, for one of the FILE_VERBS. Raises AgentError as the verb does.
     """
     try:
-        return await ask(config.storage.root, verb, asked)
+        return await ask(config.storage.root, verb, asked, content)
     except NotRunningError:
         async with opened(config, clock) as station:
+            if content is not None:
+                return await FILE_VERBS[verb](station, asked, content)
             return await VERBS[verb](station, asked)

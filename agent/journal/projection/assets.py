@@ -6,8 +6,8 @@ from agent.errors import JournalError
 from agent.journal.codec import to_text
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
 from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of
-from agent.model import Acquired, Adopted, Asset, AssetEvent, AssetState, Matched, Recording
-from agent.states import is_kept, transition
+from agent.model import Acquired, Adopted, Asset, AssetEvent, AssetState, Matched, Recording, Role
+from agent.states import is_kept, may_match, transition
 
 
 def apply_adopted(tables: Tables, seq: int, at: str, entry: Adopted) -> None:
@@ -18,7 +18,7 @@ def apply_adopted(tables: Tables, seq: int, at: str, entry: Adopted) -> None:
 
 def insert_footage(tables: Tables, seq: int, recording: Recording, asset: Asset, asset_id: str) -> None:
     """Enter a new recording and its original, which must be `asset_id` and WANTED."""
-    fresh = Asset(asset_id, recording.recording_id, asset.role, AssetState.WANTED, asset.expected_bytes)
+    fresh = Asset(asset_id, recording.recording_id, Role.ORIGINAL, AssetState.WANTED, asset.expected_bytes)
     if asset != fresh:
         raise JournalError(f"Asset {asset.asset_id} can't be new: {asset}.", safe=UNCHANGED)
     limit = recording.deadline
@@ -26,12 +26,17 @@ def insert_footage(tables: Tables, seq: int, recording: Recording, asset: Asset,
         "INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)",
         (recording.recording_id, recording.device_id, seq, to_text(limit)),
     )
+    insert_asset(tables, asset, *limit_columns(limit))
+
+
+def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | None) -> None:
+    """Enter a new asset."""
     key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
     tables.db.execute(
         "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-        (*key, *asset_changes(asset)[1:], *limit_columns(limit)),
+        (*key, *asset_changes(asset)[1:], alarm_at, late_at),
     )
-    tables.count("asset", asset.state, 1, asset.expected_bytes)
+    tables.count(_scope(asset), asset.state, 1, asset.expected_bytes)
 
 
 def change_asset(tables: Tables, at: str, asset_id: str, event: AssetEvent) -> None:
@@ -50,8 +55,13 @@ def change_asset(tables: Tables, at: str, asset_id: str, event: AssetEvent) -> N
         ),
         f"Asset {asset_id} is no longer {before.state}.",
     )
-    tables.count("asset", before.state, -1, -before.expected_bytes)
-    tables.count("asset", after.state, 1, after.expected_bytes)
+    tables.count(_scope(before), before.state, -1, -before.expected_bytes)
+    tables.count(_scope(after), after.state, 1, after.expected_bytes)
+
+
+def _scope(asset: Asset) -> str:
+    """Recordings are counted by their originals alone."""
+    return "asset" if asset.role is Role.ORIGINAL else "document"
 
 
 def _check_single(tables: Tables, asset: Asset) -> None:
@@ -60,14 +70,14 @@ def _check_single(tables: Tables, asset: Asset) -> None:
     query = SELECT_ASSET + " WHERE blake3 = ? AND asset_id <> ?"
     for row in tables.db.execute(query, (asset.digests.blake3, asset.asset_id)):
         other = asset_of(row)
-        if is_kept(other):
+        if is_kept(other) and may_match(asset.role, other.role):
             what = f"The content of asset {asset.asset_id} is already held as asset {other.asset_id}."
             raise JournalError(what, safe=UNCHANGED, do="Record it as Matched.")
 
 
 def _check_match(tables: Tables, asset: Asset) -> None:
     other = tables.asset(asset.same_as)
-    if not is_kept(other) or other.digests != asset.digests:
+    if not is_kept(other) or other.digests != asset.digests or not may_match(asset.role, other.role):
         raise JournalError(f"Asset {asset.same_as} doesn't hold the content of {asset.asset_id}.", safe=UNCHANGED)
     # The bytes that are there must now be stored in time for both recordings.
     tables.db.execute(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from agent.errors import JournalError
 from agent.journal.codec import from_text, to_text
-from agent.journal.projection.tables import Tables, limit_columns
-from agent.model import Deadline, DeadlineRecomputed, EventDeclared, TimeStated
+from agent.journal.projection.documents import follow_limit
+from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
+from agent.model import Deadline, DeadlineRecomputed, EventDeclared, Role, TimeStated
 
 LimitEntry = TimeStated | EventDeclared | DeadlineRecomputed
 
 
 def apply_limit(tables: Tables, entry: LimitEntry) -> None:
     """Change the limit of a recording from what it must be now, and the alarm of all who keep its bytes."""
-    (recording_id,) = tables.asset_row(entry.asset_id, "recording_id")
+    recording_id, role = tables.asset_row(entry.asset_id, "recording_id, role")
+    if role != Role.ORIGINAL:
+        raise JournalError(f"Document {entry.asset_id} has no time limit.", safe=UNCHANGED)
     stated = to_text(entry.stated) if isinstance(entry, TimeStated) else None
     declared = to_text(entry.declared) if isinstance(entry, EventDeclared) else None
     tables.one(
@@ -25,7 +29,8 @@ def apply_limit(tables: Tables, entry: LimitEntry) -> None:
     asset_id = entry.asset_id
     while asset_id:  # who keeps the bytes keeps them for all recordings with this content
         _set_limit(tables, asset_id)
-        (asset_id,) = tables.asset_row(asset_id, "same_as")
+        asset_id, recording_id = tables.asset_row(asset_id, "same_as, recording_id")
+        follow_limit(tables, recording_id)
 
 
 def _set_limit(tables: Tables, asset_id: str) -> None:

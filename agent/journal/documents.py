@@ -1,0 +1,47 @@
+"""Queries about documents: what was said about a recording, and which of them are not held."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from agent.errors import UnknownError
+from agent.journal.codec import from_text
+from agent.journal.connection import Connection
+from agent.journal.rows import ASSET_COLUMNS, asset_of
+from agent.journal.views import DocumentView
+from agent.model import DocumentAdded
+
+_SELECT: Final = (
+    f"SELECT {ASSET_COLUMNS}, event.seq, event.at, event.detail"  # noqa: S608  names of our own columns
+    " FROM document JOIN asset USING (asset_id) JOIN event USING (seq)"
+)
+
+
+class DocumentQueries:
+    """The part of the reader that knows documents."""
+
+    _db: Connection
+
+    def documents(self, recording_id: str) -> tuple[DocumentView, ...]:
+        """Return all documents about a recording, oldest first."""
+        query = f"{_SELECT} JOIN about USING (asset_id) WHERE about.recording_id = ? ORDER BY document.seq"
+        return tuple(map(_view, self._db.all(query, recording_id)))
+
+    def document(self, asset_id: str) -> DocumentView:
+        """Return one document; raises UnknownError if there is none."""
+        row = self._db.one(f"{_SELECT} WHERE asset.asset_id = ?", asset_id)
+        if row is None:
+            raise UnknownError(f"There is no document {asset_id}.", do="Check the id.")
+        return _view(row)
+
+    def unheld_documents(self) -> tuple[DocumentView, ...]:
+        """Return the documents whose bytes the vault does not hold, by asset id."""
+        where = "asset.role <> 'original' AND asset.state IN ('wanted', 'stuck') AND coalesce(resume_to, '') <> 'held'"
+        return tuple(map(_view, self._db.all(f"{_SELECT} WHERE {where} ORDER BY asset.asset_id")))
+
+
+def _view(row: tuple[Any, ...]) -> DocumentView:
+    seq, at, detail = row[-3:]
+    entry = from_text(DocumentAdded, detail)
+    return DocumentView(asset_of(row), entry.said, entry.recordings, datetime.fromisoformat(at), seq)
