@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from agent.errors import EvidenceError
 from agent.model import Held, Receipt
+
+SAFE: Final = "The original is safe in this station."
+"""What every refusal of a store leaves as it was."""
 
 DOUBT: Final = "doubt"
 """Name of a note by the audit: what the store has of this original was not what its receipt said. What the store says
@@ -85,3 +89,14 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and helpers; idempotent. Puts under way are cancelled before."""
+
+
+def present() -> datetime:
+    """The clock of a store that was given none."""
+    return datetime.now(UTC)
+
+
+def lost(store: str, key: str, why: str) -> EvidenceError:
+    """What `Store.check` raises."""
+    what = f"The store {store} no longer proves that it has {key}: {why}."
+    return EvidenceError(what, do="Keep every other copy of it, and call the administrator.")

@@ -8,7 +8,6 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -16,8 +15,7 @@ from agent.child import ChildError
 from agent.config.options import flag, folder, number, read_options
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import Clock, Held, Receipt
-from agent.uploader.base import Errand, Trait
-from agent.uploader.directory_errors import SAFE
+from agent.uploader.base import SAFE, Errand, Trait, present
 from agent.uploader.directory_pool import WorkerPool
 from agent.uploader.layout import original_key
 from agent.uploader.source import chunks
@@ -39,10 +37,6 @@ class DirectoryOptions:
     stall_limit_s: float = number(120, 1, 3600, "seconds")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _nobody(_: int) -> None:
     """Not told."""
 
@@ -58,7 +52,7 @@ class DirectoryStore:
     a thread that hangs can't be ended. What they claim is compared with what we know before there is a receipt.
     """
 
-    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
+    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = present) -> None:
         chosen = read_options(DirectoryOptions, options, "store.options")
         own = vault_root.resolve()
         if Path(os.path.normpath(chosen.path)).is_relative_to(own):

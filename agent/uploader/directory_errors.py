@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import Final
 
 from agent.errors import StoreError
+from agent.uploader.base import SAFE
 
 MARKER: Final = ".capture-agent-store"
 """The file that proves that the right disk or share is there; an empty mount point has none."""
 
-SAFE: Final = "The original is safe in this station."
 _BY_ITSELF: Final = "storing goes on by itself."
 _NO_ANSWER: Final = ("it does not answer", f"Check the network and the storage; {_BY_ITSELF}")
 _NOT_ALLOWED: Final = (

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agent import durable
-from agent.errors import EvidenceError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.uploader import directory_errors as errors
+from agent.uploader.base import lost
 from agent.uploader.layout import original_key
 from agent.uploader.mounts import keeps_modes
 from agent.uploader.source import chunks
@@ -95,9 +95,9 @@ class Share:
                 what, do = errors.in_words(error)
                 if not errors.means_lost(error):
                     raise errors.away(self._name, what, do) from error
-                raise self._lost(key, what) from error
+                raise lost(self._name, key, what) from error
         if found[0] != size_bytes or (read and found[1] != digests):
-            raise self._lost(key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
+            raise lost(self._name, key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
         return found
 
     # The place.
@@ -246,21 +246,15 @@ class Share:
         with durable.opened(target) as fd:
             info = os.fstat(fd)
             if not stat.S_ISREG(info.st_mode):
-                raise self._lost(target.name, "it is no regular file")
+                raise lost(self._name, target.name, "it is no regular file")
             if info.st_mode & _ANY_WRITE and keeps_modes(fd):
-                raise self._lost(target.name, f"its mode is {stat.S_IMODE(info.st_mode):04o}: it is writable")
+                raise lost(self._name, target.name, f"its mode is {stat.S_IMODE(info.st_mode):04o}: it is writable")
             if self._settings.seal and not durable.is_immutable(target):
-                raise self._lost(target.name, "it has no immutable flag")
+                raise lost(self._name, target.name, "it has no immutable flag")
             if not read:
                 return info.st_size, None
             durable.fsync_file(fd)
             return fingerprint(fd, self._progress.alive)
-
-    def _lost(self, key: str, why: str) -> EvidenceError:
-        return EvidenceError(
-            f"The store {self._name} no longer proves that it has {key}: {why}.",
-            do="Keep every other copy of it, and call the administrator.",
-        )
 
 
 def _exists(path: Path) -> bool:

@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
+from agent.uploader.base import present
 from agent.uploader.directory_share import Settings, Share
 from agent.uploader.directory_survey import survey
 from agent.uploader.layout import original_key
@@ -90,7 +90,7 @@ class Worker:
                 self._share.look()
                 return {"there": True}
             case {"survey": True}:
-                found = survey(self._share, self._settings.root, _now, self._alive)
+                found = survey(self._share, self._settings.root, present, self._alive)
                 return {"traits": [asdict(trait) for trait in found]}
         raise AssertionError("the parent sent an unknown request")
 
@@ -98,10 +98,6 @@ class Worker:
 def _told(asked: Digests, found: tuple[int, Digests | None]) -> Mapping[str, object]:
     size, digests = found
     return {"object": original_key(asked), "size": size, **({} if digests is None else asdict(digests))}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _requests(fd: int) -> Iterator[Mapping[str, Any]]:

@@ -24,8 +24,8 @@ from yarl import URL
 from agent import __version__, durable
 from agent.config.options import folder_or_off, integer, number, text
 from agent.errors import ConfigError, EvidenceError, StoreError
+from agent.uploader.base import SAFE
 
-SAFE: Final = "The original is safe in this station."
 REPLY_LIMIT_BYTES: Final = 1 << 20
 """Longer answers than this are refused; the longest true one lists 1,000 parts and takes a third of it."""
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,21 +13,17 @@ from typing import Final
 from blake3 import blake3
 
 from agent.config.options import read_options
-from agent.errors import EvidenceError, StoreError
+from agent.errors import StoreError
 from agent.model import Clock, Held, Receipt
-from agent.uploader.base import Errand, Trait
+from agent.uploader.base import SAFE, Errand, Trait, lost, present
 from agent.uploader.layout import original_key
-from agent.uploader.network import SAFE, Body, CutError, pause_s
+from agent.uploader.network import Body, CutError, pause_s
 from agent.uploader.source import Source
 from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
 from agent.uploader.tus_survey import survey
 
 _TRIES: Final = 6
 _NOTE: Final = "tus_upload"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -47,7 +42,7 @@ class TusStore:
     `etag` the digest if the service itself gave it; otherwise the upload was read back. See docs/store-tus.md.
     """
 
-    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
+    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = present) -> None:
         self._options = read_options(TusOptions, options, "store.options")
         self._name = name
         self._clock = clock
@@ -88,15 +83,15 @@ class TusStore:
             raise StoreError(what, do="Check store.name in the configuration.", retry=False)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
-            raise self._lost(receipt, "it is no longer there")
+            raise lost(self._name, receipt.object, "it is no longer there")
         if found.sha256 not in {"", receipt.digests.sha256}:
-            raise self._lost(receipt, f"its SHA-256 is {found.sha256} there")
+            raise lost(self._name, receipt.object, f"its SHA-256 is {found.sha256} there")
         given = await self._server.read_back(place) if read else None
         if given is None and read and not (receipt.etag or found.sha256):
             what = f"{self._server.host} no longer lets us read back {key}, and gives no digest of it."
             raise StoreError(what, do=f"Have the collecting service do one of them, see {GUIDE}.", retry=False)
         if given is not None and given != (receipt.size_bytes, receipt.digests):
-            raise self._lost(receipt, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
+            raise lost(self._name, receipt.object, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
         return given is not None
 
     async def survey(self) -> Sequence[Trait]:
@@ -124,10 +119,6 @@ class TusStore:
             shared.users -= 1
             if not shared.users:
                 del self._under_way[blake3_hex]
-
-    def _lost(self, receipt: Receipt, why: str) -> EvidenceError:
-        what = f"The store {self._name} no longer proves that it has {receipt.object}: {why}."
-        return EvidenceError(what, do="Keep every other copy of it, and call the administrator.")
 
 
 class _Reading:

@@ -20,7 +20,8 @@ from yarl import URL
 from agent.config.options import folder_or_off, integer, text
 from agent.errors import ConfigError, StoreError
 from agent.model import Digests
-from agent.uploader.network import SAFE, Answer, Body, Network, NetworkOptions, Sink, read_private
+from agent.uploader.base import SAFE
+from agent.uploader.network import Answer, Body, Network, NetworkOptions, Sink, read_private
 
 VERSION: Final = "1.0.0"
 GUIDE: Final = "docs/store-tus.md"

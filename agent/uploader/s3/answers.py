@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from agent.errors import StoreError
-from agent.uploader.network import SAFE
+from agent.uploader.base import SAFE
 
 
 class LockMode(StrEnum):

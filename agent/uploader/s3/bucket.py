@@ -10,7 +10,7 @@ from agent.uploader.layout import PROBES
 from agent.uploader.network import Answer, Body, Sink
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import Part, Retention, Version
-from agent.uploader.s3.client import TRIES, Ask, Client, RefusedError
+from agent.uploader.s3.client import Ask, Client, RefusedError
 
 MAX_PARTS: Final = 1000
 _MAX_PAGES: Final = 10
@@ -144,7 +144,7 @@ class Bucket:
         return True
 
     async def _get(self, action: str, key: str, query: Mapping[str, str]) -> Answer:
-        return await self.client.call(Ask(action, "GET", key, query), tries=TRIES)
+        return await self.client.call(Ask(action, "GET", key, query))
 
 
 def lock_headers(wanted: Retention | None) -> dict[str, str]:

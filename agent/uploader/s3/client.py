@@ -20,7 +20,8 @@ from botocore.exceptions import BotoCoreError
 
 from agent.errors import ConfigError, StoreError
 from agent.model import Clock
-from agent.uploader.network import SAFE, Answer, Body, CutError, Network, Sink, pause_s, read_private
+from agent.uploader.base import SAFE
+from agent.uploader.network import Answer, Body, CutError, Network, Sink, pause_s, read_private
 from agent.uploader.s3 import answers
 from agent.uploader.s3.words import explain
 

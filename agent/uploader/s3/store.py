@@ -19,11 +19,11 @@ from blake3 import blake3
 from yarl import URL
 
 from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
-from agent.errors import ConfigError, EvidenceError, StoreError
+from agent.errors import ConfigError, StoreError
 from agent.model import Clock, Digests, Held, Receipt
-from agent.uploader.base import DOUBT, Errand, Trait
+from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, present
 from agent.uploader.layout import original_key
-from agent.uploader.network import SAFE, Gate, Network, NetworkOptions
+from agent.uploader.network import Gate, Network, NetworkOptions
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
@@ -34,10 +34,6 @@ from agent.uploader.s3.upload import Upload
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
 _REMEMBER_S: Final = 300.0
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Addressing(StrEnum):
@@ -75,7 +71,7 @@ class S3Store:
     for originals.
     """
 
-    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = _now) -> None:
+    def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = present) -> None:
         del vault_root  # nothing of it is changed: a store beyond the network can't lie inside
         self._name = name
         self._options = known = read_options(S3Options, options, "store.options")
@@ -138,14 +134,16 @@ class S3Store:
             raise StoreError(what, do="Check store.name and store.options.prefix in the configuration.", retry=False)
         stored = Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
         if stored not in await self._bucket.versions(receipt.object, receipt.version):
-            raise self._lost(receipt, "no version with its size and ETag is listed")
+            raise lost(self._name, receipt.object, "no version with its size and ETag is listed")
         if receipt.locked_until is not None and receipt.locked_until > self._client.now():
             retention = await self._bucket.retention(receipt.object, receipt.version)
             if retention is None or retention.until < receipt.locked_until:
-                raise self._lost(receipt, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force")
+                raise lost(
+                    self._name, receipt.object, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force"
+                )
         given = await self._read(stored) if read else None
         if given is not None and given != (receipt.size_bytes, receipt.digests):
-            raise self._lost(receipt, f"{given[0]} bytes were read back, with other fingerprints")
+            raise lost(self._name, receipt.object, f"{given[0]} bytes were read back, with other fingerprints")
         return given is not None
 
     async def survey(self) -> Sequence[Trait]:
@@ -241,12 +239,6 @@ class S3Store:
             if not error.is_absence:
                 raise
         return size, Digests(whole.hexdigest(), sha256.hexdigest())
-
-    def _lost(self, receipt: Receipt, why: str) -> EvidenceError:
-        return EvidenceError(
-            f"The store {self._name} no longer proves that it has {receipt.object}: {why}.",
-            do="Keep every other copy of it, and call the administrator.",
-        )
 
     def _key(self, digests: Digests) -> str:
         return self._options.prefix + original_key(digests)

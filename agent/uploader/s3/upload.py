@@ -12,8 +12,8 @@ from blake3 import blake3
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held
-from agent.uploader.base import Errand
-from agent.uploader.network import SAFE, CutError, Gate, pause_s
+from agent.uploader.base import SAFE, Errand
+from agent.uploader.network import CutError, Gate, pause_s
 from agent.uploader.s3.answers import Version
 from agent.uploader.s3.bucket import MAX_PARTS, Bucket
 from agent.uploader.s3.client import TRIES, RefusedError
