@@ -20,6 +20,7 @@ from agent.verbs.device import add_device
 from agent.verbs.pull import add_pull
 from agent.verbs.service import add_resume, add_run, add_status
 from agent.verbs.stats import add_stats
+from agent.verbs.transcript import add_transcript
 from agent.verbs.verify import add_verify
 
 __all__ = ["DEFAULT_CONFIG", "EXIT_CODES", "Exit", "main"]
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume(add)
     add_deadline(add, _now)
     add_device(add, _now)
+    add_transcript(add, _now)
     add_stats(add)
     add_checks(add)
     return parser

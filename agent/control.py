@@ -23,7 +23,16 @@ from aiohttp import (
     web,
 )
 
-from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError
+from agent.errors import (
+    AgentError,
+    ConfigError,
+    DeviceError,
+    EvidenceError,
+    JournalError,
+    RequestError,
+    StoreError,
+    UnknownError,
+)
 from agent.model import DOCUMENT_LIMIT_BYTES
 
 SOCKET_NAME: Final = "control.sock"
@@ -31,7 +40,8 @@ _ASKED_LIMIT_BYTES: Final = 256 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_LIMIT_S: Final = 30
 _KINDS: Final[Mapping[str, type[AgentError]]] = {
-    kind.__name__: kind for kind in (ConfigError, DeviceError, EvidenceError, JournalError, StoreError, UnknownError)
+    kind.__name__: kind
+    for kind in (ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError, UnknownError)
 }
 
 Asked = dict[str, str]

@@ -33,6 +33,7 @@ from agent.config.options import (
     spans_of_day,
     table,
     text,
+    texts,
 )
 from agent.config.rules import read_calendars, read_profile
 from agent.errors import ConfigError
@@ -124,6 +125,16 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcripts:
+    """[transcript]: the command that makes a text of a recording; `tool` and `language` are kept with what it makes."""
+
+    command: tuple[str, ...] = texts()
+    timeout_s: float = number(3600, 1, 86400, "seconds")
+    tool: str = text("", 200)
+    language: str = text("", 35)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration, checked; made by `load`. `refused` tells what is wrong with files that stop nobody."""
 
@@ -135,6 +146,7 @@ class Config:
     dock: Dock
     status: StatusPage
     runner: Runner
+    transcript: Transcripts
     profile: Profile
     calendars: Mapping[int, CalendarYear]
     inventory: Mapping[str, Recorder]
@@ -150,6 +162,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "dock": Dock,
     "status": StatusPage,
     "runner": Runner,
+    "transcript": Transcripts,
 }
 
 
@@ -169,6 +182,7 @@ def load(path: Path) -> Config:
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
+    _check_command(file, sections["transcript"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
     forms = read_forms(path.parent, profile)
@@ -229,3 +243,15 @@ def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
             file.problem("status.host", status.host, reason)
     if runner.backoff_max_s < runner.backoff_base_s:
         file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
+
+
+def _check_command(file: TomlFile, transcript: Transcripts) -> None:
+    command = transcript.command
+    if not command:
+        return
+    if not command[0].startswith("/") or not any("{original}" in word for word in command):
+        reason = "must begin with a program's absolute path, and have {original} where the path of a recording goes"
+        file.problem("transcript.command", " ".join(command), reason)
+    if not transcript.tool:
+        reason = "must say which tool in which version it is: that is kept with every text it makes"
+        file.problem("transcript.tool", transcript.tool, reason)

@@ -18,6 +18,8 @@ PROT_EXEC: Final = 4
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 LANDLOCK_VERSION_FLAG, LANDLOCK_RULE_PATH_BENEATH = 1, 1
 LANDLOCK_FS_BY_ABI: Final = (0, 0x1FFF, 0x3FFF, 0x7FFF, 0x7FFF, 0xFFFF)
+LANDLOCK_READS: Final = 0x8000 | 0x8 | 0x4 | 0x1
+"""Device calls, listing, reading, executing."""
 LANDLOCK_NET: Final = 0x3
 LANDLOCK_SCOPED: Final = 0x3
 WRITE_FILE, READ_FILE, MAKE_REG, TRUNCATE, IOCTL_DEV = 0x2, 0x4, 0x100, 0x4000, 0x8000
@@ -108,6 +110,16 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
     return _seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,))
 
 
+def lock_writing(writable_dir_fds: Sequence[int]) -> None:
+    """Let this process and all it starts read everything, and create, change and remove only beneath these folders.
+
+    Only where the kernel has Landlock. Raises OSError.
+    """
+    _forbid_new_privileges()
+    _limit({resource.RLIMIT_CORE: 0})
+    _landlock([(fd, ~LANDLOCK_READS) for fd in writable_dir_fds], reading=True)
+
+
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -132,15 +144,21 @@ def _limit(limits: Mapping[int, int]) -> None:
         resource.setrlimit(kind, (limit, limit))
 
 
-def _landlock(rules: Sequence[tuple[int, int]]) -> None:
-    """Deny all paths, ports and foreign signals but the (descriptor, rights) given, if the kernel has Landlock."""
+def _landlock(rules: Sequence[tuple[int, int]], *, reading: bool = False) -> None:
+    """Deny all paths, ports and foreign signals but the (descriptor, rights) given, if the kernel has Landlock.
+
+    With `reading` only what changes files is denied.
+    """
     libc = _libc()
     abi = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), LANDLOCK_VERSION_FLAG)
     if abi < 0 and ctypes.get_errno() in (errno.ENOSYS, errno.EOPNOTSUPP):
         return
     _checked(abi, "Landlock")
     handled = LANDLOCK_FS_BY_ABI[min(abi, len(LANDLOCK_FS_BY_ABI) - 1)]
-    attributes = struct.pack("QQQ", handled, LANDLOCK_NET, LANDLOCK_SCOPED)
+    nets = (LANDLOCK_NET, LANDLOCK_SCOPED)
+    if reading:
+        handled, nets = handled & ~LANDLOCK_READS, (0, 0)
+    attributes = struct.pack("QQQ", handled, *nets)
     size = 8 if abi < 4 else 16 if abi < 6 else 24
     ruleset = _checked(
         libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0), "Landlock ruleset"

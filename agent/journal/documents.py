@@ -10,7 +10,7 @@ from agent.journal.codec import from_text
 from agent.journal.connection import Connection
 from agent.journal.rows import ASSET_COLUMNS, asset_of
 from agent.journal.views import DocumentView
-from agent.model import DocumentAdded
+from agent.model import DocumentAdded, NoSpeechFound
 
 _SELECT: Final = (
     f"SELECT {ASSET_COLUMNS}, event.seq, event.at, event.detail"  # noqa: S608  names of our own columns
@@ -34,6 +34,12 @@ class DocumentQueries:
         if row is None:
             raise UnknownError(f"There is no document {asset_id}.", do="Check the id.")
         return _view(row)
+
+    def no_speech_found(self, asset_id: str) -> tuple[tuple[datetime, str], ...]:
+        """Return when which tool found no speech in an original, oldest first."""
+        query = "SELECT at, detail FROM event WHERE subject = ? AND kind = 'no_speech_found' ORDER BY seq"
+        rows = self._db.all(query, asset_id)
+        return tuple((datetime.fromisoformat(at), from_text(NoSpeechFound, detail).tool) for at, detail in rows)
 
     def unheld_documents(self) -> tuple[DocumentView, ...]:
         """Return the documents whose bytes the vault does not hold, by asset id."""

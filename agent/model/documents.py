@@ -13,11 +13,27 @@ from agent.model.evidence import Asset, Role
 
 
 class TranscriptKind(StrEnum):
-    """人工、机器、校对: who wrote it down; `checked` is a machine's text that a person has corrected and signed."""
+    """人工、机器、校对: who wrote it down; `checked` is a machine's text that a person has corrected or signed."""
 
     HUMAN = "human"
     MACHINE = "machine"
     CHECKED = "checked"
+
+
+class TextForm(StrEnum):
+    """What sort of text a transcript is."""
+
+    PLAIN = "plain"
+    SRT = "srt"
+    VTT = "vtt"
+
+
+class Encoding(StrEnum):
+    """How the bytes of a file are text; never guessed, since a wrong guess makes other words."""
+
+    UTF_8 = "utf-8"
+    GB18030 = "gb18030"
+    UTF_16 = "utf-16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +49,22 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """A text of what is said in a recording. `name`: of the file as it was attached; `tool`: of a machine's text."""
+    """A text of what is said in a recording, and the person who answers for it; nobody does for a machine's.
+
+    `name`: of the file as it was attached. `tool`: what wrote a machine's text, name and version. `signed`: BLAKE3 of
+    the machine's text that the author answers for, unchanged; `why` is his word on that.
+    """
 
     kind: TranscriptKind
     author: str
     at: datetime
-    name: str
+    name: str = ""
     tool: str = ""
     signed: str = ""
+    why: str = ""
+    form: TextForm = TextForm.PLAIN
+    encoding: Encoding = Encoding.UTF_8
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +101,11 @@ class DocumentAdded:
     asset: Asset
     recordings: tuple[str, ...]
     said: Statement | Transcript | Explanation
+
+
+@dataclass(frozen=True, slots=True)
+class NoSpeechFound:
+    """A tool found nothing that is spoken in the original `asset_id`: a fact about the tool, and no transcript."""
+
+    asset_id: str
+    tool: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.card import Extent, Finding
-from agent.model.documents import DocumentAdded
+from agent.model.documents import DocumentAdded, NoSpeechFound
 from agent.model.evidence import (
     Asset,
     Clip,
@@ -261,4 +261,5 @@ JournalEntry = (
     | DeviceIssued
     | DeviceReturned
     | DocumentAdded
+    | NoSpeechFound
 )

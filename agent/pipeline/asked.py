@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent.model import AssetChanged, AssetState, Deadline, Declared, Resumed, Role, Stated
-from agent.pipeline import handover, limits
+from agent.pipeline import handover, limits, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 
@@ -49,9 +49,11 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "declare": _declare,
         "device_issue": handover.issue,
         "device_return": handover.give_back,
+        "transcript_sign": transcripts.sign,
+        "transcript_nothing_spoken": transcripts.nothing_spoken,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
 
-FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType({})
+FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType({"transcript_add": transcripts.add})
 """The same for those that need the bytes of a file, which the asking process has read."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from agent.model import RecorderKind
+from agent.model import LATE_CAUSES, STAGES, Code, RecorderKind
 from agent.statistics.report import Amount, Column, Subject, Table, Timeliness, share_in_time
 from agent.statistics.suppression import SMALLEST
 from agent.status.words import WORDS, at
@@ -40,11 +40,17 @@ _TIMELINESS: Final[Mapping[str, tuple[str, str]]] = {
     Timeliness.UNDECIDED: ("无法判定", "can't be decided"),
     Timeliness.NO_LIMIT: ("无法定期限", "no legal time limit"),
 }
+
+
+def _words(codes: Mapping[str, Code]) -> Mapping[str, tuple[str, str]]:
+    return {code: (said.zh, said.en) for code, said in codes.items()}
+
+
 _CODES: Final[Mapping[Subject, Mapping[str, tuple[str, str]]]] = {
-    Subject.STAGE: {NOT_SAID: ("待补充", "not said yet")},
+    Subject.STAGE: {NOT_SAID: ("待补充", "not said yet"), **_words(STAGES)},
     Subject.DEVICE: {NOT_SAID: ("未登记", "not registered"), **WORDS[RecorderKind]},
     Subject.TIMELINESS: _TIMELINESS,
-    Subject.CAUSE: {},
+    Subject.CAUSE: _words(LATE_CAUSES),
     Subject.INTERRUPTION: {},
 }
 _HEADER: Final = (

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.deadline import ZONE, Verdict
-from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase, RecorderKind
+from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase, RecorderKind, TranscriptKind
 
 
 class Hold(StrEnum):
@@ -96,6 +96,11 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         RecorderKind.BODY_CAMERA: ("执法记录仪", "body-worn camera"),
         RecorderKind.VOICE_RECORDER: ("录音笔", "voice recorder"),
         RecorderKind.CAMERA: ("照相机", "camera"),
+    },
+    TranscriptKind: {
+        TranscriptKind.HUMAN: ("人工", "written by a person"),
+        TranscriptKind.MACHINE: ("机器转写·未核对", "machine's text, not checked by anybody"),
+        TranscriptKind.CHECKED: ("校对", "checked by a person"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),

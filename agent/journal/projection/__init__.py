@@ -8,10 +8,10 @@ from typing import assert_never
 from agent.journal.projection.assets import apply_adopted
 from agent.journal.projection.custody import CustodyEntry, apply_custody
 from agent.journal.projection.dockings import DockingEntry, apply_docking
-from agent.journal.projection.documents import apply_document
+from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
 from agent.journal.projection.tables import Tables
-from agent.model import Adopted, DocumentAdded, Incident, JournalEntry
+from agent.model import Adopted, DocumentAdded, Incident, JournalEntry, NoSpeechFound
 
 
 class Projection:
@@ -57,6 +57,8 @@ class Projection:
             apply_adopted(self._tables, seq, at, entry)
         elif isinstance(entry, DocumentAdded):
             apply_document(self._tables, seq, entry)
+        elif isinstance(entry, NoSpeechFound):
+            apply_silence(self._tables, entry)
         elif isinstance(entry, LimitEntry):
             apply_limit(self._tables, entry)
         elif isinstance(entry, CustodyEntry):

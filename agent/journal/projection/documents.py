@@ -7,7 +7,7 @@ from typing import Final
 from agent.errors import JournalError
 from agent.journal.projection.assets import insert_asset
 from agent.journal.projection.tables import UNCHANGED, Tables
-from agent.model import RECORDINGS_LIMIT, ROLE_OF, Asset, AssetState, DocumentAdded
+from agent.model import RECORDINGS_LIMIT, ROLE_OF, Asset, AssetState, DocumentAdded, NoSpeechFound, Role
 
 _ALARM: Final = (
     "SELECT original.alarm_at FROM about JOIN asset AS original USING (recording_id)"
@@ -37,6 +37,12 @@ def apply_document(tables: Tables, seq: int, entry: DocumentAdded) -> None:
     tables.db.execute("INSERT INTO document VALUES (?, ?, ?)", (asset.asset_id, asset.role, seq))
     rows = [(recording_id, asset.asset_id) for recording_id in about]
     tables.db.executemany("INSERT INTO about VALUES (?, ?)", rows)
+
+
+def apply_silence(tables: Tables, entry: NoSpeechFound) -> None:
+    """The event itself is all there is to keep; it is about an original that must be known."""
+    if tables.asset(entry.asset_id).role is not Role.ORIGINAL:
+        raise JournalError(f"Asset {entry.asset_id} is no original.", safe=UNCHANGED)
 
 
 def follow_limit(tables: Tables, recording_id: str) -> None:

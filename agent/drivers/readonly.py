@@ -1,0 +1,30 @@
+"""`python -m agent.drivers.readonly FOLDER PROGRAM…`: becomes a program that may read, and write only into one folder.
+
+Devices are an exception, since a program may compute on one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final
+
+from agent.drivers.sandbox import lock_writing
+
+NICENESS: Final = 15
+
+
+def main(arguments: list[str]) -> None:
+    """Lock this process, then become the program; raises OSError if one of both can't be."""
+    folder, *command = arguments
+    os.nice(NICENESS)
+    fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (folder, "/dev")]
+    lock_writing(fds)
+    os.execvp(command[0], command)  # noqa: S606 - the program is the administrator's
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"can't be started: {error.strerror}: {sys.argv[2]}")
