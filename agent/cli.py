@@ -13,6 +13,7 @@ from typing import Final
 from agent import __version__
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError
 from agent.status.client import StatusUnavailable
+from agent.verbs.activity import add_activity
 from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_deadline(add, _now)
     add_device(add, _now)
     add_transcript(add, _now)
+    add_activity(add, _now)
     add_stats(add)
     add_checks(add)
     return parser

@@ -149,13 +149,22 @@ def counted_days(
 
 
 def limits(
-    rules: Rules, earliest: datetime | None, latest: datetime, declared: Declared | None = None
+    rules: Rules,
+    earliest: datetime | None,
+    latest: datetime,
+    declared: Declared | None = None,
+    ended: datetime | None = None,
 ) -> tuple[Limit, ...]:
-    """What each rule of the jurisdiction says of a recording that was completed between the two times."""
+    """What each rule of the jurisdiction says of a recording that was completed between the two times.
+
+    `ended`: when its activity ended, if that was on a later day (当天执法活动结束后).
+    """
     found = []
     for rule in rules.profile.rules:
         if rule.kind is RuleKind.HOURS_AFTER:
             found.append(_hours_after(rule, declared))
+        elif rule.kind is RuleKind.SAME_DAY and ended is not None:
+            found.append(_in_days(rule, rules.calendars, ended, ended))
         else:
             found.append(_in_days(rule, rules.calendars, earliest, latest))
     replaced = {limit.rule.instead_of for limit in found if limit.start is not None}
@@ -170,15 +179,19 @@ def winner(found: tuple[Limit, ...]) -> Limit:
 
 
 def deadline_for(
-    rules: Rules, earliest: datetime | None, latest: datetime, declared: Declared | None = None
+    rules: Rules,
+    earliest: datetime | None,
+    latest: datetime,
+    declared: Declared | None = None,
+    ended: datetime | None = None,
 ) -> Deadline:
     """The limit of a recording that was completed (制作完成) between the two times.
 
     `due_at` is 24:00 of the last day (民法典 art. 203) counted from the latest time; `alarm_at` is counted from the
     earliest time with every unsettled day as worked. Nothing known about the earliest time: the alarm is `latest`
-    itself, the most urgent there is.
+    itself, the most urgent there is. `ended` as for `limits`.
     """
-    found = limits(rules, earliest, latest, declared)
+    found = limits(rules, earliest, latest, declared, ended)
     first = winner(found)
     assert first.start is not None, "a limit that applies has a start"
     alarms = [limit.alarm_at for limit in found if limit.rule.binding >= first.rule.binding]
@@ -237,7 +250,7 @@ def capture_interval(
     when this recorder last left the dock after a complete listing. With an impossible clock the recording was made
     after that and before `docked_at`; no earliest time means that nothing bounds it.
     """
-    modified, created = _instant(clip.modified), _instant(clip.created)
+    modified, created = instant(clip.modified), instant(clip.created)
     if last_dock_out is not None and last_dock_out > docked_at:
         last_dock_out = None
     if modified is None and created is not None and _is_sane(created, docked_at):
@@ -319,7 +332,8 @@ def _basis(rule: Rule, start: date, last: date, calendars: Calendars) -> Basis:
     return Basis.OFFICIAL if all(is_official(day, calendars) for day in days) else Basis.PROVISIONAL
 
 
-def _instant(stamp: Stamp) -> datetime | None:
+def instant(stamp: Stamp) -> datetime | None:
+    """The time that a recorder wrote, without zone taken as China's; None if it is no time."""
     if stamp.local is None:
         return None
     try:

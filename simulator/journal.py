@@ -111,9 +111,9 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
     recordings = [
-        (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index)), None, None) for index, _, own_seq in items
+        (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index))) for index, _, own_seq in items
     ]
-    db.executemany("INSERT INTO recording VALUES (?, ?, ?, ?, ?, ?)", recordings)
+    db.executemany("INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)", recordings)
     assets = [_asset_row(index, at) for index in numbers]
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]

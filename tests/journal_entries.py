@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from agent.journal import Journal, verify
 from agent.model import (
     ROLE_OF,
     Acquired,
+    ActivityStated,
     Asset,
     AssetChanged,
     AssetState,
@@ -151,6 +153,13 @@ def returned(
 ) -> DeviceReturned:
     """It came back so many hours after NOW."""
     return DeviceReturned(recorder_id, NOW + timedelta(hours=hours), "keeper", "end of shift", docking, unread)
+
+
+def activity(*names: str, activity_id: str = "act", **changes: object) -> ActivityStated:
+    """An activity of an hour from NOW, with recordings `rec-<name>`."""
+    recordings = tuple(f"rec-{name}" for name in names or ("a",))
+    plain = ActivityStated(activity_id, "S08", NOW, NOW + timedelta(hours=1), recordings, "张三", "先行登记保存")
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def listed(count: int, docking: str = "d1") -> DockingListed:

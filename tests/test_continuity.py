@@ -302,7 +302,7 @@ def test_ten_thousand_files_of_many_recorders_half_of_them_without_a_place_are_j
 
 
 def explained(start: float, end: float, code: str, number: int = 1, accepted: bool | None = None) -> Explained:
-    said = GapExplained("act", number, after(start), after(end), code, "words", "张三")
+    said = GapExplained("act", number, after(start), after(end), code, "words", "张三", "doc")
     return Explained(said, None if accepted is None else GapConfirmed("act", number, "李四", "seen", accepted))
 
 

@@ -20,6 +20,7 @@ from agent.errors import JournalError
 from agent.journal.codec import FIRST_LINK, Encoded, decode, encode, from_text, link, to_text
 from agent.journal.ids import device_id, new_id
 from agent.model import (
+    ActivityEnded,
     Adopted,
     AssetChanged,
     AssetEvent,
@@ -34,6 +35,8 @@ from agent.model import (
     EventDeclared,
     Explanation,
     Finding,
+    GapConfirmed,
+    GapExplained,
     Incident,
     JournalEntry,
     Lost,
@@ -50,11 +53,13 @@ from agent.model import (
     TimeStated,
     Transcript,
     TranscriptKind,
+    Voice,
 )
 from tests.journal_entries import (
     DEVICE,
     NOW,
     acquired,
+    activity,
     clip,
     confirmed,
     deadline,
@@ -118,6 +123,14 @@ ENTRIES: list[JournalEntry] = [
             "zh-CN",
         ),
     ),
+    document("e", "a", said=Explanation("act1", "张三", NOW, "gap1", "INT-01", "避让", False, Voice("rec-a", 2500))),
+    activity(),
+    activity(conditions=("直接涉及重大财产权益",), must_full=True),
+    ActivityEnded("a", "act", NOW, deadline(), deadline(24)),
+    GapExplained("act", 1, NOW, NOW + timedelta(minutes=5), "INT-03", "没电", "张三", "e", voice=Voice("rec-a", 2500)),
+    GapExplained("act", 2, NOW, NOW + timedelta(minutes=5), "INT-99", "不明", "张三", "e", True, False),
+    GapConfirmed("act", 1, "李四", "看过"),
+    GapConfirmed("act", 2, "李四", "理由不足", accepted=False),
 ]
 
 

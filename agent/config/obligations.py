@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from agent.config.options import TomlFile, choice, flag, identifier, tables, text, texts
-from agent.model import Duty, Interruption, Obligation
-
-_STAGE: Final = re.compile(r"S[0-9]{2}")
+from agent.model import STAGES, Duty, Interruption, Obligation
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ def _obligations(file: TomlFile, table: Mapping[str, object]) -> Iterator[Obliga
     read = file.section(ObligationTable, table, "obligation")
     file.require(table, ("stages", "duty", "citation"), "obligation.")
     for stage in read.stages:
-        if not _STAGE.fullmatch(stage):
+        if stage not in STAGES:
             file.problem("obligation.stages", stage, 'must each be the code of a stage, like "S08"')
         yield Obligation(stage, read.duty, read.citation, read.condition)
 

@@ -25,6 +25,7 @@ from agent.model import Asset, AssetChanged, AssetEvent, DeviceIssued, DeviceRet
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
 
+_SUBJECTS: Final = ("asset_id", "docking_id", "activity_id")
 _T = TypeVar("_T")
 _Turn = Callable[[Any], Any]
 _dump = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -80,11 +81,11 @@ def _kind(entry: JournalEntry) -> str:
 
 
 def _subject(entry: JournalEntry) -> str:
-    """Whose history the event belongs to: an asset's or an owned recorder's if there is one, else a docking's."""
+    """Whose history the event belongs to: an asset's or an owned recorder's if there is one, else whose it names."""
     if isinstance(entry, DeviceIssued | DeviceReturned):
         return entry.recorder_id
     asset = getattr(entry, "asset", None)
-    named: str = getattr(entry, "asset_id", "") or getattr(entry, "docking_id", "")
+    named: str = next((name for key in _SUBJECTS if (name := getattr(entry, key, ""))), "")
     return asset.asset_id if isinstance(asset, Asset) else named
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import UnknownError
+from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.dockings import DockingQueries
@@ -61,13 +62,12 @@ _UNDECIDED: Final = (
     " EXISTS (SELECT 1 FROM asset AS kept WHERE kept.asset_id = asset.same_as AND kept.receipt IS NULL)"
 )
 _SELECT_RECORDING: Final = (
-    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, event.kind, event.detail"  # noqa: S608
-    " FROM asset"
-    " JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
+    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended"  # noqa: S608
+    ", event.kind, event.detail FROM asset JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
 )
 
 
-class Reader(DockingQueries, DocumentQueries):
+class Reader(DockingQueries, DocumentQueries, ActivityQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -305,7 +305,7 @@ class Reader(DockingQueries, DocumentQueries):
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
-    alarm_at, held_at, deadline, stated, declared, kind, detail = row[12:]
+    alarm_at, held_at, deadline, stated, declared, ended, kind, detail = row[12:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
@@ -319,4 +319,5 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         moment_of(held_at),
         from_text(Stated, stated) if stated is not None else None,
         from_text(Declared, declared) if declared is not None else None,
+        moment_of(ended),
     )

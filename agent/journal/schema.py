@@ -17,7 +17,10 @@ from urllib.parse import quote
 from agent.errors import JournalError
 
 APPLICATION_ID: Final = 0x63617061  # "capa"
-EVIDENCE_TABLES: Final = ("device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about")
+EVIDENCE_TABLES: Final = (
+    "device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about",
+    "activity", "segment", "explanation",
+)  # fmt: skip
 """The tables that follow from the events, parents first."""
 
 _VERSION_1: Final = (
@@ -228,6 +231,34 @@ _VERSION_5: Final = (
     """,
     "CREATE INDEX asset_to_store ON asset (alarm_at, role <> 'original', asset_id) WHERE state = 'held'",
     "CREATE INDEX asset_unheld_document ON asset (asset_id) WHERE role <> 'original' AND state IN ('wanted', 'stuck')",
+    # Activities by when they ended; changed_seq is the newest event that may change what is to be said of one.
+    "ALTER TABLE recording ADD COLUMN ended TEXT",
+    """
+    CREATE TABLE activity (
+        activity_id TEXT PRIMARY KEY,
+        seq INTEGER NOT NULL,
+        changed_seq INTEGER NOT NULL,
+        left_at TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX activity_by_end ON activity (left_at, activity_id)",
+    """
+    CREATE TABLE segment (
+        activity_id TEXT NOT NULL REFERENCES activity,
+        recording_id TEXT NOT NULL REFERENCES recording,
+        PRIMARY KEY (activity_id, recording_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX segment_by_recording ON segment (recording_id)",
+    """
+    CREATE TABLE explanation (
+        activity_id TEXT NOT NULL REFERENCES activity,
+        number INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        confirmed_seq INTEGER,
+        PRIMARY KEY (activity_id, number)
+    ) STRICT, WITHOUT ROWID
+    """,
 )
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)

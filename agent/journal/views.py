@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from agent.model import (
+    ActivityStated,
     Asset,
     AssetState,
     Clip,
     ClockTrust,
     Declared,
     Device,
+    Explained,
     Extent,
     Mode,
     Outcome,
@@ -111,7 +113,8 @@ class RecordingView:
     """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages.
 
     `recording` is as the recorder tells it, except for its deadline, which is the one in force. `stated` and `declared`
-    are what persons said since; `held_at` is when the vault got the original (also if it has lost it again).
+    are what persons said since; `held_at` is when the vault got the original (also if it has lost it again). `ended` is
+    the end of its activity, if that was on a later day.
     """
 
     recording: Recording
@@ -122,6 +125,7 @@ class RecordingView:
     held_at: datetime | None = None
     stated: Stated | None = None
     declared: Declared | None = None
+    ended: datetime | None = None
 
     @property
     def captured(self) -> tuple[datetime | None, datetime, ClockTrust]:
@@ -130,6 +134,24 @@ class RecordingView:
             return self.stated.made_at, self.stated.made_at, ClockTrust.STATED
         recording = self.recording
         return recording.captured_earliest, recording.captured_latest, recording.clock_trust
+
+    @property
+    def activity_end(self) -> datetime | None:
+        """`ended`, as long as nothing is said against the recorder's clock."""
+        return self.ended if self.captured[2] is ClockTrust.UNMEASURED else None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityView:
+    """An activity as it was stated last, its recordings, and the explanations of its gaps.
+
+    `changed_seq` is the newest event that may have changed what is to be said of it.
+    """
+
+    stated: ActivityStated
+    recordings: tuple[RecordingView, ...]
+    explanations: tuple[Explained, ...]
+    changed_seq: int
 
 
 @dataclass(frozen=True, slots=True)

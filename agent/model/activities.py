@@ -50,7 +50,8 @@ class ActivityEnded:
 class GapExplained:
     """A person explains an interruption of an activity: its `number` counts the explanations of this activity.
 
-    By `voice`, or in the document that is asset `statement`, or by `text` only. `resumed`: recording went on.
+    By `voice`, `written` in a file, or by `text` only; in each case asset `document` is what is kept of it. Not
+    `resumed`: recording could not go on.
     """
 
     activity_id: str
@@ -60,9 +61,10 @@ class GapExplained:
     code: str
     text: str
     who: str
+    document: str
+    written: bool = False
     resumed: bool = True
     voice: Voice | None = None
-    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from agent.card import BLOCK_BYTES
+from agent.model.activities import Voice
 from agent.model.evidence import Asset, Role
 
 
@@ -69,7 +70,10 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a recording was interrupted, or is missing; `gap` names the gap of the activity."""
+    """Why recording was interrupted: `gap` is from when to when. By `voice` it is spoken in a recording.
+
+    Not `resumed`: recording could not go on. The document is the file that was attached, else these words.
+    """
 
     activity_id: str
     who: str
@@ -77,6 +81,8 @@ class Explanation:
     gap: str = ""
     code: str = ""
     why: str = ""
+    resumed: bool = True
+    voice: Voice | None = None
 
 
 Said = Statement | Transcript | Explanation

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.card import Extent, Finding
+from agent.model.activities import ActivityEnded, ActivityStated, GapConfirmed, GapExplained
 from agent.model.documents import DocumentAdded, NoSpeechFound
 from agent.model.evidence import (
     Asset,
@@ -262,4 +263,8 @@ JournalEntry = (
     | DeviceReturned
     | DocumentAdded
     | NoSpeechFound
+    | ActivityStated
+    | ActivityEnded
+    | GapExplained
+    | GapConfirmed
 )

@@ -97,9 +97,9 @@ class Profile:
     computation: tuple[str, ...] = ()
     uncovered: tuple[str, ...] = ()
     office_closes: time = time(17)
-    interruption: str = ""
-    obligations: tuple[Obligation, ...] = ()
-    interruptions: tuple[Interruption, ...] = ()
+    interruption: str = field(default="", repr=False)
+    obligations: tuple[Obligation, ...] = field(default=(), repr=False)
+    interruptions: tuple[Interruption, ...] = field(default=(), repr=False)
     # What its forms hold; kept out of the text that limits are digested with.
     stages: tuple[str, ...] = field(default=(), repr=False)
     case_no: str = field(default="", repr=False)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent.model import AssetChanged, AssetState, Deadline, Declared, Resumed, Role, Stated
-from agent.pipeline import handover, limits, transcripts
+from agent.pipeline import activities, handover, limits, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 
@@ -51,9 +51,14 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "device_return": handover.give_back,
         "transcript_sign": transcripts.sign,
         "transcript_nothing_spoken": transcripts.nothing_spoken,
+        "activity_state": activities.state,
+        "activity_explain": activities.explain,
+        "activity_confirm": activities.confirm,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
 
-FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType({"transcript_add": transcripts.add})
+FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType(
+    {"transcript_add": transcripts.add, "activity_explain_in_writing": activities.explain}
+)
 """The same for those that need the bytes of a file, which the asking process has read."""

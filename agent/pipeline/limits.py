@@ -25,7 +25,7 @@ async def state_time(station: Station, identifier: str, stated: Stated) -> Deadl
     Only a time that is not later than the latest one that the clocks allow: it may make the limit earlier or certain,
     never later than the law.
     """
-    _check_words(stated.who, stated.why)
+    check_words(stated.who, stated.why)
 
     def entry(row: RecordingView) -> TimeStated:
         latest = row.recording.captured_latest
@@ -36,7 +36,7 @@ async def state_time(station: Station, identifier: str, stated: Stated) -> Deadl
                 do="Give the time at which the recording ended, or an earlier one.",
             )
         now_said = replace(row, stated=stated)
-        return TimeStated(row.asset.asset_id, stated, row.recording.deadline, _limit(station, now_said))
+        return TimeStated(row.asset.asset_id, stated, row.recording.deadline, limit_of(station, now_said))
 
     return await _said(station, identifier, entry)
 
@@ -46,7 +46,7 @@ async def declare(station: Station, identifier: str, declared: Declared) -> Dead
 
     Only for a cause that the article names: nothing else makes a limit later.
     """
-    _check_words(declared.who, declared.why)
+    check_words(declared.who, declared.why)
     rules = [rule for rule in station.rules.profile.rules if rule.event and rule.event == declared.event]
     causes = [cause for rule in rules for cause in rule.causes]
     if not any(declared.cause in codes_of(rule) for rule in rules):
@@ -68,7 +68,7 @@ async def declare(station: Station, identifier: str, declared: Declared) -> Dead
                 do="Give the time of the event; if the recorder's clock was wrong, state the recording's time first.",
             )
         now_said = replace(row, declared=declared)
-        return EventDeclared(row.asset.asset_id, declared, row.recording.deadline, _limit(station, now_said))
+        return EventDeclared(row.asset.asset_id, declared, row.recording.deadline, limit_of(station, now_said))
 
     return await _said(station, identifier, entry)
 
@@ -103,15 +103,16 @@ async def doubt(station: Station) -> None:
 
 def _recomputed(station: Station, row: RecordingView) -> DeadlineRecomputed | None:
     old = row.recording.deadline
-    new = _limit(station, row)
+    new = limit_of(station, row)
     if replace(new, calendar="") == replace(old, calendar=""):
         return None
     return DeadlineRecomputed(row.asset.asset_id, old, new)
 
 
-def _limit(station: Station, row: RecordingView) -> Deadline:
+def limit_of(station: Station, row: RecordingView) -> Deadline:
+    """The limit of a recording by the rules in force, and by all that was said of it."""
     earliest, latest, _ = row.captured
-    return deadline_for(station.rules, earliest, latest, row.declared)
+    return deadline_for(station.rules, earliest, latest, row.declared, row.activity_end)
 
 
 async def _said(
@@ -125,7 +126,8 @@ async def _said(
     return entry.new
 
 
-def _check_words(*texts: str) -> None:
+def check_words(*texts: str) -> None:
+    """Who says something and why is text that a screen can show; raises JournalError."""
     for text in texts:
         if not text.strip() or len(text) > _TEXT_LIMIT or not text.isprintable():
             raise JournalError(

@@ -15,6 +15,7 @@ from agent.journal import Reader
 from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.states import is_kept
+from agent.status.activities import CONSIDERED, activities_view, activity_view
 from agent.status.devices import DOCKINGS, devices_view
 from agent.status.explain import explain
 from agent.status.views import (
@@ -73,6 +74,7 @@ class Board:
         self._renewal: asyncio.Task[_Answer] | None = None
         self._slots: tuple[int, bytes] | None = None
         self._devices: dict[str, Device] = {}
+        self._activities: dict[str, tuple[int, Json]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="status")
 
     def close(self) -> None:
@@ -83,6 +85,7 @@ class Board:
         """Other rules or holiday notices are in force."""
         self._config, self._rules = config, Rules(config.profile, config.calendars)
         self._answer = None
+        self._activities = {}
 
     async def deadline(self, identifier: str) -> bytes:
         """Why a recording must be stored when, as JSON; raises JournalError if there is none of that id."""
@@ -158,7 +161,8 @@ class Board:
         overview = self._reader.overview(now)
         at_risk = self._at_risk(now)
         dockings = self._reader.dockings(limit=DOCKINGS)
-        rows = Rows(overview, at_risk, dockings, self._devices_of(at_risk), self._register(now, dockings))
+        register, activities = self._register(now, dockings), self._of_activities()
+        rows = Rows(overview, at_risk, dockings, self._devices_of(at_risk), register, activities)
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
 
@@ -171,6 +175,17 @@ class Board:
 
     def _register(self, now: datetime, dockings: tuple[DockingView, ...]) -> Json:
         return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)
+
+    def _of_activities(self) -> Json:
+        """Each activity is looked at again only when an event may have changed what is to be said of it."""
+        heads = self._reader.activity_heads(CONSIDERED + 1)
+        known, self._activities = self._activities, {}
+        for activity_id, changed_seq in heads[:CONSIDERED]:
+            seen = known.get(activity_id)
+            if seen is None or seen[0] != changed_seq:
+                seen = changed_seq, activity_view(self._reader.activity(activity_id), self._config.profile)
+            self._activities[activity_id] = seen
+        return activities_view((view for _, view in self._activities.values()), or_more=len(heads) > CONSIDERED)
 
     def _at_risk(self, now: datetime) -> tuple[RecordingView, ...]:
         """What the time limit still runs for, most urgent first."""

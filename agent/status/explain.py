@@ -106,8 +106,9 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
         },
         "declared": _said(row.declared.at, row.declared.who, row.declared.why)
         | {"event": row.declared.event, "cause": row.declared.cause} if row.declared else None,
+        "activity_ended": at(row.activity_end),
         "rules": [
-            _limit_view(limit, deadline) for limit in limits(rules, earliest, latest, row.declared)
+            _limit_view(limit, deadline) for limit in limits(rules, earliest, latest, row.declared, row.activity_end)
         ],
         "rule": deadline.rule,
         "citation": deadline.citation,
@@ -132,7 +133,7 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
         "now": at(now),
         "verdict": named(found) | {"why": words(*_REASONS[found])} if found else None,
         "same_as": same if row.asset.same_as else None,
-        "differs": _differs(deadline, deadline_for(rules, earliest, latest, row.declared)),
+        "differs": _differs(deadline, deadline_for(rules, earliest, latest, row.declared, row.activity_end)),
     }  # fmt: skip
 
 
@@ -264,6 +265,8 @@ def _lines(told: Json) -> Iterator[str]:
     if declared:
         yield f"申报 declared   {declared['event']} {declared['at']}，事由 cause {declared['cause']}"
         yield f"  申报人 declared by {declared['who']}：{declared['why']}"
+    if told["activity_ended"]:
+        yield f"执法活动结束 activity ended  {told['activity_ended']}（次日结束 on a later day than this recording）"
     yield from _counted(told)
     yield from _basis_lines(told)
 

@@ -31,6 +31,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield from _slots(status["slots"])
     yield from _at_risk(status["at_risk"])
     yield from device_lines(status["devices"])
+    yield from _activities(status["activities"])
     yield from _dockings(status["dockings"])
 
 
@@ -61,6 +62,12 @@ def _sent(recording: Mapping[str, Any]) -> str:
     if recording["sent_bytes"] is None:
         return ""
     return f" 上传中 (uploading {recording['sent_bytes'] / 1e6:.0f}/{recording['size_bytes'] / 1e6:.0f} MB)"
+
+
+def _activities(activities: Mapping[str, Any]) -> Iterator[str]:
+    for row in activities["rows"]:
+        flag = "! " if row["red_flag"] else ""
+        yield f"{flag}activity {row['activity_id']}  {row['stage']['zh']}  {row['arrived_at']}  {_both(row['warning'])}"
 
 
 def _dockings(dockings: Sequence[Mapping[str, Any]]) -> Iterator[str]:

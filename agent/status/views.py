@@ -52,13 +52,14 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the journal answered, all for the same moment; `devices` by device id, `register` as it is shown."""
+    """What the journal answered, all for the same moment; `devices` by device id, the last two as they are shown."""
 
     overview: Overview
     at_risk: Sequence[RecordingView]
     dockings: Sequence[DockingView]
     devices: Mapping[str, Device]
     register: Json
+    activities: Json
 
 
 def to_json(value: object) -> bytes:
@@ -79,7 +80,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "head_hash": rows.overview.head_hash,
         "health": health_view(config, live, coverage, rows.overview, rows.register),
         "facts": _facts(config, live, coverage),
-        "tiles": _tiles(rows.overview, risks, config.deadline.satisfied_by),
+        "tiles": _tiles(rows.overview, risks, rows.activities, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
             "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
@@ -91,6 +92,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "at_risk_limit": SHOWN_AT_RISK,
         "dockings": [docking_view(docking) for docking in rows.dockings],
         "devices": rows.register,
+        "activities": rows.activities,
         "store": _store_view(config, live),
         "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
         "deadline": {
@@ -273,7 +275,7 @@ def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
     return told
 
 
-def _tiles(overview: Overview, risks: Sequence[Json], satisfied_by: Milestone) -> list[Json]:
+def _tiles(overview: Overview, risks: Sequence[Json], activities: Json, satisfied_by: Milestone) -> list[Json]:
     assets = overview.assets
     verdicts = Counter(risk["verdict"]["name"] for risk in risks if risk["verdict"])
     more = len(risks) >= SHOWN_AT_RISK
@@ -286,6 +288,7 @@ def _tiles(overview: Overview, risks: Sequence[Json], satisfied_by: Milestone) -
         ("即将到期", "due soon (24 h)", verdicts[Verdict.DUE_SOON], more),
         ("无法判定", "undecided", verdicts[Verdict.UNDECIDED], more),
         ("逾期", "overdue", late, more and satisfied_by is Milestone.LOCAL),
+        ("中断未说明", "gaps not explained", activities["unexplained"], activities["or_more"]),
     )
     return [{**words(zh, en), "count": count, "or_more": or_more} for zh, en, count, or_more in tiles]
 

@@ -7,8 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from agent.continuity import GapState
 from agent.deadline import ZONE, Verdict
-from agent.model import AssetState, Basis, ClockTrust, Medium, Outcome, Phase, RecorderKind, TranscriptKind
+from agent.model import AssetState, Basis, ClockTrust, Duty, Medium, Outcome, Phase, RecorderKind, TranscriptKind
 
 
 class Hold(StrEnum):
@@ -101,6 +102,19 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         TranscriptKind.HUMAN: ("人工", "written by a person"),
         TranscriptKind.MACHINE: ("机器转写·未核对", "machine's text, not checked by anybody"),
         TranscriptKind.CHECKED: ("校对", "checked by a person"),
+    },
+    Duty: {
+        Duty.SILENT: ("文件未作规定", "the documents are silent"),
+        Duty.MAY: ("可以音像记录", "may be recorded"),
+        Duty.SHOULD: ("根据实际情况进行音像记录", "to be recorded as the case requires"),
+        Duty.MUST: ("应当拍照或录像", "must be photographed or recorded"),
+        Duty.MUST_FULL: ("应当全程音像记录", "must be recorded in full"),
+    },
+    GapState: {
+        GapState.AUTOMATIC: ("设备自动分段间隙", "between two files of a recorder"),
+        GapState.EXPLAINED: ("已说明", "explained"),
+        GapState.UNCONFIRMED: ("说明待确认", "explanation to be confirmed"),
+        GapState.UNEXPLAINED: ("中断未说明", "not explained"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import assert_never
 
+from agent.journal.projection.activities import ActivityEntry, apply_activity
 from agent.journal.projection.assets import apply_adopted
 from agent.journal.projection.custody import CustodyEntry, apply_custody
 from agent.journal.projection.dockings import DockingEntry, apply_docking
@@ -60,9 +61,11 @@ class Projection:
         elif isinstance(entry, NoSpeechFound):
             apply_silence(self._tables, entry)
         elif isinstance(entry, LimitEntry):
-            apply_limit(self._tables, entry)
+            apply_limit(self._tables, seq, entry)
         elif isinstance(entry, CustodyEntry):
             apply_custody(self._tables, entry)
+        elif isinstance(entry, ActivityEntry):
+            apply_activity(self._tables, seq, entry)
         elif isinstance(entry, Incident):
             pass  # the event itself is all there is to keep
         else:

@@ -1,17 +1,19 @@
-"""Time limits that change: a person states a time or declares an event, or other rules come into force."""
+"""Time limits that change: a person states a time, an event or an activity, or other rules come into force."""
 
 from __future__ import annotations
 
 from agent.errors import JournalError
 from agent.journal.codec import from_text, to_text
+from agent.journal.projection.activities import touch_activities_of
 from agent.journal.projection.documents import follow_limit
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
-from agent.model import Deadline, DeadlineRecomputed, EventDeclared, Role, TimeStated
+from agent.journal.rows import sortable
+from agent.model import ActivityEnded, Deadline, DeadlineRecomputed, EventDeclared, Role, TimeStated
 
-LimitEntry = TimeStated | EventDeclared | DeadlineRecomputed
+LimitEntry = TimeStated | EventDeclared | DeadlineRecomputed | ActivityEnded
 
 
-def apply_limit(tables: Tables, entry: LimitEntry) -> None:
+def apply_limit(tables: Tables, seq: int, entry: LimitEntry) -> None:
     """Change the limit of a recording from what it must be now, and the alarm of all who keep its bytes."""
     recording_id, role = tables.asset_row(entry.asset_id, "recording_id, role")
     if role != Role.ORIGINAL:
@@ -26,6 +28,11 @@ def apply_limit(tables: Tables, entry: LimitEntry) -> None:
         ),
         f"The limit of recording {recording_id} is no longer what it was.",
     )
+    if isinstance(entry, ActivityEnded):
+        ended = sortable(entry.ended_at) if entry.ended_at is not None else None
+        tables.db.execute("UPDATE recording SET ended = ? WHERE recording_id = ?", (ended, recording_id))
+    elif not isinstance(entry, DeadlineRecomputed):
+        touch_activities_of(tables, seq, recording_id)
     asset_id = entry.asset_id
     while asset_id:  # who keeps the bytes keeps them for all recordings with this content
         _set_limit(tables, asset_id)

@@ -1,0 +1,78 @@
+"""Queries about activities: which there are, what belongs to one, and which recordings belong to none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent.errors import UnknownError
+from agent.journal.codec import decode
+from agent.journal.connection import Connection
+from agent.journal.views import ActivityView, RecordingView
+from agent.model import ActivityStated, Explained, Finding, GapConfirmed, GapExplained, JournalEntry, Observed
+
+_UNJOINED: Final = (
+    "SELECT recording_id FROM recording WHERE NOT EXISTS"
+    " (SELECT 1 FROM segment WHERE segment.recording_id = recording.recording_id) AND EXISTS"
+    " (SELECT 1 FROM asset WHERE asset.recording_id = recording.recording_id AND role = 'original'"
+    " AND state <> 'matched') ORDER BY recording_id DESC LIMIT ?"
+)
+
+
+class ActivityQueries:
+    """The part of the reader that knows activities."""
+
+    _db: Connection
+
+    def recording(self, identifier: str) -> RecordingView:
+        """As the reader has it."""
+        raise NotImplementedError
+
+    def activity_heads(self, limit: int) -> list[tuple[str, int]]:
+        """Return (activity id, `ActivityView.changed_seq`), those that ended last first."""
+        query = "SELECT activity_id, changed_seq FROM activity ORDER BY left_at DESC, activity_id DESC LIMIT ?"
+        return [(row[0], row[1]) for row in self._db.all(query, limit)]
+
+    def activity(self, activity_id: str) -> ActivityView:
+        """Return an activity by its id; raises UnknownError if there is none."""
+        with self._db.snapshot():
+            row = self._db.one("SELECT seq, changed_seq FROM activity WHERE activity_id = ?", activity_id)
+            if row is None:
+                do = "`capture-agent activity list` shows those there are."
+                raise UnknownError(f"There is no activity {activity_id[:64]!r}.", do=do)
+            stated = self._said(row[0])
+            assert isinstance(stated, ActivityStated), "an activity names the event that stated it"
+            recordings = tuple(self.recording(name) for name in dict.fromkeys(stated.recordings))
+            return ActivityView(stated, recordings, self._explanations(activity_id), row[1])
+
+    def activities_of(self, recording_id: str) -> tuple[str, ...]:
+        """Return the ids of the activities that a recording belongs to."""
+        rows = self._db.all("SELECT activity_id FROM segment WHERE recording_id = ? ORDER BY 1", recording_id)
+        return tuple(row[0] for row in rows)
+
+    def unjoined(self, limit: int) -> tuple[RecordingView, ...]:
+        """Return recordings that belong to no activity, newest first, without second copies of the same content."""
+        with self._db.snapshot():
+            return tuple(self.recording(row[0]) for row in self._db.all(_UNJOINED, limit))
+
+    def findings(self, docking_id: str, kinds: tuple[str, ...]) -> tuple[Finding, ...]:
+        """Return what was found on a recorder in one docking, of the given kinds, oldest first."""
+        rows = self._db.all(
+            "SELECT kind, detail FROM event WHERE subject = ? AND kind = 'observed' ORDER BY seq", docking_id
+        )
+        told = (decode(*row) for row in rows)
+        return tuple(entry.finding for entry in told if isinstance(entry, Observed) and entry.finding.kind in kinds)
+
+    def _explanations(self, activity_id: str) -> tuple[Explained, ...]:
+        query = "SELECT seq, confirmed_seq FROM explanation WHERE activity_id = ? ORDER BY number"
+        found = []
+        for seq, confirmed_seq in self._db.all(query, activity_id):
+            said, confirmed = self._said(seq), self._said(confirmed_seq) if confirmed_seq is not None else None
+            assert isinstance(said, GapExplained), "an explanation names the event that tells it"
+            assert isinstance(confirmed, GapConfirmed | None), "as above"
+            found.append(Explained(said, confirmed))
+        return tuple(found)
+
+    def _said(self, seq: int) -> JournalEntry:
+        row = self._db.one("SELECT kind, detail FROM event WHERE seq = ?", seq)
+        assert row is not None, "a row names the event that holds its facts"
+        return decode(*row)

@@ -1,0 +1,238 @@
+"""Activities as the screens tell them: what was to be recorded, what is covered, which gaps wait for a word."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from agent.continuity import GapState, JudgedGap, Overlap, Segment, judge, obligation_of, propose
+from agent.deadline import ZONE
+from agent.journal.segments import continuity_of, segment_of
+from agent.journal.views import ActivityView, RecordingView
+from agent.model import STAGES, Duty, Explained, Interruption, Obligation, Profile
+from agent.status.words import named, words
+
+Json = dict[str, Any]
+
+SHOWN: Final = 20
+"""How many activities with unexplained gaps the status lists."""
+CONSIDERED: Final = 500
+"""Among how many of the latest activities the status looks for them."""
+_OPEN: Final = (GapState.UNEXPLAINED, GapState.UNCONFIRMED)
+
+
+def activity_view(view: ActivityView, profile: Profile) -> Json:
+    """One activity with everything that follows from its recordings; `red_flag`: 全程 was asked for, and has a gap.
+
+    `open` gaps wait for an officer or a supervisor. A gap waits only where recording was to be full or where an article
+    asks for an explanation; that nothing was recorded is never called a violation here.
+    """
+    stated, found = view.stated, continuity_of(view)
+    duty, others = obligation_of(profile.obligations, stated.stage, stated.conditions)
+    must_full = stated.must_full or duty.duty is Duty.MUST_FULL
+    asked = must_full or bool(profile.interruption)
+    codes = {one.code: one for one in profile.interruptions}
+    gaps = [judge(gap, view.explanations, codes) for gap in found.gaps]
+    waiting = [one for one in gaps if asked and one.state in _OPEN]
+    return {
+        "activity_id": stated.activity_id,
+        "stage": _stage(stated.stage),
+        "arrived_at": _at(stated.arrived_at),
+        "left_at": _at(stated.left_at),
+        "obligation": _duty_view(duty) | {"must_full": must_full, "by_own_list": stated.must_full},
+        "under_conditions": [_duty_view(one) for one in others],
+        "explanation_citation": profile.interruption or (duty.citation if must_full else ""),
+        "coverage": {
+            "at_least": found.at_least,
+            "at_most": found.at_most,
+            "covered_s": found.covered.total_seconds(),
+            "interval_s": (stated.left_at - stated.arrived_at).total_seconds(),
+        },
+        "red_flag": must_full and any(one.state is not GapState.AUTOMATIC for one in gaps),
+        "open": len(waiting),
+        "unexplained": sum(one.state is GapState.UNEXPLAINED for one in waiting),
+        "unconfirmed": sum(one.state is GapState.UNCONFIRMED for one in waiting),
+        "gaps": [_gap_view(number, one, codes) for number, one in enumerate(gaps, 1)],
+        "overlaps": [_overlap_view(one) for one in found.overlaps],
+        "recordings": [_segment_view(part) for part in found.segments],
+    }
+
+
+def activities_view(views: Iterable[Json], *, or_more: bool) -> Json:
+    """What the status page shows: the activities whose gaps wait for a word, those with a red flag first."""
+    rows = [view for view in views if view["open"] or view["red_flag"]]
+    waiting = sorted((view for view in rows if view["open"]), key=lambda view: not view["red_flag"])
+    keys = ("activity_id", "stage", "arrived_at", "left_at", "coverage", "red_flag", "unexplained", "unconfirmed")
+    return {
+        "unexplained": len(waiting),
+        "red_flags": sum(view["red_flag"] for view in rows),
+        "or_more": or_more,
+        "rows": [{key: view[key] for key in keys} | {"warning": _warning(view)} for view in waiting[:SHOWN]],
+    }
+
+
+def proposals_view(rows: Sequence[RecordingView], distance: timedelta) -> Json:
+    """Which recordings without an activity may be one, for a person to accept; several may be accepted together."""
+    parts = [segment_of(row) for row in rows]
+    groups = {_key(group): group for group in propose(parts, distance)}
+    spans = {key: (group[0].start, max(part.end for part in group)) for key, group in groups.items()}
+    return {
+        "proposals": [
+            {
+                "key": key,
+                "device_id": group[0].device_id,
+                "from": _at(spans[key][0]),
+                "to": _at(spans[key][1]),
+                "recordings": [part.recording_id for part in group],
+                "at_the_same_time": [
+                    other for other, span in spans.items() if other != key and _meet(span, spans[key])
+                ],
+            }
+            for key, group in groups.items()
+        ],
+        "without_a_place": [part.recording_id for part in parts if not part.placed],
+    }
+
+
+def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
+    """An activity as text for a terminal; without `everything` one line and what is wrong with it."""
+    yield (
+        f"activity {view['activity_id']}  {_both(view['stage'])}  {view['arrived_at']} to {view['left_at']}"
+        f"  coverage {_percent(view['coverage'])}"
+    )
+    if view["red_flag"] or view["open"]:
+        yield f"  ! {_both(_warning(view))}"
+    if not everything:
+        return
+    duty = view["obligation"]
+    yield f"  {_both(duty)}  {duty['citation']}" + ("  本单位清单 own list" if duty["by_own_list"] else "")
+    yield from (f"  if {one['condition']}: {_both(one)}  {one['citation']}" for one in view["under_conditions"])
+    for part in view["recordings"]:
+        unsure = "" if part["placed"] else "  时间待核，无法定位 (its clock can't be trusted: somewhere between these)"
+        cut = "  尾部截断 (cut off)" if part["truncated"] else ""
+        yield f"  recording {part['recording_id']}  {part['from']} to {part['to']}{unsure}{cut}"
+    for gap in view["gaps"]:
+        yield from _gap_lines(gap)
+    for one in view["overlaps"]:
+        same = "同一设备 same recorder" if one["same_device"] else "两台设备 two recorders"
+        yield f"  overlap {one['from']} to {one['to']}  {one['first']} {one['second']}  {same}"
+    yield from (f"  hint {_both(hint)}" for hint in view.get("hints", ()))
+
+
+def _gap_lines(gap: Json) -> Iterator[str]:
+    doubts = [_both(doubt) for doubt in gap["doubts"]]
+    yield (
+        f"  gap {gap['number']}: {gap['from']} to {gap['to']} ({gap['length_s']:g} s)  {_both(gap['state'])}"
+        + "".join(f"  {doubt}" for doubt in doubts)
+    )
+    if said := gap["explanation"]:
+        form = "语音 voice" if said["voice"] else "书面 in writing" if said["written"] else "文字 text"
+        yield f"    explanation {said['number']}: {said['code']} {_both(said)}  {form}  {said['who']}：{said['text']}"
+        if said["confirmed"]:
+            yield f"    confirmed by {said['confirmed']['who']}：{said['confirmed']['why']}"
+
+
+def _warning(view: Json) -> dict[str, str]:
+    zh, en = (["全程音像记录有中断"], ["full-course recording has a gap"]) if view["red_flag"] else ([], [])
+    if view["unexplained"]:
+        zh.append(f"{view['unexplained']} 处中断未说明")
+        en.append(f"{view['unexplained']} gaps not explained")
+    if view["unconfirmed"]:
+        zh.append(f"{view['unconfirmed']} 处说明待确认")
+        en.append(f"{view['unconfirmed']} explanations to be confirmed")
+    if not view["open"]:
+        zh.append("已说明")
+        en.append("explained")
+    return words("，".join(zh), ", ".join(en))
+
+
+def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption]) -> Json:
+    gap = judged.gap
+    doubts = []
+    if gap.doubtful:
+        doubts.append(words("可能由设备时钟偏差造成", "may come from clocks that differ"))
+    if gap.may_be_covered:
+        doubts.append(words("可能有时间待核的音像记录", "a recording of unknown time may lie here"))
+    if gap.truncated:
+        doubts.append(words("前一段尾部截断", "the recording before it is cut off"))
+    return {
+        "number": number,
+        "from": _at(gap.start),
+        "to": _at(gap.end),
+        "length_s": gap.length.total_seconds(),
+        "before": gap.before,
+        "after": gap.after,
+        "state": named(judged.state),
+        "doubts": doubts,
+        "explanation": _explanation_view(judged.explained, codes) if judged.explained else None,
+    }
+
+
+def _explanation_view(one: Explained, codes: Mapping[str, Interruption]) -> Json:
+    said, known = one.said, codes.get(one.said.code)
+    return {
+        "number": said.number,
+        "code": said.code,
+        **words(known.zh if known else "", known.en if known else ""),
+        "citation": known.citation if known else "",
+        "text": said.text,
+        "who": said.who,
+        "resumed": said.resumed,
+        "voice": {"recording_id": said.voice.recording_id, "offset_s": said.voice.offset_ms / 1000}
+        if said.voice
+        else None,
+        "written": said.written,
+        "document": said.document,
+        "confirmed": {"who": one.confirmed.who, "why": one.confirmed.why} if one.confirmed else None,
+    }
+
+
+def _duty_view(one: Obligation) -> Json:
+    return {**named(one.duty), "citation": one.citation, "condition": one.condition}
+
+
+def _overlap_view(one: Overlap) -> Json:
+    ends = {"first": one.first, "second": one.second, "from": _at(one.start), "to": _at(one.end)}
+    return ends | {"same_device": one.same_device}
+
+
+def _segment_view(part: Segment) -> Json:
+    return {
+        "recording_id": part.recording_id,
+        "device_id": part.device_id,
+        "from": _at(part.start),
+        "to": _at(part.end),
+        "placed": part.placed,
+        "lasts_s": part.lasts.total_seconds() if part.lasts is not None else None,
+        "truncated": part.truncated,
+    }
+
+
+def _stage(code: str) -> Json:
+    known = STAGES.get(code)
+    return {"code": code, **words(f"{code} {known.zh}" if known else code, known.en if known else "")}
+
+
+def _key(group: Sequence[Segment]) -> str:
+    """A name for just these recordings: once there are others, it is another proposal."""
+    return hashlib.sha256("\n".join(part.recording_id for part in group).encode()).hexdigest()[:8]
+
+
+def _meet(span: tuple[datetime, datetime], other: tuple[datetime, datetime]) -> bool:
+    return span[0] < other[1] and other[0] < span[1]
+
+
+def _percent(coverage: Json) -> str:
+    """Never 100 % for less than all."""
+    least, most = (int(coverage[key] * 1000) / 10 for key in ("at_least", "at_most"))
+    return f"{least:g} %" if least == most else f"{least:g} to {most:g} %"
+
+
+def _both(told: Mapping[str, Any]) -> str:
+    return f"{told['zh']} ({told['en']})" if told["en"] else str(told["zh"])
+
+
+def _at(time: datetime) -> str:
+    return time.astimezone(ZONE).isoformat()

@@ -1,0 +1,327 @@
+"""Promise: screens tell what was to be recorded, what is covered and what is not known, and accuse nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.config.obligations import read_interruptions
+from agent.config.rules import read_profile
+from agent.deadline import ZONE
+from agent.drivers.sequence import find_gaps
+from agent.journal.views import ActivityView, RecordingView
+from agent.model import (
+    ActivityStated,
+    ClipSeen,
+    ClockTrust,
+    Explained,
+    Finding,
+    GapConfirmed,
+    GapExplained,
+    JournalEntry,
+    Observed,
+    Profile,
+    Stamp,
+    Voice,
+)
+from agent.status.activities import SHOWN, activities_view, activity_lines, activity_view, proposals_view
+from agent.status.hints import SHOWN as HINTS
+from agent.status.hints import hints
+from agent.status.summary import printable
+from tests.journal_entries import listed, opened, seen
+from tests.status_station import Served, serve
+
+SHIPPED = Path(__file__).parent.parent / "config"
+NINE = datetime(2026, 11, 20, 9, tzinfo=ZONE)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+def profile(name: str) -> Profile:
+    problems: list[str] = []
+    read = read_profile(SHIPPED / "profiles", name, problems)
+    found = replace(read, interruptions=read_interruptions(SHIPPED / "interruptions.toml", problems))
+    assert problems == []
+    return found
+
+
+SHANDONG, NANCHANG = profile("shandong"), profile("nanchang")
+
+
+def row(name: str, begins: float, ends: float, *, path: str = "", device: str = "device") -> RecordingView:
+    """A recording from minute to minute after nine."""
+    plain = seen(name)
+    assert plain.recording is not None
+    assert plain.asset is not None
+    start, end = NINE + begins * MINUTE, NINE + ends * MINUTE
+    recording = replace(
+        plain.recording, device_id=device, captured_earliest=end, captured_latest=end,
+        clock_trust=ClockTrust.UNMEASURED,
+    )  # fmt: skip
+    stamps = [Stamp(time.replace(tzinfo=None).isoformat()) for time in (start, end)]
+    clip = replace(plain.clip, path=path or plain.clip.path, created=stamps[0], modified=stamps[1])
+    return RecordingView(recording, plain.asset, clip, "d1", "")
+
+
+def activity(rows: Sequence[RecordingView], *explained: Explained, **changes: object) -> ActivityView:
+    """From nine to ten at stage S08, which Shandong wants recorded in full."""
+    ids = tuple(one.recording.recording_id for one in rows)
+    stated = ActivityStated("act", "S08", NINE, NINE + HOUR, ids, "张三", "保存")
+    return ActivityView(replace(stated, **changes), tuple(rows), explained, 7)  # type: ignore[arg-type]
+
+
+def said(code: str, accepted: bool | None = None) -> Explained:
+    entry = GapExplained(
+        "act", 1, NINE + 20 * MINUTE, NINE + 40 * MINUTE, code, "没电了", "张三", "doc", voice=Voice("rec-b", 900)
+    )
+    return Explained(entry, None if accepted is None else GapConfirmed("act", 1, "李四", "看过", accepted))
+
+
+BROKEN = [row("a", 0, 20), row("b", 40, 60)]
+
+
+# What is asked for, and what waits.
+
+
+def test_a_gap_in_what_must_be_full_raises_a_red_flag_and_waits_for_a_word() -> None:
+    view = activity_view(activity(BROKEN), SHANDONG)
+    assert (view["red_flag"], view["open"], view["unexplained"]) == (True, 1, 1)
+    assert view["obligation"]["zh"] == "应当全程音像记录"
+    assert view["obligation"]["citation"].endswith("第十一条")
+    assert view["explanation_citation"] == view["obligation"]["citation"]
+    (gap,) = view["gaps"]
+    assert (gap["from"], gap["length_s"], gap["before"]) == ("2026-11-20T09:20:00+08:00", 1200, "rec-a")
+
+
+def test_where_recording_may_be_left_out_a_gap_is_a_fact_and_nothing_waits() -> None:
+    view = activity_view(activity(BROKEN, stage="S03"), SHANDONG)
+    assert (view["red_flag"], view["open"], len(view["gaps"])) == (False, 0, 1)
+    assert view["obligation"]["zh"] == "可以音像记录"
+
+
+def test_where_an_article_asks_for_explanations_every_gap_waits_for_one() -> None:
+    view = activity_view(activity(BROKEN, stage="S03"), NANCHANG)
+    assert (view["red_flag"], view["open"]) == (False, 1)
+    assert view["explanation_citation"].endswith("第十九条")
+
+
+def test_the_bureaus_own_list_and_a_stated_condition_ask_for_more_and_never_for_less() -> None:
+    own = activity_view(activity(BROKEN, stage="S14", must_full=True), SHANDONG)
+    assert (own["red_flag"], own["obligation"]["by_own_list"]) == (True, True)
+    plain = activity_view(activity(BROKEN, stage="S10"), SHANDONG)
+    assert plain["red_flag"] is False
+    assert [one["condition"] for one in plain["under_conditions"]] == ["直接涉及重大财产权益"]
+    strict = activity_view(activity(BROKEN, stage="S10", conditions=("直接涉及重大财产权益",)), SHANDONG)
+    assert (strict["red_flag"], strict["under_conditions"]) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("one", "state", "open_"),
+    [
+        (said("INT-03"), "explained", 0),
+        (said("INT-99"), "unconfirmed", 1),
+        (said("INT-99", accepted=True), "explained", 0),
+    ],
+)
+def test_an_explanation_is_shown_with_its_code_and_article(one: Explained, state: str, open_: int) -> None:
+    view = activity_view(activity(BROKEN, one), NANCHANG)
+    (gap,) = view["gaps"]
+    assert (gap["state"]["name"], view["open"], view["unconfirmed"]) == (state, open_, open_)
+    assert gap["explanation"]["voice"] == {"recording_id": "rec-b", "offset_s": 0.9}
+    assert gap["explanation"]["citation"] == next(
+        known.citation for known in NANCHANG.interruptions if known.code == one.said.code
+    )
+
+
+def test_an_explained_gap_leaves_the_list_of_what_waits_but_is_counted_as_a_red_flag() -> None:
+    done = activity_view(activity(BROKEN, said("INT-03")), SHANDONG)
+    waits = activity_view(activity(BROKEN, stage="S03"), NANCHANG)
+    shown = activities_view([waits, done, activity_view(activity(BROKEN), SHANDONG)], or_more=False)
+    assert (shown["unexplained"], shown["red_flags"]) == (2, 2)
+    assert [one["red_flag"] for one in shown["rows"]] == [True, False], "red flags first"
+    assert shown["rows"][0]["warning"]["zh"] == "全程音像记录有中断，1 处中断未说明"
+    many = activities_view([waits] * 99, or_more=True)
+    assert (many["unexplained"], len(many["rows"]), many["or_more"]) == (99, SHOWN, True)
+
+
+def test_the_status_names_nobody() -> None:
+    shown = json.dumps(activities_view([activity_view(activity(BROKEN, said("INT-99")), NANCHANG)], or_more=False))
+    for name in ("张三", "李四", "没电了"):
+        assert json.dumps(name)[1:-1] not in shown
+
+
+def test_what_no_clock_can_tell_is_said() -> None:
+    lost = row("c", 25, 30, device="other")
+    lost = replace(
+        lost,
+        recording=replace(
+            lost.recording, captured_earliest=None, captured_latest=NINE + 5 * HOUR, clock_trust=ClockTrust.UNTRUSTED
+        ),
+    )
+    view = activity_view(activity([*BROKEN, lost]), SHANDONG)
+    assert (view["coverage"]["at_least"], view["coverage"]["at_most"]) == (pytest.approx(2 / 3), pytest.approx(0.75))
+    assert "可能有时间待核的音像记录" in [doubt["zh"] for doubt in view["gaps"][0]["doubts"]]
+    told = "\n".join(activity_lines(view, everything=True))
+    assert "coverage 66.6 to 75 %" in told
+    assert "时间待核" in told
+
+
+def test_almost_all_is_never_shown_as_all() -> None:
+    told = next(activity_lines(activity_view(activity([row("a", 0, 59.999)]), SHANDONG)))
+    assert "coverage 99.9 %" in told
+
+
+def test_the_lines_tell_everything_that_was_said() -> None:
+    view = activity_view(activity(BROKEN, said("INT-09", accepted=True)), SHANDONG) | {"hints": []}
+    told = "\n".join(map(printable, activity_lines(view, everything=True)))
+    for words in (
+        "S08 先行登记保存",
+        "应当全程音像记录",
+        "第十一条",
+        "误操作",
+        "语音 voice",
+        "张三：没电了",
+        "李四：看过",
+    ):
+        assert words in told
+    assert len(list(activity_lines(view))) == 2
+
+
+# Proposals.
+
+
+def test_proposals_name_those_of_the_same_time_and_change_their_key_with_their_recordings() -> None:
+    rows = [row("a", 0, 20), row("b", 20, 40), row("c", 10, 30, device="other")]
+    both = proposals_view(rows, 30 * MINUTE)["proposals"]
+    assert [one["recordings"] for one in both] == [["rec-a", "rec-b"], ["rec-c"]]
+    assert [one["at_the_same_time"] for one in both] == [[both[1]["key"]], [both[0]["key"]]]
+    grown = proposals_view([*rows, row("d", 45, 50)], 30 * MINUTE)["proposals"]
+    assert grown[0]["key"] != both[0]["key"]
+    assert grown[1]["key"] == both[1]["key"]
+
+
+def test_what_has_no_time_is_named_and_joined_to_nothing() -> None:
+    lost = replace(row("a", 0, 20), clip=None)
+    shown = proposals_view([lost], 30 * MINUTE)
+    assert (shown["proposals"], shown["without_a_place"]) == ([], ["rec-a"])
+
+
+# Traces of files that are not there.
+
+
+def numbered(*numbers: int) -> list[RecordingView]:
+    """Recordings that follow each other, each ten minutes long, with a number in their names."""
+    return [row(f"n{n}", 10 * k, 10 * k + 10, path=f"DCIM/100MEDIA/DSJ_{n:04}.MP4") for k, n in enumerate(numbers)]
+
+
+def gaps_of(*numbers: int) -> list[Finding]:
+    """What the parser finds among files with these numbers, as it comes back from the journal."""
+    names = [("DCIM/100MEDIA", f"DSJ_{n:04}.MP4") for n in numbers]
+    return [
+        Finding("gap", {"folder": gap.folder, "pattern": gap.pattern, "ranges": [list(span) for span in gap.ranges]})
+        for gap in find_gaps(names)
+    ]
+
+
+def found(rows: Sequence[RecordingView], findings: Sequence[Finding]) -> list[tuple[str, bool]]:
+    told = hints(activity(rows), lambda _docking, kinds: [one for one in findings if one.kind in kinds])
+    return [(one["kind"], one["inside"]) for one in told]
+
+
+def test_missing_numbers_belong_to_the_activity_whose_recordings_stand_beside_them() -> None:
+    """0003 is missing in the middle of it; 0006 beside its last one; 0011 is somebody else's."""
+    rows = numbered(1, 2, 4, 5)
+    assert found(rows, gaps_of(1, 2, 4, 5, 7, 10, 12)) == [("numbers-missing", True), ("numbers-missing", False)]
+    (first, _) = hints(activity(rows), lambda *_: gaps_of(1, 2, 4, 5, 7, 10, 12))
+    assert (first["before"], first["after"]) == ("rec-n2", "rec-n4")
+    assert "3–3" in first["zh"]
+
+
+def deleted(name: str, minute: float, **detail: object) -> Finding:
+    time = (NINE + minute * MINUTE).replace(tzinfo=None).isoformat()
+    return Finding("deleted", {"path": f"DCIM/100MEDIA/{name}", "modified": [time, None], "state": "intact"} | detail)
+
+
+def test_a_deleted_entry_belongs_to_the_activity_of_its_time_or_number() -> None:
+    rows = numbered(1, 2, 4)
+    findings = [
+        deleted("DSJ_0003.MP4", 900),
+        deleted("PHOTO.JPG", 30),
+        deleted("DSJ_0099.MP4", 900),
+        deleted("OLD", 30, is_directory=True),
+    ]
+    assert found(rows, findings) == [("deleted", True), ("deleted", False)]
+
+
+def test_traces_never_change_what_is_covered_and_are_no_accusation() -> None:
+    view = activity(numbered(1, 2, 3, 5, 6, 7))
+    assert activity_view(view, SHANDONG)["gaps"] == []
+    told = json.dumps(hints(view, lambda *_: gaps_of(1, 2, 3, 5, 6, 7)), ensure_ascii=False)
+    assert "违" not in told
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {},
+        {"folder": "DCIM/100MEDIA", "pattern": "DCF", "ranges": "all"},
+        {"folder": "DCIM/100MEDIA", "pattern": "DCF", "ranges": [[1], ["a", "b"], None, [2, 2, 2]]},
+        {"folder": 7, "pattern": None, "ranges": [[2, 2]]},
+        {"path": None, "modified": "now"},
+        {"path": "DCIM/100MEDIA/x.MP4", "modified": ["9999-99-99", 10**9]},
+    ],
+)
+def test_whatever_a_card_says_breaks_no_screen(detail: dict[str, object]) -> None:
+    rows = numbered(1, 3)
+    assert found(rows, [Finding("gap", detail), Finding("deleted", detail)]) == []
+
+
+def test_a_card_with_thousands_of_traces_fills_no_screen() -> None:
+    rows = numbered(1, 2, 4)
+    findings = [deleted("DSJ_0003.MP4", 5)] * 5000
+    assert len(found(rows, findings)) == HINTS
+
+
+# On the status page, from a real journal.
+
+
+async def record(served: Served, *entries: JournalEntry) -> None:
+    await served.journal.record(*entries)
+    served.world.version += 1
+
+
+async def shown_on(served: Served) -> dict[str, Any]:
+    """The status once it is newer than what was served last: it is kept for half a second."""
+    await asyncio.sleep(0.6)
+    return await asyncio.to_thread(served.get, "/api/v1/status")
+
+
+def clip_seen(one: RecordingView, number: int) -> ClipSeen:
+    assert one.clip is not None
+    plain = seen(one.asset.asset_id, number)
+    return replace(plain, clip=replace(one.clip, number=number), recording=one.recording)
+
+
+async def test_the_page_lists_what_waits_and_looks_again_when_it_is_explained(tmp_path: Path) -> None:
+    """The tile counts, the page lists; an explanation takes it off again, and the same view is not made twice."""
+    async with serve(tmp_path) as served:
+        await record(served, opened(), clip_seen(BROKEN[0], 1), clip_seen(BROKEN[1], 2), listed(2))
+        await record(served, Observed("d1", gaps_of(1, 3)[0]))
+        await record(served, activity(BROKEN).stated)
+        status = await shown_on(served)
+        tile = next(tile for tile in status["tiles"] if tile["zh"] == "中断未说明")
+        assert (tile["count"], tile["or_more"]) == (1, False)
+        (shown,) = status["activities"]["rows"]
+        assert (shown["activity_id"], shown["red_flag"], shown["unexplained"]) == ("act", True, 1)
+        before = served.board._activities["act"]
+        await record(served, said("INT-03").said)
+        status = await shown_on(served)
+        assert status["activities"] == {"unexplained": 0, "red_flags": 1, "or_more": False, "rows": []}
+        assert served.board._activities["act"] is not before
