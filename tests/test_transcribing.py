@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -101,6 +102,24 @@ def test_children_that_stay_behind_end_with_it(original: Path) -> None:
     code = f"import subprocess, sys; print('text', flush=True); subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)', '{MARKER}'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)"  # noqa: E501
     assert run(code, original) == b"text\n"
     deadline = time.monotonic() + 10
+    while list(living(MARKER)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(living(MARKER)) == []
+
+
+def test_it_ends_with_the_agent_that_is_killed(original: Path) -> None:
+    """No limit of time is watched any more then."""
+    command = [sys.executable, "-c", "import time; time.sleep(99)", MARKER, "{original}"]
+    code = (
+        "from pathlib import Path; from agent.pipeline.transcribing import written_down;"
+        f" written_down({command!r}, Path({str(original)!r}), timeout_s=99)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as agent:
+        deadline = time.monotonic() + 20
+        while not [pid for pid in living(MARKER) if pid != agent.pid] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert [pid for pid in living(MARKER) if pid != agent.pid], "it began"
+        agent.kill()
     while list(living(MARKER)) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert list(living(MARKER)) == []

@@ -1,4 +1,4 @@
-"""`python -m agent.drivers.readonly FOLDER PROGRAM…`: becomes a program that may read, and write only into one folder.
+"""`python -m agent.drivers.readonly PARENT FOLDER PROGRAM…`: becomes a program that can write into one folder only.
 
 Devices are an exception, since a program may compute on one.
 """
@@ -16,10 +16,12 @@ NICENESS: Final = 15
 
 def main(arguments: list[str]) -> None:
     """Lock this process, then become the program; raises OSError if one of both can't be."""
-    folder, *command = arguments
+    parent, folder, *command = arguments
     os.nice(NICENESS)
     fds = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (folder, "/dev")]
     lock_writing(fds)
+    if os.getppid() != int(parent):
+        return  # it ended before the kernel was told that this ends with it
     os.execvp(command[0], command)  # noqa: S606 - the program is the administrator's
 
 
@@ -27,4 +29,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except OSError as error:
-        sys.exit(f"can't be started: {error.strerror}: {sys.argv[2]}")
+        sys.exit(f"can't be started: {error.strerror}: {sys.argv[3]}")

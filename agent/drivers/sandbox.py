@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from agent.drivers.source import BLKGETDISKSEQ, BLKGETSIZE64
 
 MIB: Final = 1024 * 1024
-PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 SECCOMP_MODE_FILTER: Final = 2
 PROT_EXEC: Final = 4
 
@@ -113,8 +114,9 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
 def lock_writing(writable_dir_fds: Sequence[int]) -> None:
     """Let this process and all it starts read everything, and create, change and remove only beneath these folders.
 
-    Only where the kernel has Landlock. Raises OSError.
+    Only where the kernel has Landlock. It ends with the process that started it. Raises OSError.
     """
+    _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
     _forbid_new_privileges()
     _limit({resource.RLIMIT_CORE: 0})
     _landlock([(fd, ~LANDLOCK_READS) for fd in writable_dir_fds], reading=True)

@@ -41,7 +41,7 @@ def written_down(command: Sequence[str], original: Path, *, timeout_s: float) ->
     with tempfile.TemporaryDirectory(prefix="transcript-") as folder:
         environment = {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
         process = subprocess.Popen(
-            [sys.executable, "-I", "-m", "agent.drivers.readonly", folder, *words],
+            [sys.executable, "-I", "-m", "agent.drivers.readonly", str(os.getpid()), folder, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True, env=environment, cwd=folder,
         )  # fmt: skip
