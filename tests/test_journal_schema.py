@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from agent.errors import JournalError
-from agent.journal import Journal, Reader, verify
+from agent.journal import Journal, Reader, rebuild, verify
 from agent.journal.schema import APPLICATION_ID, MIGRATIONS, connect, migrate, version_of
-from agent.model import Adopted
+from agent.model import Adopted, AssetState
 from simulator.journal import fill, questions
 from tests.conftest import SettableClock
 from tests.journal_entries import (
     NOW,
     acquired,
     assert_consistent,
+    document,
     held,
     listed,
     opened,
@@ -30,6 +31,7 @@ from tests.journal_entries import (
 )
 
 RECORDINGS = 2000
+VERSION_4 = Path(__file__).parent / "data" / "journal_version_4.sql"
 
 
 def pragma(path: Path, name: str) -> object:
@@ -96,6 +98,34 @@ async def test_the_tables_of_the_version_before_are_filled_from_the_log(tmp_path
         assert reader.recording("a").held_at == NOW
         assert reader.recording("b").held_at is None
         assert reader.recording("c").held_at == NOW
+
+
+async def test_a_journal_that_version_4_wrote_is_taken_over_and_takes_documents(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """The file is the dump of a real one, with every kind of state; nothing of it changes."""
+    path = tmp_path / "journal.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_4.read_text("utf-8"))
+        assert version_of(db, path) == 4
+        before = db.execute("SELECT * FROM event ORDER BY seq").fetchall()
+        assets = db.execute("SELECT * FROM asset ORDER BY asset_id").fetchall()
+    async with Journal.open(path, clock) as journal:
+        assert pragma(path, "user_version") == len(MIGRATIONS)
+        assert_consistent(path)
+        due = journal.reader.next_to_store(clock())
+        assert due is not None
+        assert due.asset.asset_id == "b"
+        assert journal.reader.overview(NOW).assets[AssetState.HELD].files == 2
+        await journal.record(document("s", "a", "b"))
+        assert [view.asset.asset_id for view in journal.reader.documents("rec-b")] == ["s"]
+    assert_consistent(path)
+    rebuild(path)
+    assert_consistent(path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT * FROM event ORDER BY seq").fetchall()[: len(before)] == before
+        columns = "SELECT * FROM asset WHERE role = 'original' ORDER BY asset_id"
+        assert [row[: len(assets[0])] for row in db.execute(columns)] == assets
 
 
 async def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
@@ -176,6 +206,7 @@ BOUNDED = {
     ("standings", "SCAN custody"),
     ("overview", "SCAN docking USING INDEX docking_open"),
     ("open dockings", "SCAN docking USING INDEX docking_open"),
+    ("unheld documents", "SCAN asset USING INDEX asset_unheld_document"),
     ("notes", "SCAN settled"),
     ("overview", "SCAN note"),
     # And these what an inner query has limited.
@@ -183,8 +214,8 @@ BOUNDED = {
     ("known clips", "SCAN seen"),
 }
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
-MAY_SORT = {"known clips", "recording with its history", "open clip of"}
-"""Sorts the sightings of one clip or one asset."""
+MAY_SORT = {"known clips", "recording with its history", "open clip of", "documents"}
+"""Sorts the sightings of one clip or one asset, and what was said about one recording."""
 
 
 def test_no_query_reads_a_big_table_from_end_to_end(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,12 @@ from agent.journal.rows import ASSET_COLUMNS, asset_of
 from agent.journal.views import DocumentView
 from agent.model import DocumentAdded, NoSpeechFound
 
-_SELECT: Final = (
-    f"SELECT {ASSET_COLUMNS}, event.seq, event.at, event.detail"  # noqa: S608  names of our own columns
-    " FROM document JOIN asset USING (asset_id) JOIN event USING (seq)"
+_COLUMNS: Final = f"SELECT {ASSET_COLUMNS}, event.seq, event.at, event.detail"
+_SELECT: Final = f"{_COLUMNS} FROM document JOIN asset USING (asset_id) JOIN event USING (seq)"
+_SELECT_UNHELD: Final = (
+    f"{_COLUMNS} FROM asset INDEXED BY asset_unheld_document JOIN document USING (asset_id) JOIN event USING (seq)"
+    " WHERE role <> 'original' AND state IN ('wanted', 'stuck') AND coalesce(resume_to, '') <> 'held'"
+    " ORDER BY asset.asset_id"
 )
 
 
@@ -43,8 +46,7 @@ class DocumentQueries:
 
     def unheld_documents(self) -> tuple[DocumentView, ...]:
         """Return the documents whose bytes the vault does not hold, by asset id."""
-        where = "asset.role <> 'original' AND asset.state IN ('wanted', 'stuck') AND coalesce(resume_to, '') <> 'held'"
-        return tuple(map(_view, self._db.all(f"{_SELECT} WHERE {where} ORDER BY asset.asset_id")))
+        return tuple(map(_view, self._db.all(_SELECT_UNHELD)))
 
 
 def _view(row: tuple[Any, ...]) -> DocumentView:
