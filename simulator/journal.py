@@ -110,9 +110,7 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
-    recordings = [
-        (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index))) for index, _, own_seq in items
-    ]
+    recordings = [(f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index))) for index, _, own_seq in items]
     db.executemany("INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)", recordings)
     assets = [_asset_row(index, at) for index in numbers]
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", assets)
