@@ -19,8 +19,23 @@ from agent import cli
 from agent.config import Config
 from agent.deadline import ZONE
 from agent.journal import Journal
-from agent.model import AssetChanged, Confirmed, DeadlineRecomputed, Matched, Outcome, Stated, TimeStated
-from tests.journal_entries import DEVICE, acquired, digests_of, listed, opened, receipt
+from agent.model import (
+    ActivityStated,
+    AssetChanged,
+    Confirmed,
+    DeadlineRecomputed,
+    Declared,
+    DocumentAdded,
+    EventDeclared,
+    GapExplained,
+    JournalEntry,
+    Matched,
+    Outcome,
+    Stated,
+    Statement,
+    TimeStated,
+)
+from tests.journal_entries import DEVICE, acquired, digests_of, document, listed, opened, receipt
 from tests.status_station import configured, footage
 from tests.test_statistics import unknowns
 
@@ -170,6 +185,79 @@ def sums_of(cells: Mapping[tuple[str, str, str], str]) -> list[dict[tuple[str, s
         found += [{(name, code, of): 1 if of != "2026" else -1 for of in periods} for code in codes]
         found += [{(name, "total", of): 1, ("stage", "total", of): -1} for of in periods if name != "stage"]
     return found
+
+
+async def say(config: Config, *entries: JournalEntry) -> None:
+    async with Journal.open(config.storage.root / "journal.db", lambda: NOVEMBER) as journal:
+        await journal.record(*entries)
+
+
+def names(first: int, end: int) -> list[str]:
+    return [f"asset-{number:04}" for number in range(first, end)]
+
+
+def said(name: str, *about: str, **fields: object) -> DocumentAdded:
+    return document(name, *about, said=Statement("张三", "补充", NOVEMBER, fields))
+
+
+def counts(out: str, name: str) -> dict[str, int]:
+    return {row["code"]: row["cells"][-1]["count"] for row in table(out, name)["rows"]}
+
+
+def test_the_stage_is_the_last_word_of_an_officer_or_of_an_activity(config: Config, run: Run) -> None:
+    """One statement may be about many recordings; one that says nothing of the stage leaves it, null withdraws it."""
+    asyncio.run(record(config, Footage(40, NOVEMBER)))
+    span = (NOVEMBER - HOUR, NOVEMBER)
+    ids = tuple(f"rec-{name}" for name in names(10, 25))
+    entries = [
+        said("s1", *names(0, 30), stage="S03", place_text="某某药店"),
+        said("s2", *names(0, 10), proof_object="现场检查经过"),
+        ActivityStated("act", "S08", *span, ids, "张三", "先行登记保存"),
+        said("s3", *names(20, 25), stage=None),
+        said("s4", *names(30, 35), stage="张三的环节"),
+    ]
+    asyncio.run(say(config, *entries))
+    _, out, _ = run("--year", "2026", "--format", "json")
+    assert counts(out, "stage") == {"S03": 15, "S08": 10, "unknown": 15}
+    assert [row["zh"] for row in table(out, "stage")["rows"]] == ["现场检查", "先行登记保存", "待补充"]
+    assert not [word for word in ("张三", "药店", "经过") if word in out]
+
+
+def test_causes_of_being_late_are_counted_as_stated_or_declared(config: Config, run: Run) -> None:
+    async def declare() -> None:
+        async with Journal.open(config.storage.root / "journal.db", lambda: NOVEMBER) as journal:
+            for name in names(0, 6):
+                limit = journal.reader.recording(name).recording.deadline
+                declared = Declared("return_to_unit", NOVEMBER, "LATE-02", "张三", "异地")
+                await journal.record(EventDeclared(name, declared, limit, limit))
+
+    asyncio.run(record(config, Footage(20, NOVEMBER)))
+    asyncio.run(declare())
+    asyncio.run(say(config, said("s1", *names(6, 11), late={"code": "LATE-05", "text": "中心停机"})))
+    _, out, _ = run("--year", "2026", "--format", "json")
+    assert counts(out, "cause") == {"LATE-02": 6, "LATE-05": 5}
+    assert "中心停机" not in out
+
+
+def test_interruptions_are_counted_by_code_once_each(config: Config, run: Run) -> None:
+    """Of each activity the gaps: explained, explained anew, and not explained; in the month in which they began."""
+    asyncio.run(record(config, Footage(6, NOVEMBER)))
+    entries: list[JournalEntry] = []
+    for number in range(17):
+        start = NOVEMBER - timedelta(days=2 + number % 5)
+        name = f"act{number:02}"
+        entries.append(ActivityStated(name, "S03", start, start + HOUR, ("rec-asset-0000",), "张三", "检查"))
+        codes = ["INT-01"] * (number < 11) + ["INT-03"] * (number < 6)
+        entries += [
+            GapExplained(name, turn, start, start + HOUR, code, "电量不足", "张三", "doc")
+            for turn, code in enumerate(codes, 1)
+        ]
+    asyncio.run(say(config, *entries))
+    _, out, _ = run("--year", "2026", "--format", "json")
+    assert counts(out, "interruption") == {"INT-01": 5, "INT-03": 6, "unknown": 6}
+    assert "电量不足" in out, "the word of the code"
+    assert "张三" not in out
+    assert table(out, "interruption")["total"][-1] == {"count": 17}
 
 
 def test_content_that_is_held_already_is_not_counted_twice(config: Config, run: Run) -> None:

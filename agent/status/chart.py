@@ -14,7 +14,6 @@ from agent.status.statistics import (
     TOTAL,
     Figures,
     hours,
-    label,
     mean_delay_hours,
     percent_in_time,
     period,
@@ -47,7 +46,7 @@ def figures_svg(figures: Figures) -> str:
         y += _LINE + 14
         lines.append(_text(_MARGIN, y, " · ".join((*TITLES[table.subject], _span(figures, table))), "h"))
         told.append(f"{TITLES[table.subject][0]}（{_span(figures, table)}）")
-        for name, share, words in _bars(table):
+        for name, share, words in _bars(figures, table):
             y += _LINE
             lines += [
                 _text(_LEFT - 12, y, name, "l"),
@@ -73,7 +72,7 @@ def _span(figures: Figures, table: Table) -> str:
     return f"{period(figures.year, last)}{' 未完 (not ended)' if last.running else ''}"
 
 
-def _bars(table: Table) -> Iterator[tuple[str, float, str]]:
+def _bars(figures: Figures, table: Table) -> Iterator[tuple[str, float, str]]:
     """Each row's name, its share of the longest bar, and its number in words."""
     if not table.columns:
         return
@@ -81,9 +80,9 @@ def _bars(table: Table) -> Iterator[tuple[str, float, str]]:
     largest = max(total.count, 1)
     for code, cells in table.rows.items():
         if (cell := cells[-1]) is None:
-            yield " ".join(label(table.subject, code)), 0, "不公布 (not told)"
+            yield " ".join(figures.label(table.subject, code)), 0, "不公布 (not told)"
         elif cell.count:
-            yield " ".join(label(table.subject, code)), cell.count / largest, _words(table, code, cell)
+            yield " ".join(figures.label(table.subject, code)), cell.count / largest, _words(table, code, cell)
     yield " ".join(TOTAL), total.count / largest, _words(table, "", total)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -50,8 +50,8 @@ _CODES: Final[Mapping[Subject, Mapping[str, tuple[str, str]]]] = {
     Subject.STAGE: {NOT_SAID: ("待补充", "not said yet"), **_words(STAGES)},
     Subject.DEVICE: {NOT_SAID: ("未登记", "not registered"), **WORDS[RecorderKind]},
     Subject.TIMELINESS: _TIMELINESS,
-    Subject.CAUSE: _words(LATE_CAUSES),
-    Subject.INTERRUPTION: {},
+    Subject.CAUSE: {NOT_SAID: ("未说明", "not said"), **_words(LATE_CAUSES)},
+    Subject.INTERRUPTION: {NOT_SAID: ("未说明", "not explained yet")},
 }
 _HEADER: Final = (
     "table", "code", "zh", "en", "period", "ended", "count", "hours", "bytes", "in_time_percent", "mean_delay_hours",
@@ -61,22 +61,23 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What may be published of a year, or of one `month` of it."""
+    """What may be published of a year, or of one `month` of it; `interruptions` are the words of their codes."""
 
     year: int
     month: int | None
     made_at: datetime
     tables: tuple[Table, ...]
+    interruptions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def shown(self) -> tuple[Table, ...]:
         """The tables with the columns that were asked for."""
         return self.tables if self.month is None else tuple(table.of(self.month) for table in self.tables)
 
-
-def label(subject: Subject, code: str) -> tuple[str, str]:
-    """A code in Chinese and English."""
-    return _CODES[subject].get(code, (code, code))
+    def label(self, subject: Subject, code: str) -> tuple[str, str]:
+        """A code in Chinese and English."""
+        known = _CODES[subject].get(code)
+        return known if known is not None else self.interruptions.get(code, (code, code))
 
 
 def period(year: int, column: Column) -> str:
@@ -107,14 +108,14 @@ def figures_json(figures: Figures) -> Json:
         "month": figures.month,
         "made_at": at(figures.made_at),
         "hidden_below": SMALLEST,
-        "tables": [_table_json(figures.year, table) for table in figures.shown],
+        "tables": [_table_json(figures, table) for table in figures.shown],
     }
 
 
-def _table_json(year: int, table: Table) -> Json:
+def _table_json(figures: Figures, table: Table) -> Json:
     titled = {"table": table.subject.value, "zh": TITLES[table.subject][0], "en": TITLES[table.subject][1]}
-    columns = [{"period": period(year, column), "ended": not column.running} for column in table.columns]
-    rows = [_row_json(table.subject, code, cells) for code, cells in table.rows.items()]
+    columns = [{"period": period(figures.year, column), "ended": not column.running} for column in table.columns]
+    rows = [_row_json(figures, table.subject, code, cells) for code, cells in table.rows.items()]
     total = [_amount_json(table.subject, amount) for amount in table.totals]
     found: Json = {**titled, "columns": columns, "rows": rows, "total": total, "withheld_months": list(table.withheld)}
     if table.subject is Subject.TIMELINESS:
@@ -124,8 +125,8 @@ def _table_json(year: int, table: Table) -> Json:
     return found
 
 
-def _row_json(subject: Subject, code: str, cells: tuple[Amount | None, ...]) -> Json:
-    zh, en = label(subject, code)
+def _row_json(figures: Figures, subject: Subject, code: str, cells: tuple[Amount | None, ...]) -> Json:
+    zh, en = figures.label(subject, code)
     return {"code": code, "zh": zh, "en": en, "cells": [_amount_json(subject, cell) for cell in cells]}
 
 
@@ -145,19 +146,19 @@ def figures_csv(figures: Figures) -> str:
     writer = csv.writer(written, lineterminator="\r\n")
     writer.writerow(_HEADER)
     for table in figures.shown:
-        for line in _lines(figures.year, table):
+        for line in _lines(figures, table):
             writer.writerow(map(_harmless, line))
     return f"\ufeff{written.getvalue()}"
 
 
-def _lines(year: int, table: Table) -> Iterator[tuple[str, ...]]:
-    rows = [(code, label(table.subject, code), cells) for code, cells in table.rows.items()]
+def _lines(figures: Figures, table: Table) -> Iterator[tuple[str, ...]]:
+    rows = [(code, figures.label(table.subject, code), cells) for code, cells in table.rows.items()]
     for code, words, cells in [*rows, ("total", TOTAL, table.totals)]:
         for place, (column, amount) in enumerate(zip(table.columns, cells, strict=True)):
-            named = (table.subject.value, code, *words, period(year, column), "no" if column.running else "yes")
+            named = (table.subject.value, code, *words, period(figures.year, column), "no" if column.running else "yes")
             yield (*named, *_numbers(table, code, amount, place))
     for month in table.withheld:
-        yield (table.subject.value, "total", *TOTAL, f"{year}-{month:02}", "", HIDDEN, "", "", "", "")
+        yield (table.subject.value, "total", *TOTAL, f"{figures.year}-{month:02}", "", HIDDEN, "", "", "", "")
 
 
 def _numbers(table: Table, code: str, amount: Amount | None, place: int) -> tuple[str, ...]:
