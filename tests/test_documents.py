@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import control
+from agent.config import load
 from agent.errors import AgentError, JournalError, StoreError, UnknownError
 from agent.journal import Reader, rebuild
 from agent.journal import verify as verify_journal
@@ -37,7 +40,11 @@ from agent.pipeline.recover import census, recover
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.pipeline.verify import verify
+from simulator.content import Noise
+from simulator.stage import Stage
+from tests.cards import image
 from tests.conftest import SettableClock
+from tests.daemons import Daemon, call, running, stage
 from tests.fakes import FakeRecorder, FakeStore
 from tests.journal_entries import NOW, digests_of
 from tests.stations import QUICK, dock, opened
@@ -490,4 +497,91 @@ async def test_a_store_that_is_full_of_documents_is_checked_like_any_other(stati
         await lane.step()
     assert station.journal.reader.asset(asset.asset_id).state is AssetState.HELD
     assert await store_all(station) == [asset.asset_id]
+    assert await sound(station)
+
+
+# The real service.
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Stage:
+    """A stage whose station holds one recording of sound."""
+    made = stage(tmp_path)
+    card = image(tmp_path / "card.img", {"VOICE/0001.WAV": Noise(60_000, 1)})
+    assert call(made, "pull", str(card)).returncode == 0
+    return made
+
+
+def root_of(made: Stage) -> Path:
+    return load(made.config).storage.root
+
+
+def the_recording(made: Stage) -> str:
+    with closing(Reader(root_of(made) / "journal.db")) as reader:
+        return reader.recordings()[0].recording.recording_id
+
+
+def entered(made: Stage) -> dict[str, AssetState]:
+    """The documents about the recording, by what was said to be their file's name."""
+    with closing(Reader(root_of(made) / "journal.db")) as reader:
+        views = reader.documents(the_recording(made))
+        return {view.said.name: view.asset.state for view in views if isinstance(view.said, Transcript)}
+
+
+def asked_of(recording_id: str, name: str) -> control.Asked:
+    known = {"kind": "human", "author": "张三", "encoding": "utf-8", "tool": "", "language": ""}
+    return {"id": recording_id, "name": name, **known}
+
+
+def test_the_asking_process_opens_the_file_and_the_service_never(made: Stage) -> None:
+    """A pipe that only the caller has."""
+    with running(made) as daemon:
+        command = made.command("transcript", "add", the_recording(made), "/dev/stdin", "--kind", "human",
+                               "--author", "张三")  # fmt: skip
+        done = subprocess.run(command, input="口述内容\n".encode(), capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        daemon.until(lambda: set(entered(made).values()) == {AssetState.STORED})
+    assert call(made, "verify").returncode == 0
+
+
+def test_a_service_that_is_killed_while_files_come_has_all_it_said_it_has(made: Stage) -> None:
+    recording_id, said_to_be_here = the_recording(made), list[str]()
+
+    async def attach(number: int) -> None:
+        for index in itertools.count():
+            name = f"{number}-{index}.txt"
+            await control.ask(root_of(made), "transcript_add", asked_of(recording_id, name), f"text {name}".encode())
+            said_to_be_here.append(name)
+
+    async def attach_until_killed(daemon: Daemon) -> None:
+        attaching = [asyncio.create_task(attach(number)) for number in range(4)]
+        while len(said_to_be_here) < 12:
+            await asyncio.sleep(0.001)
+        daemon.service.process.kill()
+        ends = await asyncio.gather(*attaching, return_exceptions=True)
+        assert {type(end) for end in ends} == {control.NotRunningError}
+
+    with running(made) as daemon:
+        asyncio.run(attach_until_killed(daemon))
+    with running(made) as daemon:
+        daemon.until(lambda: set(entered(made).values()) <= {AssetState.STORED, AssetState.MATCHED})
+    assert set(said_to_be_here) <= entered(made).keys()
+    assert not list((root_of(made) / "staging").iterdir())
+    assert call(made, "verify").returncode == 0
+
+
+async def test_a_transcript_that_is_lost_here_is_whole_again_when_its_file_is_attached_again(station: Station) -> None:
+    """Though the same file of the same author is attached only once otherwise."""
+    add, content = asked.FILE_VERBS["transcript_add"], "口述内容".encode()
+    first = await add(station, asked_of(ids(station)[0], "a.txt"), content)
+    again = await add(station, asked_of(ids(station)[0], "a.txt"), content)
+    assert (first["again"], again["again"]) == (False, True)
+    asset = station.journal.reader.asset(str(first["asset"]))
+    assert asset.digests is not None
+    station.vault.quarantine(asset.asset_id, asset.digests)
+    await store_all(station)
+    assert station.journal.reader.asset(asset.asset_id).state is AssetState.STUCK
+    await add(station, asked_of(ids(station)[0], "a.txt"), content)
+    await store_all(station)
+    assert station.journal.reader.asset(asset.asset_id).state is AssetState.STORED
     assert await sound(station)

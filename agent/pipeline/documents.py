@@ -68,6 +68,11 @@ async def add_document(station: Station, said: Said, recordings: Sequence[str], 
     return await station.on_disk(station.journal.reader.asset, asset.asset_id)
 
 
+def is_lost(asset: Asset) -> bool:
+    """Tell whether the bytes of a document are nowhere here, so that the same file has to be attached again."""
+    return asset.state is AssetState.STUCK and asset.resume_to is AssetState.WANTED
+
+
 def _check_fits(station: Station, size_bytes: int) -> None:
     if size_bytes > DOCUMENT_LIMIT_BYTES:
         limit = f"{DOCUMENT_LIMIT_BYTES // 1024 // 1024} MiB"

@@ -11,7 +11,7 @@ from blake3 import blake3
 from agent.errors import RequestError
 from agent.journal.views import DocumentView
 from agent.model import Encoding, NoSpeechFound, Transcript, TranscriptKind
-from agent.pipeline.documents import add_document
+from agent.pipeline.documents import add_document, is_lost
 from agent.pipeline.station import Station
 from agent.register import line
 from agent.transcripts import read_sealed, read_text, unsigned
@@ -86,7 +86,8 @@ async def _add(station: Station, identifier: str, said: Transcript, content: byt
     recording_id, versions = await _versions(station, identifier)
     digest = blake3(content).hexdigest()
     for number, (view, known) in enumerate(versions, 1):
-        if (_digest(view), replace(known, at=said.at, name=said.name)) == (digest, said):
+        same = (_digest(view), replace(known, at=said.at, name=said.name)) == (digest, said)
+        if same and not is_lost(view.asset):
             return {"recording": recording_id, "version": number, "blake3": digest, "again": True}
     asset = await add_document(station, said, [recording_id], content)
     station.held_news.set()
