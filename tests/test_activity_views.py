@@ -31,7 +31,7 @@ from agent.model import (
     Stamp,
     Voice,
 )
-from agent.status.activities import SHOWN, activities_view, activity_lines, activity_view, proposals_view
+from agent.status.activities import SHOWN, activities_view, activity_lines, activity_row, activity_view, proposals_view
 from agent.status.hints import SHOWN as HINTS
 from agent.status.hints import hints
 from agent.status.summary import printable
@@ -143,16 +143,19 @@ def test_an_explanation_is_shown_with_its_code_and_article(one: Explained, state
 def test_an_explained_gap_leaves_the_list_of_what_waits_but_is_counted_as_a_red_flag() -> None:
     done = activity_view(activity(BROKEN, said("INT-03")), SHANDONG)
     waits = activity_view(activity(BROKEN, stage="S03"), NANCHANG)
-    shown = activities_view([waits, done, activity_view(activity(BROKEN), SHANDONG)], or_more=False)
+    shown = activities_view(map(activity_row, [waits, done, activity_view(activity(BROKEN), SHANDONG)]), or_more=False)
     assert (shown["unexplained"], shown["red_flags"]) == (2, 2)
     assert [one["red_flag"] for one in shown["rows"]] == [True, False], "red flags first"
     assert shown["rows"][0]["warning"]["zh"] == "全程音像记录有中断，1 处中断未说明"
-    many = activities_view([waits] * 99, or_more=True)
+    many = activities_view([activity_row(waits)] * 99, or_more=True)
     assert (many["unexplained"], len(many["rows"]), many["or_more"]) == (99, SHOWN, True)
 
 
 def test_the_status_names_nobody() -> None:
-    shown = json.dumps(activities_view([activity_view(activity(BROKEN, said("INT-99")), NANCHANG)], or_more=False))
+    view = activity_view(activity(BROKEN, said("INT-99")), NANCHANG)
+    shown = json.dumps(activities_view([activity_row(view)], or_more=False))
+        activities_view([activity_row(activity_view(activity(BROKEN, said("INT-99")), NANCHANG))], or_more=False)
+    )
     for name in ("张三", "李四", "没电了"):
         assert json.dumps(name)[1:-1] not in shown
 
@@ -325,3 +328,21 @@ async def test_the_page_lists_what_waits_and_looks_again_when_it_is_explained(tm
         status = await shown_on(served)
         assert status["activities"] == {"unexplained": 0, "red_flags": 1, "or_more": False, "rows": []}
         assert served.board._activities["act"] is not before
+
+
+async def test_after_a_start_the_page_answers_before_it_has_looked_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The latest ones first; that there may be more is said until all are known."""
+    monkeypatch.setattr("agent.status.board.LOOKED_AT", 2)
+    async with serve(tmp_path) as served:
+        await record(served, opened(), clip_seen(BROKEN[0], 1), clip_seen(BROKEN[1], 2), listed(2))
+        for number in range(3):
+            stated = activity(BROKEN).stated
+            await record(served, replace(stated, activity_id=f"act{number}", left_at=stated.left_at + number * HOUR))
+        first = (await shown_on(served))["activities"]
+        assert [row["activity_id"] for row in first["rows"]] == ["act2", "act1"]
+        assert first["or_more"]
+        served.world.version += 1
+        second = (await shown_on(served))["activities"]
+        assert (second["unexplained"], second["or_more"]) == (3, False)

@@ -18,8 +18,10 @@ Json = dict[str, Any]
 
 SHOWN: Final = 20
 """How many activities with unexplained gaps the status lists."""
-CONSIDERED: Final = 500
+CONSIDERED: Final = 2000
 """Among how many of the latest activities the status looks for them."""
+LOOKED_AT: Final = 250
+"""How many activities the status reads at most for one answer: a fraction of a second."""
 _OPEN: Final = (GapState.UNEXPLAINED, GapState.UNCONFIRMED)
 
 
@@ -60,16 +62,21 @@ def activity_view(view: ActivityView, profile: Profile) -> Json:
     }
 
 
-def activities_view(views: Iterable[Json], *, or_more: bool) -> Json:
-    """What the status page shows: the activities whose gaps wait for a word, those with a red flag first."""
-    rows = [view for view in views if view["open"] or view["red_flag"]]
-    waiting = sorted((view for view in rows if view["open"]), key=lambda view: not view["red_flag"])
+def activity_row(view: Json) -> Json:
+    """What of an activity stands in the list of those that wait."""
     keys = ("activity_id", "stage", "arrived_at", "left_at", "coverage", "red_flag", "unexplained", "unconfirmed")
+    return {key: view[key] for key in keys} | {"warning": _warning(view)}
+
+
+def activities_view(rows: Iterable[Json], *, or_more: bool) -> Json:
+    """What the status page shows: the activities whose gaps wait for a word, those with a red flag first."""
+    known = list(rows)
+    waiting = [row for row in known if row["unexplained"] or row["unconfirmed"]]
     return {
         "unexplained": len(waiting),
-        "red_flags": sum(view["red_flag"] for view in rows),
+        "red_flags": sum(row["red_flag"] for row in known),
         "or_more": or_more,
-        "rows": [{key: view[key] for key in keys} | {"warning": _warning(view)} for view in waiting[:SHOWN]],
+        "rows": sorted(waiting, key=lambda row: not row["red_flag"])[:SHOWN],
     }
 
 

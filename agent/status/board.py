@@ -15,7 +15,7 @@ from agent.journal import Reader
 from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.states import is_kept
-from agent.status.activities import CONSIDERED, activities_view, activity_view
+from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
 from agent.status.devices import DOCKINGS, devices_view
 from agent.status.explain import explain
 from agent.status.views import (
@@ -177,15 +177,23 @@ class Board:
         return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)
 
     def _of_activities(self) -> Json:
-        """Each activity is looked at again only when an event may have changed what is to be said of it."""
+        """Each is looked at again only when an event may have changed what is to be said of it, the latest ones first.
+
+        After a start there are many: not all of them in one answer.
+        """
         heads = self._reader.activity_heads(CONSIDERED + 1)
-        known, self._activities = self._activities, {}
+        known, self._activities, fresh = self._activities, {}, 0
         for activity_id, changed_seq in heads[:CONSIDERED]:
             seen = known.get(activity_id)
-            if seen is None or seen[0] != changed_seq:
-                seen = changed_seq, activity_view(self._reader.activity(activity_id), self._config.profile)
-            self._activities[activity_id] = seen
-        return activities_view((view for _, view in self._activities.values()), or_more=len(heads) > CONSIDERED)
+            if (seen is None or seen[0] != changed_seq) and fresh < LOOKED_AT:
+                seen, fresh = (changed_seq, self._activity_row(activity_id)), fresh + 1
+            if seen is not None:
+                self._activities[activity_id] = seen
+        rows = [row for _, row in self._activities.values()]
+        return activities_view(rows, or_more=len(heads) > len(rows))
+
+    def _activity_row(self, activity_id: str) -> Json:
+        return activity_row(activity_view(self._reader.activity(activity_id), self._config.profile))
 
     def _at_risk(self, now: datetime) -> tuple[RecordingView, ...]:
         """What the time limit still runs for, most urgent first."""
