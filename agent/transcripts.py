@@ -22,6 +22,7 @@ _BOM: Final = "\ufeff"
 _TIMES: Final = re.compile(
     r"(?:(\d{1,3}):)?([0-5]\d):([0-5]\d)[,.](\d{3}) +--> +(?:(\d{1,3}):)?([0-5]\d):([0-5]\d)[,.](\d{3})(?: .*)?"
 )
+_SUBTITLE: Final = re.compile(r"\s*\d[^\s]*\s*-->")
 _REMARK: Final = re.compile(r"\[[^\]]*\]|\([^)]*\)|（[^）]*）|【[^】]*】")
 _UNCHANGED: Final = "Nothing was added."
 
@@ -120,7 +121,7 @@ def _form(lines: Sequence[str]) -> TextForm:
     if lines[0] == "WEBVTT" or lines[0].startswith(("WEBVTT ", "WEBVTT\t")):
         return TextForm.VTT
     first = [line for line in lines if line.strip()][:2]
-    return TextForm.SRT if any("-->" in line for line in first) else TextForm.PLAIN
+    return TextForm.SRT if any(_SUBTITLE.match(line) for line in first) else TextForm.PLAIN
 
 
 def _cues(lines: Sequence[str], form: TextForm) -> Iterator[str]:

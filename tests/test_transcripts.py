@@ -23,7 +23,8 @@ VTT = (
     [
         (SPOKEN, TextForm.PLAIN, SPOKEN),
         (f"\ufeff{SPOKEN}\r\n第二句\r\n", TextForm.PLAIN, f"{SPOKEN}\n第二句"),
-        ("说到 --> 这里\n\n1\n2\n", TextForm.SRT, None),
+        ("说到 --> 这里", TextForm.PLAIN, "说到 --> 这里"),
+        ("[00:00:01.000 --> 00:00:02.000]  你好", TextForm.PLAIN, "[00:00:01.000 --> 00:00:02.000]  你好"),
         ("他说：\n先写\n一支箭 --> 在文中", TextForm.PLAIN, "他说：\n先写\n一支箭 --> 在文中"),
         (SRT, TextForm.SRT, f"{SPOKEN}\n第二句"),
         (SRT.replace("\n", "\r\n"), TextForm.SRT, f"{SPOKEN}\n第二句"),
@@ -32,11 +33,7 @@ VTT = (
         ("WEBVTTS are nice", TextForm.PLAIN, "WEBVTTS are nice"),
     ],
 )
-def test_plain_text_srt_and_webvtt_are_read(text: str, form: TextForm, spoken: str | None) -> None:
-    if spoken is None:
-        with pytest.raises(RequestError, match="不是 SRT 的起止时间 / line 1 has no times as SRT has them"):
-            read_text(text.encode())
-        return
+def test_plain_text_srt_and_webvtt_are_read(text: str, form: TextForm, spoken: str) -> None:
     found = read_text(text.encode())
     assert (found.form, found.spoken) == (form, spoken)
     assert found.whole == text.removeprefix("\ufeff")
@@ -103,6 +100,8 @@ def test_a_file_that_is_too_large_is_refused_before_it_is_read() -> None:
         ("[BLANK_AUDIO]", False),
         ("(music)\n（音乐）【掌声】", False),
         ("[00:01] 您好", True),
+        ("[00:00:01.000 --> 00:00:02.000]  您好", True),
+        ("[00:01.000 --> 00:02.000]", False),
         (SRT, True),
     ],
 )

@@ -58,9 +58,11 @@ async def sign(station: Station, asked: Mapping[str, str]) -> dict[str, object]:
 
 async def nothing_spoken(station: Station, asked: Mapping[str, str]) -> dict[str, object]:
     """A tool found no speech in a recording (`id`, `tool`): a fact of the tool, and no transcript."""
-    asset = await station.on_disk(station.journal.reader.asset, asked["id"])
+    reader = station.journal.reader
+    recording_id = (await station.on_disk(reader.asset, asked["id"])).recording_id
+    asset = await station.on_disk(reader.asset, recording_id)
     await station.journal.record(NoSpeechFound(asset.asset_id, line(asked["tool"])))
-    return {"recording": asset.recording_id, "version": 0}
+    return {"recording": recording_id, "version": 0}
 
 
 def _unsigned_version(versions: Sequence[tuple[DocumentView, Transcript]], asked: str) -> int:

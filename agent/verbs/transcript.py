@@ -71,7 +71,7 @@ def _sign(options: argparse.Namespace, clock: Clock) -> int:
 def _make(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
     with closing(Reader(config.storage.root / "journal.db")) as reader:
-        asset = reader.asset(options.id)
+        asset = reader.asset(reader.asset(options.id).recording_id)
     content = _written_down(config, asset)
     asked = {"id": asset.asset_id, "tool": config.transcript.tool}
     if not has_speech(content):
@@ -111,7 +111,7 @@ def _marks(path: Path) -> tuple[int, ...]:
 def _shown(options: argparse.Namespace) -> tuple[Config, Fields]:
     config = load(options.config)
     with closing(Reader(config.storage.root / "journal.db")) as reader:
-        asset = reader.asset(options.id)
+        asset = reader.asset(reader.asset(options.id).recording_id)
         views, silent = reader.documents(asset.recording_id), reader.no_speech_found(asset.asset_id)
     return config, transcripts_view(asset.recording_id, views, silent)
 
