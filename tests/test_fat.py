@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.drivers.fat import FatVolume
-from agent.drivers.filesystem import Budget
+from agent.drivers.filesystem import Budget, Directory
 from agent.drivers.source import FilesystemError
 from agent.drivers.walk import Walk
 from simulator.card import Card
@@ -397,6 +397,11 @@ def test_a_live_entry_proven_by_its_long_name_survives_in_a_damaged_sector(tmp_p
         card.finish()
         card.poke(node.entry_offset + 32, random.Random(5).randbytes(352))
     assert "DCIM/现场.mp4" in parse(path).paths()
+
+
+@given(data=st.binary(max_size=100), zeros=st.integers(0, 10_000))
+def test_what_is_used_of_a_directory_ends_behind_its_last_byte_that_is_not_zero(data: bytes, zeros: int) -> None:
+    assert Directory("", data + bytes(zeros), ()).used_bytes == len(data.rstrip(b"\0"))
 
 
 def test_limits_end_a_listing_with_a_reason(tmp_path: Path) -> None:

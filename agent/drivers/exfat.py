@@ -167,7 +167,7 @@ class ExFatDirectory:
     def _sets(self) -> Iterator[_Set]:
         data = self._directory.data
         position, is_past_end = 0, False
-        length = len(data.rstrip(b"\0"))
+        length = self._directory.used_bytes
         while position < length:
             kind = data[position]
             found = self._set_at(position, is_past_end) if kind & ~IN_USE == FILE else None

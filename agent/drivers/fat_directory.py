@@ -105,7 +105,7 @@ class FatDirectory:
         data = self._directory.data
         slots: list[_LongSlot] = []
         is_past_end = False
-        for position in range(0, len(data.rstrip(b"\0")), SLOT_BYTES):
+        for position in range(0, self._directory.used_bytes, SLOT_BYTES):
             raw = data[position : position + SLOT_BYTES]
             if len(raw) < SLOT_BYTES or not raw[0]:
                 is_past_end, slots = True, []

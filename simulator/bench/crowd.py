@@ -20,7 +20,7 @@ from agent import control
 from agent.journal import Reader
 from agent.model import AssetState
 from simulator.bench.daemon import STATUS, Asking, running
-from simulator.bench.measure import PeakMemory, forget, run
+from simulator.bench.measure import Cost, PeakMemory, forget, run
 from simulator.bench.place import Bench, contents, write_card
 from simulator.bench.report import BenchError, Row
 from simulator.bench.throttle import Slow, slowed
@@ -105,10 +105,11 @@ def crowd(bench: Bench) -> list[Row]:
         images = [folder / f"recorder-{number:02}.img" for number in range(recorders)]
         for number, image in enumerate(images):
             write_card(image, contents(_CLIPS, clip_bytes, seed=1000 * (number + 1)))
-        alone, plain, together, by_hand = [], [], [], []
+        alone, plain, nowhere, together, by_hand = [], [], [], [], []
         for _ in range(bench.rounds):
             with slowed(images, rate) as slow:
                 plain.append(_by_dd(bench, slow, clip_bytes))
+                nowhere.append(_all_by_dd(bench, slow, _CLIPS * clip_bytes, bench.root, "/dev/null")[0].slowest_mb_s)
                 by_hand.append(_by_hand(bench, slow, clip_bytes))
                 alone.append(_docked(bench, slow, slow.devices[:1], clip_bytes))
             with slowed(images, rate) as slow:
@@ -116,16 +117,26 @@ def crowd(bench: Bench) -> list[Row]:
                 bench.say(f"{recorders} recorders: slowest {together[-1].slowest_mb_s:.1f} MB/s")
     finally:
         shutil.rmtree(folder)
-    return _rows(recorders, rate, alone, plain, together, by_hand)
+    return _rows(recorders, rate, alone, plain, nowhere, together, by_hand)
 
 
 def _rows(
-    recorders: int, rate: int, alone: list[Seen], plain: list[float], together: list[Seen], by_hand: list[Seen]
+    recorders: int,
+    rate: int,
+    alone: list[Seen],
+    plain: list[float],
+    nowhere: list[float],
+    together: list[Seen],
+    by_hand: list[Seen],
 ) -> list[Row]:
     crowded = f"{recorders} recorders, {rate / 1e6:.0f} MB/s each"
     slowest = tuple(seen.slowest_mb_s for seen in together)
     return [
         Row("d", f"{crowded}: the slowest", "MB/s", slowest, "dd of one of them alone", tuple(plain), RATE_GOAL, True),
+        Row(
+            "d", f"{crowded}: the slowest", "MB/s", slowest,
+            "all at once by dd, kept nowhere: its slowest", tuple(nowhere),
+        ),
         Row(
             "d", f"{crowded}: the slowest", "MB/s", slowest,
             "all at once by dd onto the disk, nothing flushed or read back: its slowest",
@@ -165,15 +176,21 @@ def _by_hand(bench: Bench, slow: Slow, clip_bytes: int) -> Seen:
     copies = bench.root / "copies"
     copies.mkdir()
     size = _CLIPS * clip_bytes
-    copy = f'dd if="$device" of="$0/${{device##*/}}" bs=256K count={size} iflag=count_bytes status=none &'
-    forget()
-    with Following(slow, len(slow.devices), size) as following:
-        cost = run(slow.command(["sh", "-c", f"for device; do {copy} done; wait", copies, *slow.devices]), bench.log)
+    following, cost = _all_by_dd(bench, slow, size, copies, '"$0/${device##*/}"')
     cost += run(["sync", "--file-system", copies], bench.log)
     forget()
     cost += run(["sh", "-c", 'b3sum "$0"/* >/dev/null', copies], bench.log)
     shutil.rmtree(copies)
     return Seen(following.slowest_mb_s, following.first_byte_s, len(slow.devices) * size / 1e6 / cost.wall_s)
+
+
+def _all_by_dd(bench: Bench, slow: Slow, size: int, folder: Path, out: str) -> tuple[Following, Cost]:
+    """Read all devices at once into what the shell makes of `out`, where $0 is the folder."""
+    copy = f'dd if="$device" of={out} bs=256K count={size} iflag=count_bytes status=none &'
+    forget()
+    with Following(slow, len(slow.devices), size) as following:
+        cost = run(slow.command(["sh", "-c", f"for device; do {copy} done; wait", folder, *slow.devices]), bench.log)
+    return following, cost
 
 
 def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int) -> Seen:
