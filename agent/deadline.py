@@ -241,6 +241,11 @@ def codes_of(rule: Rule) -> tuple[str, ...]:
     return tuple(cause.split()[0] for cause in rule.causes)
 
 
+def is_plausible(stamp: datetime, docked_at: datetime) -> bool:
+    """Whether a recorder that was docked then can have written this time: no earlier than 2020, not in the future."""
+    return stamp.year >= _OLDEST_YEAR and stamp <= docked_at + CLOCK_TOLERANCE
+
+
 def capture_interval(
     clip: Clip, *, docked_at: datetime, last_dock_out: datetime | None
 ) -> tuple[datetime | None, datetime, ClockTrust]:
@@ -253,9 +258,9 @@ def capture_interval(
     modified, created = instant(clip.modified), instant(clip.created)
     if last_dock_out is not None and last_dock_out > docked_at:
         last_dock_out = None
-    if modified is None and created is not None and _is_sane(created, docked_at):
+    if modified is None and created is not None and is_plausible(created, docked_at):
         return min(created, docked_at), docked_at, ClockTrust.UNMEASURED
-    if modified is None or not _is_sane(modified, docked_at):
+    if modified is None or not is_plausible(modified, docked_at):
         return last_dock_out, docked_at, ClockTrust.UNTRUSTED
     completed = min(modified, docked_at)
     went_back = created is not None and created > modified + _FAT_RESOLUTION
@@ -342,7 +347,3 @@ def instant(stamp: Stamp) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return local.replace(tzinfo=zone)
-
-
-def _is_sane(stamp: datetime, docked_at: datetime) -> bool:
-    return stamp.year >= _OLDEST_YEAR and stamp <= docked_at + CLOCK_TOLERANCE

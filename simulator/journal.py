@@ -110,10 +110,15 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
-    recordings = [(f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index))) for index, _, own_seq in items]
-    db.executemany("INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)", recordings)
+    recordings = [
+        (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index)), Medium.PHOTO)
+        for index, _, own_seq in items
+    ]
+    db.executemany(
+        "INSERT INTO recording (recording_id, device_id, seq, deadline, medium) VALUES (?, ?, ?, ?, ?)", recordings
+    )
     assets = [_asset_row(index, at) for index in numbers]
-    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", assets)
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
 

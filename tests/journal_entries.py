@@ -18,6 +18,7 @@ from agent.model import (
     AssetChanged,
     AssetState,
     Basis,
+    CaptureTime,
     Clip,
     ClipSeen,
     ClockTrust,
@@ -31,17 +32,24 @@ from agent.model import (
     DockingOpened,
     DocumentAdded,
     Extent,
+    Facts,
     Held,
+    Integrity,
     JournalEntry,
+    Measured,
     Medium,
     Mode,
     Outcome,
+    Probed,
     Receipt,
     Recording,
     Role,
     Said,
     Stamp,
     Statement,
+    StreamFacts,
+    TimeBasis,
+    TimeSource,
 )
 
 NOW = datetime(2026, 7, 6, 9, 0, tzinfo=UTC)
@@ -160,6 +168,31 @@ def activity(*names: str, activity_id: str = "act", **changes: object) -> Activi
     recordings = tuple(f"rec-{name}" for name in names or ("a",))
     plain = ActivityStated(activity_id, "S08", NOW, NOW + timedelta(hours=1), recordings, "张三", "先行登记保存")
     return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def probed(
+    name: str, *, integrity: Integrity = Integrity.COMPLETE, old: Deadline | None = None, new: Deadline | None = None
+) -> Probed:
+    """The content of asset `name` was read: four seconds of film that end at NOW."""
+    old = old or deadline()
+    tracks = (StreamFacts("video", "h264", 1920, 1080, "25", duration_ms=4000), StreamFacts("audio", "aac"))
+    facts = Facts(
+        Medium.AUDIO if name == "sound" else Medium.VIDEO,
+        integrity,
+        "" if integrity is Integrity.COMPLETE else "why",
+        "mov,mp4",
+        4000,
+        Measured.PACKETS,
+        4000,
+        tracks,
+        2,
+        "2026-07-06T08:59:56Z",
+    )
+    begin = NOW - timedelta(seconds=4)
+    source = TimeSource(TimeBasis.CONTAINER, facts.created, (NOW,), agrees=True)
+    trust, basis = ClockTrust.UNMEASURED, TimeBasis.CONTAINER
+    time = CaptureTime(NOW, NOW, trust, made_start=begin, made_end=NOW, basis=basis, sources=(source,))
+    return Probed(name, facts, time, old, new or old)
 
 
 def listed(count: int, docking: str = "d1") -> DockingListed:

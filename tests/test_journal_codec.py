@@ -69,6 +69,7 @@ from tests.journal_entries import (
     issued,
     listed,
     opened,
+    probed,
     receipt,
     recording,
     returned,
@@ -131,6 +132,7 @@ ENTRIES: list[JournalEntry] = [
     GapExplained("act", 2, NOW, NOW + timedelta(minutes=5), "INT-99", "不明", "张三", "e", True, False),
     GapConfirmed("act", 1, "李四", "看过"),
     GapConfirmed("act", 2, "李四", "理由不足", accepted=False),
+    probed("a"),
 ]
 
 

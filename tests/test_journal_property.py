@@ -45,11 +45,13 @@ from agent.states import is_kept
 from tests.journal_entries import (
     NOW,
     clip,
+    deadline,
     digests_of,
     held,
     issued,
     listed,
     opened,
+    probed,
     receipt,
     recording,
     returned,
@@ -65,6 +67,7 @@ CONTENTS = st.sampled_from(["x", "y", "z"])
 NUMBERS = st.integers(0, 4)
 MODES = st.sampled_from(Mode)
 HOURS = st.integers(0, 3)
+DUE = st.sampled_from([-5, 10, 50])
 HOLES = st.sampled_from([(), ((0, 512),)])
 
 ASSET_EVENTS = st.one_of(
@@ -90,6 +93,7 @@ ENTRIES: st.SearchStrategy[JournalEntry] = st.one_of(
     st.builds(
         lambda name, content: Adopted(recording(name), wanted(name), held(name, content=content)), NAMES, CONTENTS
     ),
+    st.builds(lambda name, old, new: probed(name, old=deadline(old), new=deadline(new)), NAMES, DUE, DUE),
     st.just(Incident("tick")),
     st.builds(issued, NAMES, hours=HOURS),
     st.builds(returned, NAMES, hours=HOURS, docking=st.sampled_from(["", "d1", "d2"]), unread=st.booleans()),

@@ -122,6 +122,14 @@ class Runner:
     store_workers: int = integer(4, 1, 32)
     audit_pause_s: float = number(60, 0, 86400, "seconds")
     audit_read_each: int = integer(10, 1, 1_000_000)
+    probe_pause_s: float = number(2, 0, 3600, "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """[privacy]: what is read out of originals beyond what the law asks for."""
+
+    gps: bool = flag(default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ class Config:
     status: StatusPage
     runner: Runner
     transcript: Transcripts
+    privacy: Privacy
     profile: Profile
     calendars: Mapping[int, CalendarYear]
     inventory: Mapping[str, Recorder]
@@ -163,6 +172,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "status": StatusPage,
     "runner": Runner,
     "transcript": Transcripts,
+    "privacy": Privacy,
 }
 
 

@@ -43,8 +43,10 @@ from agent.model import (
     Deadline,
     Declared,
     Digests,
+    Medium,
     Mode,
     Outcome,
+    Probed,
     Role,
     Stated,
 )
@@ -62,8 +64,10 @@ _UNDECIDED: Final = (
     " EXISTS (SELECT 1 FROM asset AS kept WHERE kept.asset_id = asset.same_as AND kept.receipt IS NULL)"
 )
 _SELECT_RECORDING: Final = (
-    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended"  # noqa: S608
-    ", event.kind, event.detail FROM asset JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
+    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended, recording.medium"  # noqa: S608
+    ", event.kind, event.detail, told.kind, told.detail FROM asset"
+    " JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
+    " LEFT JOIN event AS told ON told.seq = recording.probed_seq"
 )
 
 
@@ -179,6 +183,15 @@ class Reader(DockingQueries, DocumentQueries, ActivityQueries):
             asset_id,
         )
         return next(((asset_of(row), f"{row[-1]} {row[0]}") for row in rows), None)
+
+    def next_to_probe(self, taken: Collection[str] = ()) -> Asset | None:
+        """Return the most urgent original that is here and whose content nobody has read yet, without those `taken`."""
+        rows = self._db.all(
+            SELECT_ASSET + " INDEXED BY asset_to_probe WHERE probed = 0"
+            " AND role = 'original' AND state IN ('held', 'stored', 'matched') ORDER BY alarm_at, asset_id LIMIT ?",
+            len(taken) + 1,
+        )
+        return next((asset_of(row) for row in rows if row[0] not in taken), None)
 
     def notes(self, subject: str) -> dict[str, str]:
         """Return what was noted about work under way on an asset or by a lane."""
@@ -305,13 +318,15 @@ class Reader(DockingQueries, DocumentQueries, ActivityQueries):
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
-    alarm_at, held_at, deadline, stated, declared, ended, kind, detail = row[12:]
+    alarm_at, held_at, deadline, stated, declared, ended, medium, kind, detail, *told = row[12:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
+    probed = decode(*told) if told[0] is not None else None
+    assert isinstance(probed, Probed | None), "a recording names the event that tells of its content"
     clip, docking_id = (entry.clip, entry.docking_id) if isinstance(entry, ClipSeen) else (None, "")
     return RecordingView(
-        replace(entry.recording, deadline=from_text(Deadline, deadline)),
+        replace(entry.recording, deadline=from_text(Deadline, deadline), medium=Medium(medium)),
         asset,
         clip,
         docking_id,
@@ -320,4 +335,6 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         from_text(Stated, stated) if stated is not None else None,
         from_text(Declared, declared) if declared is not None else None,
         moment_of(ended),
+        probed.facts if probed else None,
+        probed.time if probed else None,
     )

@@ -259,6 +259,24 @@ _VERSION_5: Final = (
         PRIMARY KEY (activity_id, number)
     ) STRICT, WITHOUT ROWID
     """,
+    # What the content says of a recording; `probed_seq` is the event that tells all of it.
+    "ALTER TABLE recording ADD COLUMN medium TEXT NOT NULL DEFAULT 'other'",
+    "ALTER TABLE recording ADD COLUMN made_start_at TEXT",
+    "ALTER TABLE recording ADD COLUMN made_end_at TEXT",
+    "ALTER TABLE recording ADD COLUMN time_basis TEXT",
+    "ALTER TABLE recording ADD COLUMN integrity TEXT",
+    "ALTER TABLE recording ADD COLUMN probed_seq INTEGER",
+    """
+    UPDATE recording SET
+        medium = (SELECT json_extract(detail, '$.recording.medium') FROM event WHERE event.seq = recording.seq),
+        made_end_at = strftime('%Y-%m-%dT%H:%M:%f', json_extract(stated, '$.made_at')) || '000+00:00',
+        time_basis = CASE WHEN stated IS NOT NULL THEN 'officer' END
+    """,
+    "ALTER TABLE asset ADD COLUMN probed INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE INDEX asset_to_probe ON asset (alarm_at, asset_id)
+    WHERE probed = 0 AND role = 'original' AND state IN ('held', 'stored', 'matched')
+    """,
 )
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)

@@ -11,17 +11,20 @@ from agent.model import (
     ActivityStated,
     Asset,
     AssetState,
+    CaptureTime,
     Clip,
     ClockTrust,
     Declared,
     Device,
     Explained,
     Extent,
+    Facts,
     Mode,
     Outcome,
     Recording,
     Said,
     Stated,
+    TimeBasis,
 )
 from agent.vault import Settled
 
@@ -112,9 +115,10 @@ class DockingView:
 class RecordingView:
     """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages.
 
-    `recording` is as the recorder tells it, except for its deadline, which is the one in force. `stated` and `declared`
-    are what persons said since; `held_at` is when the vault got the original (also if it has lost it again). `ended` is
-    the end of its activity, if that was on a later day.
+    `recording` is as the recorder tells it, except for its deadline, which is the one in force, and its medium once
+    the content has told it. `stated` and `declared` are what persons said since, `facts` and `by_content` what the
+    content says; `held_at` is when the vault got the original (also if it has lost it again). `ended` is the end of its
+    activity, if that was on a later day.
     """
 
     recording: Recording
@@ -126,14 +130,32 @@ class RecordingView:
     stated: Stated | None = None
     declared: Declared | None = None
     ended: datetime | None = None
+    facts: Facts | None = None
+    by_content: CaptureTime | None = None
+
+    @property
+    def witnessed(self) -> CaptureTime:
+        """When it was completed by all that machines wrote: the file's times, and the content once it was probed."""
+        recording = self.recording
+        told = CaptureTime(recording.captured_earliest, recording.captured_latest, recording.clock_trust)
+        return self.by_content or told
+
+    @property
+    def time(self) -> CaptureTime:
+        """When it was completed, between which times, and how that is known; a person's word goes first."""
+        told = self.witnessed
+        if self.stated is None:
+            return told
+        said, start = self.stated.made_at, None
+        if told.made_start is not None and told.made_end is not None:
+            start = said - (told.made_end - told.made_start)
+        trust, basis = ClockTrust.STATED, TimeBasis.OFFICER
+        return CaptureTime(said, said, trust, made_start=start, made_end=said, basis=basis, sources=told.sources)
 
     @property
     def captured(self) -> tuple[datetime | None, datetime, ClockTrust]:
-        """When it was completed, between which times, and how that is known; a person's word goes first."""
-        if self.stated is not None:
-            return self.stated.made_at, self.stated.made_at, ClockTrust.STATED
-        recording = self.recording
-        return recording.captured_earliest, recording.captured_latest, recording.clock_trust
+        """Earliest and latest of `time`, and how far the clock is trusted."""
+        return self.time.earliest, self.time.latest, self.time.clock_trust
 
     @property
     def activity_end(self) -> datetime | None:

@@ -8,6 +8,7 @@ from agent.model.codes import *
 from agent.model.documents import *
 from agent.model.events import *
 from agent.model.evidence import *
+from agent.model.facts import *
 from agent.model.live import *
 from agent.model.metadata import *
 from agent.model.register import *

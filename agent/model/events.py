@@ -23,6 +23,7 @@ from agent.model.evidence import (
     Recording,
     Stated,
 )
+from agent.model.facts import CaptureTime, Facts
 
 # Events of the asset state machine.
 
@@ -211,6 +212,17 @@ class DeadlineRecomputed:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """The content of an original was read; when it was made, by that, and its limit from `old` to `new`."""
+
+    asset_id: str
+    facts: Facts
+    time: CaptureTime
+    old: Deadline
+    new: Deadline
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """Something a person must know: not sealed, medium changed, service started or stopped, capacity."""
 
@@ -258,6 +270,7 @@ JournalEntry = (
     | TimeStated
     | EventDeclared
     | DeadlineRecomputed
+    | Probed
     | Incident
     | DeviceIssued
     | DeviceReturned

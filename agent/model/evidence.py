@@ -33,10 +33,14 @@ class Role(StrEnum):
 
 
 class ClockTrust(StrEnum):
-    """设备时钟可信度: no offset measured, plainly wrong (before 2020, in the future), or a person told the time."""
+    """设备时钟可信度: no offset measured, plainly wrong (before 2020, in the future), or a person told the time.
+
+    CONTRADICTED: the content or the file name tells of another time than the file's.
+    """
 
     UNMEASURED = "unmeasured"
     UNTRUSTED = "untrusted"
+    CONTRADICTED = "contradicted"
     STATED = "stated"
 
 

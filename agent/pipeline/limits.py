@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from agent.deadline import CLOCK_TOLERANCE, ZONE, codes_of, deadline_for
+from agent.capture_time import limit_by
+from agent.deadline import CLOCK_TOLERANCE, ZONE, codes_of
 from agent.errors import JournalError
 from agent.journal.views import RecordingView
 from agent.model import Deadline, DeadlineRecomputed, Declared, EventDeclared, Stated, TimeStated
@@ -28,7 +29,7 @@ async def state_time(station: Station, identifier: str, stated: Stated) -> Deadl
     check_words(stated.who, stated.why)
 
     def entry(row: RecordingView) -> TimeStated:
-        latest = row.recording.captured_latest
+        latest = row.witnessed.later or row.witnessed.latest
         if stated.made_at > latest:
             raise JournalError(
                 f"It was completed at {latest.isoformat()} at the latest; {stated.made_at.isoformat()} is behind that.",
@@ -111,8 +112,7 @@ def _recomputed(station: Station, row: RecordingView) -> DeadlineRecomputed | No
 
 def limit_of(station: Station, row: RecordingView) -> Deadline:
     """The limit of a recording by the rules in force, and by all that was said of it."""
-    earliest, latest, _ = row.captured
-    return deadline_for(station.rules, earliest, latest, row.declared, row.activity_end)
+    return limit_by(station.rules, row.time, row.declared, row.activity_end)
 
 
 async def _said(

@@ -16,6 +16,7 @@ from agent.errors import JournalError
 from agent.model import Asset, AssetChanged, AuditProgress, Blocked, Incident, Phase, SlotProgress, Upload
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
+from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
 from agent.pipeline.station import Station
@@ -26,6 +27,7 @@ log: Final = logging.getLogger("capture-agent")
 OnBug = Callable[[str], Awaitable[None]]
 Opener = Callable[[], Docked]
 
+_READING: Final = (Phase.IDENTIFYING, Phase.READING, Phase.VERIFYING)
 _SHOWN_S: Final = 60.0
 _BEAT_S: Final = 1.0
 
@@ -52,6 +54,7 @@ class Runner:
         self._group = asyncio.TaskGroup()
         self._store = StoreLane(station)
         self._audit = AuditLane(station)
+        self._probe = ProbeLane(station, self._is_reading)
         self._version = 0
         self._ticks = 0
 
@@ -92,6 +95,7 @@ class Runner:
             self._group.create_task(self._beat())
             self._group.create_task(self._census())
             self._group.create_task(self._audit_worker())
+            self._group.create_task(self._probe_worker())
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 
@@ -110,6 +114,13 @@ class Runner:
     async def _audit_worker(self) -> None:
         while True:
             await self._guarded(self._audit.step(), partial(self._note_bug, "audit"))
+
+    async def _probe_worker(self) -> None:
+        while True:
+            await self._guarded(self._probe.step(), partial(self._note_bug, "probe"))
+
+    def _is_reading(self) -> bool:
+        return any(slot.phase in _READING for slot in self._progress.values())
 
     async def _store_worker(self) -> None:
         while True:

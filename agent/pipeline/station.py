@@ -37,6 +37,7 @@ class Station:
     hours: Sequence[Span] = ()
     inventory: Inventory = field(default_factory=dict)
     forms: Forms = field(default_factory=Forms)
+    gps: bool = False
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+from agent.capture_time import limit_by
 from agent.config import Milestone
 from agent.deadline import (
     ZONE,
@@ -14,7 +15,6 @@ from agent.deadline import (
     Rules,
     Verdict,
     counted_days,
-    deadline_for,
     internal_target,
     is_official,
     is_working,
@@ -26,6 +26,7 @@ from agent.deadline import (
 from agent.journal.views import RecordingView
 from agent.model import AssetState, Basis, ClockTrust, Deadline, Rule, RuleKind
 from agent.states import is_kept
+from agent.status.content import made_lines, made_view
 from agent.status.words import at, named, words
 
 Json = dict[str, Any]
@@ -40,6 +41,10 @@ _CLOCKS: Final[Mapping[ClockTrust, tuple[str, str]]] = {
     ClockTrust.UNTRUSTED: (
         "设备时钟不可信：录制完成于所示两个时间之间，提醒按最早、逾期按最晚计算",
         "the recorder's clock can't be trusted; alarms go by the earliest time, overdue by the latest",
+    ),
+    ClockTrust.CONTRADICTED: (
+        "文件时间与内容或文件名所示时间相差超过 5 分钟：提醒按最早时间计算，人工说明前不判定",
+        "content or file name differ from the file's time by more than 5 minutes; alarms go by the earliest time",
     ),
     ClockTrust.STATED: ("由人工说明录制完成时间", "a person stated when the recording was completed"),
 }
@@ -104,6 +109,7 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
             "earliest": at(earliest), "latest": at(latest), "clock": named(trust), "why": words(*_CLOCKS[trust]),
             "stated": _said(row.stated.made_at, row.stated.who, row.stated.why) if row.stated else None,
         },
+        "made": made_view(row.time),
         "declared": _said(row.declared.at, row.declared.who, row.declared.why)
         | {"event": row.declared.event, "cause": row.declared.cause} if row.declared else None,
         "activity_ended": at(row.activity_end),
@@ -133,7 +139,7 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
         "now": at(now),
         "verdict": named(found) | {"why": words(*_REASONS[found])} if found else None,
         "same_as": same if row.asset.same_as else None,
-        "differs": _differs(deadline, deadline_for(rules, earliest, latest, row.declared, row.activity_end)),
+        "differs": _differs(deadline, limit_by(rules, row.time, row.declared, row.activity_end)),
     }  # fmt: skip
 
 
@@ -229,7 +235,7 @@ def _due_text(deadline: Deadline, trust: ClockTrust) -> dict[str, str]:
         return words(f"内部目标（无法定期限）：{zh}", f"internal target, no legal limit: {en}")
     if deadline.basis is Basis.PROVISIONAL:
         return words(f"暂定：暂按最早可能期限提醒，{zh}", f"provisional, earliest possible: {en}")
-    if trust is ClockTrust.UNTRUSTED:
+    if trust in (ClockTrust.UNTRUSTED, ClockTrust.CONTRADICTED):
         return words(f"时间待核：{zh}", f"time to be checked: {en}")
     return words(f"应于 {zh}", en)
 
@@ -262,6 +268,7 @@ def _lines(told: Json) -> Iterator[str]:
     yield f"  {_both(completed['why'])}"
     if completed["stated"]:
         yield f"  说明人 stated by {completed['stated']['who']}：{completed['stated']['why']}"
+    yield from made_lines(told["made"])
     if declared:
         yield f"申报 declared   {declared['event']} {declared['at']}，事由 cause {declared['cause']}"
         yield f"  申报人 declared by {declared['who']}：{declared['why']}"

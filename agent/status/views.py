@@ -22,6 +22,7 @@ from agent.model import (
     SlotProgress,
     Upload,
 )
+from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.words import Hold, at, named, words
 
@@ -167,6 +168,7 @@ def recording_view(
         "verdict": named(found) if found else None,
         "held_at": at(row.held_at),
         "explained": f"/api/v1/deadline/{recording.recording_id}",
+        **content_view(row),
         **deadline_view(recording.deadline, trust, rules),
     }
 

@@ -9,7 +9,20 @@ from typing import Final
 
 from agent.continuity import GapState
 from agent.deadline import ZONE, Verdict
-from agent.model import AssetState, Basis, ClockTrust, Duty, Medium, Outcome, Phase, RecorderKind, TranscriptKind
+from agent.model import (
+    AssetState,
+    Basis,
+    ClockTrust,
+    Duty,
+    Integrity,
+    Measured,
+    Medium,
+    Outcome,
+    Phase,
+    RecorderKind,
+    TimeBasis,
+    TranscriptKind,
+)
 
 
 class Hold(StrEnum):
@@ -83,6 +96,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
     ClockTrust: {
         ClockTrust.UNMEASURED: ("时钟偏差未测", "clock offset not measured"),
         ClockTrust.UNTRUSTED: ("时间待核", "time to be checked"),
+        ClockTrust.CONTRADICTED: ("时间矛盾，待核", "times contradict each other"),
         ClockTrust.STATED: ("人工说明", "stated by a person"),
     },
     Whereabouts: {
@@ -115,6 +129,26 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         GapState.EXPLAINED: ("已说明", "explained"),
         GapState.UNCONFIRMED: ("说明待确认", "explanation to be confirmed"),
         GapState.UNEXPLAINED: ("中断未说明", "not explained"),
+    },
+    Integrity: {
+        Integrity.COMPLETE: ("完整", "complete"),
+        Integrity.TRUNCATED: ("截断", "cut off"),
+        Integrity.UNREADABLE: ("无法解析", "can't be understood"),
+        Integrity.SUSPECT: ("疑似残缺", "may be incomplete"),
+    },
+    Measured: {
+        Measured.PACKETS: ("已读完全部数据", "all packets were read"),
+        Measured.TAIL: ("已读结尾部分", "the last packets were read"),
+        Measured.PARTIAL: ("仅读部分数据", "read as far as the limit"),
+        Measured.HEADER: ("仅据文件头", "by the header alone"),
+        Measured.NOTHING: ("无时长", "no duration"),
+    },
+    TimeBasis: {
+        TimeBasis.CONTAINER: ("内容（容器）", "content (container)"),
+        TimeBasis.FILENAME: ("文件名", "file name"),
+        TimeBasis.MTIME: ("文件时间", "time of the file"),
+        TimeBasis.EXIF: ("照片信息 (EXIF)", "EXIF"),
+        TimeBasis.OFFICER: ("人工说明", "a person"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),

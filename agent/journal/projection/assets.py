@@ -23,8 +23,8 @@ def insert_footage(tables: Tables, seq: int, recording: Recording, asset: Asset,
         raise JournalError(f"Asset {asset.asset_id} can't be new: {asset}.", safe=UNCHANGED)
     limit = recording.deadline
     tables.db.execute(
-        "INSERT INTO recording (recording_id, device_id, seq, deadline) VALUES (?, ?, ?, ?)",
-        (recording.recording_id, recording.device_id, seq, to_text(limit)),
+        "INSERT INTO recording (recording_id, device_id, seq, deadline, medium) VALUES (?, ?, ?, ?, ?)",
+        (recording.recording_id, recording.device_id, seq, to_text(limit), recording.medium),
     )
     insert_asset(tables, asset, *limit_columns(limit))
 
@@ -33,7 +33,7 @@ def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | Non
     """Enter a new asset."""
     key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
     tables.db.execute(
-        "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)",
         (*key, *asset_changes(asset)[1:], alarm_at, late_at),
     )
     tables.count(_scope(asset), asset.state, 1, asset.expected_bytes)

@@ -1,0 +1,258 @@
+"""The probe child: locks itself in, then reads one open original with FFmpeg and prints its facts as JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Final
+
+import av
+import av.subtitles.stream  # else FFmpeg's binding imports it when it meets the first file: that is forbidden by then
+from av.container import InputContainer
+from av.stream import Stream
+
+from agent.drivers.sandbox import lock_parser
+from agent.media.structure import damage_of
+
+OUTPUT_FD: Final = 1
+STREAMS_LIMIT: Final = 32
+TEXT_LIMIT: Final = 100
+WHOLE_BYTES: Final = 1 << 30
+TAIL_US: Final = 30_000_000
+PACKETS_LIMIT: Final = 5_000_000
+SIGN_S: Final = 5.0
+BUFFER_BYTES: Final = 1 << 18
+PASSED_BYTES: Final = 8 << 20
+NICE: Final = 19
+IDLE_IO: Final = 3 << 13
+IOPRIO_SET: Final[Mapping[str, int]] = {"x86_64": 251, "aarch64": 30}
+# What recorders, cameras and voice recorders make; formats that name other files to read are not among them.
+FORMATS: Final = (
+    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,apng,ape,asf,au,av1,avi,bmp_pipe,caf,dhav,dts,eac3,flac,flv,g722,g726,g729,gif,"
+    "h261,h263,h264,hevc,ivf,jpeg_pipe,jpegls_pipe,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,"
+    "mpegvideo,mulaw,mxf,ogg,png_pipe,rm,tiff_pipe,tta,w64,wav,webp_pipe,wv"
+)
+STILL: Final = frozenset({b"heic", b"heix", b"mif1", b"avif"})
+# Of DVB (ETSI EN 300 468 annex A): the C library opens a file for each, so all are opened before the lock.
+CHARSETS: Final = (
+    b"ISO6937", *(b"ISO-8859-%d" % part for part in (5, 6, 7, 8, 9, 10, 11, 13, 14, 15)), b"UCS-2BE", b"UTF-16BE",
+    b"KSC_5601", b"GB2312", b"BIG5",
+)  # fmt: skip
+GPS_TAGS: Final = ("location", "com.apple.quicktime.location.ISO6709", "com.apple.quicktime.location.iso6709")
+
+Line = Mapping[str, object]
+
+
+class EnoughError(Exception):
+    """Enough was read."""
+
+
+def say(line: Line) -> None:
+    """One line to the daemon, at once."""
+    rest = json.dumps(line, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+    while rest:
+        rest = rest[os.write(OUTPUT_FD, rest) :]
+
+
+def text(value: object) -> str:
+    """A short text without control characters; what a file says of itself may be anything."""
+    kept = str(value)[:TEXT_LIMIT].encode("utf-8", "replace").decode()
+    return "".join(c if c.isprintable() else "?" for c in kept).strip()
+
+
+class Original:
+    """The open original as FFmpeg reads it: no name, no more bytes than a bound, a sign of life now and then."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.size_bytes = os.fstat(fd).st_size
+        self._at = 0
+        self._left = 2 * min(self.size_bytes, WHOLE_BYTES) + (64 << 20)
+        self._told = time.monotonic()
+        self._passed = 0
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Bytes at an offset; raises EnoughError when more was read than a whole reading takes."""
+        piece = os.pread(self._fd, length, offset)
+        self._left -= len(piece) + 512
+        if self._left < 0:
+            raise EnoughError("it was read over and over")
+        if time.monotonic() - self._told > SIGN_S:
+            self._told = time.monotonic()
+            say({"read": offset})
+        return piece
+
+    def read(self, length: int) -> bytes:
+        """The next bytes; the pages that were read are given back, so that they displace nobody's."""
+        piece = self.pread(self._at, min(length, BUFFER_BYTES))
+        self._at += len(piece)
+        if self._at - self._passed > PASSED_BYTES or self._at < self._passed:
+            os.posix_fadvise(self._fd, self._passed, max(0, self._at - self._passed), os.POSIX_FADV_DONTNEED)
+            self._passed = self._at
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to an offset from the beginning, from here, or from the end."""
+        self._at = max(0, offset + (0, self._at, self.size_bytes)[whence])
+        return self._at
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._at
+
+
+def probe(original: Original, *, gps: bool, cpu_s: int) -> None:
+    """Print what the structure proves, then what FFmpeg makes of it. Raises what FFmpeg raises."""
+    damage = damage_of(original.pread, original.size_bytes)
+    if damage is not None:
+        say({"damage": [damage[0].value, damage[1]]})
+    brand = original.pread(8, 4)
+    options = {"format_whitelist": FORMATS}
+    with av.open(original, mode="r", options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace") as container:
+        streams = list(container.streams)
+        still = container.format.name.endswith("_pipe") or brand in STILL
+        say(about(container, streams, still=still, gps=gps))
+        for stream in streams[:STREAMS_LIMIT]:
+            say({"stream": track(stream)})
+        if still:
+            say({"photo": photo(container, gps=gps)})
+        elif original.size_bytes <= WHOLE_BYTES or not container.duration:
+            say({"packets": packets(container, "packets", cpu_s)})
+        else:
+            container.seek((container.start_time or 0) + max(0, container.duration - TAIL_US))
+            say({"packets": packets(container, "tail", cpu_s)})
+
+
+def about(container: InputContainer, streams: Sequence[Stream], *, still: bool, gps: bool) -> Line:
+    """The line of the container."""
+    tags = container.metadata
+    created = tags.get("com.apple.quicktime.creationdate") or tags.get("creation_time", "")
+    if not created:
+        created = next((found for s in streams[:STREAMS_LIMIT] if (found := s.metadata.get("creation_time"))), "")
+    if "date" in tags and len(created) <= len("hh:mm:ss"):  # a broadcast WAV has day and time apart
+        created = f"{tags['date']} {created}"
+    place = next((tags[tag] for tag in GPS_TAGS if tag in tags), "") if gps else ""
+    return {
+        "container": text(container.format.name),
+        "header_ms": None if still or container.duration is None else container.duration // 1000,
+        "medium": medium(streams, still=still),
+        "streams": len(streams),
+        "created": text(created),
+        "gps": text(place),
+    }
+
+
+def medium(streams: Sequence[Stream], *, still: bool) -> str:
+    """What the content is; a picture that belongs to sound (a cover) makes no video."""
+    kinds = {s.type for s in streams if not int(s.disposition) & av.stream.Disposition.attached_pic}
+    if still:
+        return "photo"
+    return next((kind for kind in ("video", "audio") if kind in kinds), "other")
+
+
+def track(stream: Stream) -> Line:
+    """The line of one track."""
+    line: dict[str, object] = {"kind": text(stream.type)}
+    if (codec := stream.codec_context) is not None:
+        line["codec"] = text(codec.name)
+    if isinstance(stream, av.VideoStream):
+        line |= {"width": stream.width, "height": stream.height, "fps": text(stream.average_rate or "")}
+    elif isinstance(stream, av.AudioStream):
+        line |= {"rate_hz": stream.rate or 0, "channels": stream.channels or 0}
+    if stream.duration is not None and stream.time_base is not None:
+        line["duration_ms"] = int(1000 * stream.duration * stream.time_base)
+    return line
+
+
+def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
+    """From the first to the last packet, in milliseconds; and how far that was read."""
+    first: float | None = None
+    last, count, broken = 0.0, 0, ""
+    try:
+        for packet in container.demux():
+            at = packet.pts if packet.pts is not None else packet.dts
+            if packet.is_corrupt:
+                broken = "a packet is damaged"
+            if at is None or packet.time_base is None:
+                continue
+            count += 1
+            begin = float(at * packet.time_base)
+            first = begin if first is None else min(first, begin)
+            last = max(last, begin + float((packet.duration or 0) * packet.time_base))
+            if count == PACKETS_LIMIT or (count % 1000 == 0 and time.process_time() > cpu_s):
+                raise EnoughError("enough")
+    except EnoughError:
+        way = "partial"
+    except (av.FFmpegError, OSError) as error:
+        broken = text(error.strerror or "unreadable")
+    if way == "tail" and container.start_time is not None:
+        first = container.start_time / 1e6
+    span_ms = None if first is None else round(1000 * (last - first))
+    return {"way": way, "count": count, "span_ms": span_ms, "broken": broken}
+
+
+def photo(container: InputContainer, *, gps: bool) -> Line:
+    """EXIF of the first picture; it is decoded, so that what can't be shown is known."""
+    stream = container.streams.video[0]
+    stream.codec_context.thread_count = 1
+    frame = next(iter(container.decode(stream)))
+    tags = {name.rpartition("/")[2]: value for name, value in frame.metadata.items()}
+    taken = tags.get("DateTimeOriginal") or tags.get("DateTimeDigitized") or tags.get("DateTime", "")
+    zone = tags.get("OffsetTimeOriginal") or tags.get("0x9011", "")
+    place = " ".join(f"{name[3:]} {value}" for name, value in places(tags)) if gps else ""
+    return {"taken": text(taken), "zone": text(zone), "gps": text(place)}
+
+
+def places(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The EXIF fields of a position."""
+    names = ("GPSLatitudeRef", "GPSLatitude", "GPSLongitudeRef", "GPSLongitude")
+    return ((name, " ".join(tags[name].split())) for name in names if name in tags)
+
+
+def open_charsets() -> None:
+    """Have the C library load what it turns the names of broadcasts with; the binding knows nothing of it."""
+    libc = ctypes.CDLL(None)
+    libc.iconv_open.restype = ctypes.c_void_p
+    for charset in CHARSETS:
+        libc.iconv_open(b"UTF-8", charset)
+
+
+def step_back() -> None:
+    """Let everybody else go first, to the processor and to the disk (ioprio_set(2), idle class)."""
+    with contextlib.suppress(OSError):  # a service may be forbidden to: then it only isn't polite
+        os.nice(NICE)
+    if number := IOPRIO_SET.get(platform.machine()):
+        ctypes.CDLL(None).syscall(number, 1, 0, IDLE_IO)
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    """Say what broke without a traceback, which would open source files and be killed for it."""
+    os.write(2, f"{kind.__name__}: {error}\n".encode("ascii", "backslashreplace")[:1000])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry point: `agent.media.reader <descriptor> <CPU seconds> <bytes of memory> <0|1 for GPS>`."""
+    sys.excepthook = _report_bug
+    fd, cpu_s, memory_bytes, gps = map(int, arguments)
+    step_back()
+    open_charsets()
+    av.logging.set_level(None)
+    original = Original(fd)
+    lock_parser(memory_bytes=memory_bytes, cpu_s=cpu_s)
+    try:
+        probe(original, gps=bool(gps), cpu_s=cpu_s // 2)
+        say({"end": True})
+    except EnoughError as limit:
+        say({"error": str(limit)})
+    except MemoryError:
+        say({"error": "it needs too much memory"})
+    except (av.FFmpegError, OSError, StopIteration, ValueError, IndexError) as error:
+        say({"error": text(getattr(error, "strerror", None) or type(error).__name__)})
+    return 0

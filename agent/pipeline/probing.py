@@ -1,0 +1,77 @@
+"""The probe lane: reads the content of what is held, behind all else, and enters what it says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from agent.capture_time import made
+from agent.errors import JournalError
+from agent.media.probing import DEFAULT_LIMITS, Limits, probe
+from agent.model import Asset, Facts, Probed
+from agent.pipeline.limits import limit_of
+from agent.pipeline.station import Station
+
+_GIVEN_UP_LIMIT: Final = 1000
+
+
+class ProbeLane:
+    """One original at a time, the most urgent first, never beginning while a recorder is being read.
+
+    Where it stands is in the journal alone. `given_up` are originals whose file can't be opened, or at which this lane
+    has a bug: they are tried again after the next start.
+    """
+
+    def __init__(self, station: Station, is_busy: Callable[[], bool], limits: Limits = DEFAULT_LIMITS) -> None:
+        self._station = station
+        self._is_busy = is_busy
+        self._limits = limits
+        self.given_up: set[str] = set()
+
+    async def step(self) -> None:
+        """Probe the next original, or wait a little if there is none or others need the station."""
+        station = self._station
+        try:
+            if not self._is_busy() and len(self.given_up) < _GIVEN_UP_LIMIT:
+                asset = await station.on_disk(station.journal.reader.next_to_probe, frozenset(self.given_up))
+                if asset is not None:
+                    self.given_up.add(asset.asset_id)
+                    if await self._probe(asset):
+                        self.given_up.discard(asset.asset_id)
+                    return
+        except JournalError:
+            self.given_up.clear()  # the disk refused, or somebody changed the limit meanwhile
+        await asyncio.sleep(station.limits.probe_pause_s)
+
+    async def _probe(self, asset: Asset) -> bool:
+        """Whether the content could be read at all; what it says is entered."""
+        station = self._station
+        assert asset.digests is not None, "what is held has digests"
+        path = station.vault.address(asset.digests.blake3)
+        try:
+            fd = await station.on_disk(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False  # the store lane or `verify` finds that, and tells
+        try:
+            facts = await probe(fd, gps=station.gps, limits=self._limits)
+        finally:
+            os.close(fd)
+        await self._enter(asset, facts)
+        return True
+
+    async def _enter(self, asset: Asset, facts: Facts) -> None:
+        station = self._station
+        async with station.commit:
+            row = await station.on_disk(station.journal.reader.recording, asset.asset_id)
+            name = row.clip.path.rpartition("/")[2] if row.clip else ""
+            time = made(row.recording, facts, name, row.held_at or station.clock())
+            old, told = row.recording.deadline, replace(row, facts=facts, by_content=time)
+            new = limit_of(station, told)
+            if new == limit_of(station, row):
+                new = old  # the content changes nothing; what was judged by older rules stays as it was judged
+            await station.journal.record(Probed(asset.asset_id, facts, time, old, new))
+        if new != old:
+            station.held_news.set()
