@@ -20,6 +20,8 @@ from agent.config import Config
 from agent.deadline import ZONE
 from agent.journal import Journal
 from agent.model import (
+    LATE_CAUSES,
+    STAGES,
     ActivityStated,
     AssetChanged,
     Confirmed,
@@ -35,6 +37,9 @@ from agent.model import (
     Statement,
     TimeStated,
 )
+from agent.statistics.report import Amount, Counted, Subject, tables
+from agent.status.chart import figures_svg
+from agent.status.statistics import Figures
 from tests.journal_entries import DEVICE, acquired, digests_of, document, listed, opened, receipt
 from tests.status_station import configured, footage
 from tests.test_statistics import unknowns
@@ -339,6 +344,21 @@ def test_the_chart_says_everything_in_words_and_runs_nothing(config: Config, run
     for word in ("未完", "执法记录仪", "14", "不公布"):
         assert word in words
         assert word in (root.findtext(f"{spaced}desc") or "")
+
+
+def test_every_name_and_number_has_room_beside_its_bar() -> None:
+    """By the widths of a wide font: a Chinese character is as wide as high, a Latin one six tenths of that."""
+    codes = [{Subject.STAGE: stage, Subject.DEVICE: "unknown", Subject.TIMELINESS: "late"} for stage in STAGES]
+    codes += [{Subject.CAUSE: cause} for cause in LATE_CAUSES]
+    codes += [{Subject.INTERRUPTION: code} for code in ("INT-01", "unknown")]
+    amount = Amount(50_000, 10**8, 10**14, 10**10)
+    long = {"INT-01": ("很长的原因" * 20, "a very long cause " * 20)}
+    made = Figures(2026, None, NOW, tables([Counted(1, code, amount) for code in codes], 2026, NOW), long)
+    for element in ET.fromstring(figures_svg(made)).iter("{http://www.w3.org/2000/svg}text"):
+        style, x = element.get("class", ""), float(element.get("x", "0"))
+        size = {"": 15, "l": 15, "e": 12, "h": 18, "t": 22, "n": 13}[style]
+        width = sum(size if character > "\u2e7f" else 0.6 * size for character in element.text or "")
+        assert width <= (x if style in {"l", "e"} else 960 - x), element.text
 
 
 def test_an_output_is_a_new_file_that_is_never_overwritten(config: Config, run: Run, tmp_path: Path) -> None:

@@ -20,14 +20,15 @@ from agent.status.statistics import (
 )
 
 _WIDTH: Final = 960
-_LEFT: Final = 380
-_BAR: Final = 320
-_LINE: Final = 30
+_LEFT: Final = 360
+_BAR: Final = 210
+_LINE: Final = 38
 _MARGIN: Final = 24
+_ZH_SHOWN, _EN_SHOWN = 22, 52
 _STYLE: Final = (
     "text{font-family:'Noto Sans CJK SC','Source Han Sans SC','Microsoft YaHei',sans-serif;font-size:15px;fill:#1a1a1a}"
     " .h{font-size:18px;font-weight:bold} .t{font-size:22px;font-weight:bold} .n{fill:#4d4d4d;font-size:13px}"
-    " .l{text-anchor:end} rect{fill:#1f5fa6} .g{fill:#ffffff}"
+    " .l{text-anchor:end} .e{text-anchor:end;fill:#4d4d4d;font-size:12px} rect{fill:#1f5fa6} .g{fill:#ffffff}"
 )
 
 _NOTE: Final = (
@@ -44,16 +45,21 @@ def figures_svg(figures: Figures) -> str:
     told: list[str] = []
     for table in figures.shown:
         y += _LINE + 14
-        lines.append(_text(_MARGIN, y, " · ".join((*TITLES[table.subject], _span(figures, table))), "h"))
+        lines += [
+            _text(_MARGIN, y, " · ".join(TITLES[table.subject]), "h"),
+            _text(_MARGIN, y + 18, _span(figures, table), "n"),
+        ]
+        y += 12
         told.append(f"{TITLES[table.subject][0]}（{_span(figures, table)}）")
-        for name, share, words in _bars(figures, table):
+        for (chinese, english), share, words in _bars(figures, table):
             y += _LINE
             lines += [
-                _text(_LEFT - 12, y, name, "l"),
+                _text(_LEFT - 12, y - 7, _short(chinese, _ZH_SHOWN), "l"),
+                _text(_LEFT - 12, y + 8, _short(english, _EN_SHOWN), "e"),
                 _rect(_LEFT, y, share),
                 _text(_LEFT + _BAR * share + 10, y, words),
             ]
-            told.append(f"{name}：{words}")
+            told.append(f"{chinese} {english}：{words}")
     y += _LINE + 8
     lines.append(_text(_MARGIN, y, _NOTE, "n"))
     height = y + _MARGIN
@@ -72,7 +78,7 @@ def _span(figures: Figures, table: Table) -> str:
     return f"{period(figures.year, last)}{' 未完 (not ended)' if last.running else ''}"
 
 
-def _bars(figures: Figures, table: Table) -> Iterator[tuple[str, float, str]]:
+def _bars(figures: Figures, table: Table) -> Iterator[tuple[tuple[str, str], float, str]]:
     """Each row's name, its share of the longest bar, and its number in words."""
     if not table.columns:
         return
@@ -80,10 +86,10 @@ def _bars(figures: Figures, table: Table) -> Iterator[tuple[str, float, str]]:
     largest = max(total.count, 1)
     for code, cells in table.rows.items():
         if (cell := cells[-1]) is None:
-            yield " ".join(figures.label(table.subject, code)), 0, "不公布 (not told)"
+            yield figures.label(table.subject, code), 0, "不公布 (not told)"
         elif cell.count:
-            yield " ".join(figures.label(table.subject, code)), cell.count / largest, _words(table, code, cell)
-    yield " ".join(TOTAL), total.count / largest, _words(table, "", total)
+            yield figures.label(table.subject, code), cell.count / largest, _words(table, code, cell)
+    yield TOTAL, total.count / largest, _words(table, "", total)
 
 
 def _words(table: Table, code: str, amount: Amount) -> str:
@@ -96,6 +102,11 @@ def _words(table: Table, code: str, amount: Amount) -> str:
     if code == Timeliness.LATE and (delay := mean_delay_hours(amount)) is not None:
         told.append(f"平均逾期 (mean delay) {delay} 小时 (h)")
     return " · ".join(told)
+
+
+def _short(words: str, longest: int) -> str:
+    """As much of a name as has room beside its bar; all of it is in the description."""
+    return words if len(words) <= longest else f"{words[: longest - 1]}…"
 
 
 def _text(x: float, y: float, words: str, style: str = "") -> str:
