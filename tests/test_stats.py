@@ -40,7 +40,7 @@ from agent.model import (
 from agent.statistics.report import Amount, Counted, Subject, tables
 from agent.status.chart import figures_svg
 from agent.status.statistics import Figures
-from tests.journal_entries import DEVICE, acquired, digests_of, document, listed, opened, receipt
+from tests.journal_entries import DEVICE, acquired, digests_of, document, listed, opened, probed, receipt
 from tests.status_station import configured, footage
 from tests.test_statistics import unknowns
 
@@ -226,6 +226,25 @@ def test_the_stage_is_the_last_word_of_an_officer_or_of_an_activity(config: Conf
     assert counts(out, "stage") == {"S03": 15, "S08": 10, "unknown": 15}
     assert [row["zh"] for row in table(out, "stage")["rows"]] == ["现场检查", "先行登记保存", "待补充"]
     assert not [word for word in ("张三", "药店", "经过") if word in out]
+
+
+def test_hours_and_month_are_those_of_the_content_once_it_was_read(config: Config, run: Run) -> None:
+    """As the container says; what was not read yet, and photos, have no hours."""
+
+    async def probe() -> None:
+        async with Journal.open(config.storage.root / "journal.db", lambda: NOVEMBER) as journal:
+            for name in names(0, 6):
+                limit = journal.reader.recording(name).recording.deadline
+                entry = probed(name, old=limit)
+                made = replace(entry.time, made_end=NOVEMBER - timedelta(days=10), made_start=None)
+                await journal.record(replace(entry, facts=replace(entry.facts, duration_ms=1_800_000), time=made))
+
+    asyncio.run(record(config, Footage(16, NOVEMBER)))
+    asyncio.run(probe())
+    _, out, _ = run("--year", "2026")
+    assert [number(out, "stage", "total", f"2026-{month}") for month in (10, 11)] == ["6", "10"]
+    assert [number(out, "device", "body_camera", f"2026-{month}", "hours") for month in (10, 11)] == ["3.0", "0.0"]
+    assert number(out, "device", "body_camera", "2026", "hours") == "3.0"
 
 
 def test_causes_of_being_late_are_counted_as_stated_or_declared(config: Config, run: Run) -> None:

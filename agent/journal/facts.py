@@ -21,13 +21,16 @@ from agent.model import ActivityStated, Deadline, DocumentAdded, Interruption, S
 _PAGE: Final = 5000
 _WORDS_KEPT: Final = 4096
 # A person's word on when it was completed goes first, then what the content says, then what the recorder wrote.
-_MADE: Final = "coalesce(json_extract(stated, '$.made_at'), json_extract(event.detail, '$.recording.captured_latest'))"
+_MADE: Final = "coalesce(made_end_at, json_extract(event.detail, '$.recording.captured_latest'))"
+_LASTS: Final = (
+    "(SELECT json_extract(probed.detail, '$.facts.duration_ms') FROM event AS probed WHERE seq = probed_seq)"
+)
 _KEPT: Final = "asset.state IN ('held', 'stored', 'released') OR asset.resume_to = 'held'"
 # Recordings whose bytes are those of another one are counted with it.
 _FACTS: Final = (
     f"SELECT asset_id, recording_id, device_id, unixepoch({_MADE}) AS made, deadline,"  # noqa: S608
     f" json_extract(receipt, '$.confirmed_at'), CASE WHEN {_KEPT} THEN held_at END,"
-    " json_extract(declared, '$.cause'), coalesce(size_bytes, expected_bytes)"
+    f" json_extract(declared, '$.cause'), coalesce(size_bytes, expected_bytes), {_LASTS}"
     " FROM asset JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
     " WHERE asset_id > ? AND role = 'original' AND state <> 'matched' AND made >= ? AND made < ?"
     " ORDER BY asset_id LIMIT ?"
@@ -75,7 +78,7 @@ def facts(path: Path, first: datetime, end: datetime) -> Iterator[Fact]:
         while rows := db.all(_FACTS, after, *span, _PAGE):
             after = rows[-1][0]
             said = words.of([row[1] for row in rows])
-            for _, recording_id, device_id, made, deadline, stored_at, held_at, declared, size_bytes in rows:
+            for _, recording_id, device_id, made, deadline, stored_at, held_at, declared, size_bytes, lasts_ms in rows:
                 stage, cause = said.get(recording_id, ("", ""))
                 yield Fact(
                     device_id,
@@ -85,7 +88,7 @@ def facts(path: Path, first: datetime, end: datetime) -> Iterator[Fact]:
                     _time(held_at),
                     cause or declared or "",
                     size_bytes,
-                    0,
+                    (lasts_ms or 0) // 1000,
                     stage,
                 )
 

@@ -21,10 +21,10 @@ from agent.status.statistics import (
 
 _WIDTH: Final = 960
 _LEFT: Final = 360
-_BAR: Final = 210
+_BAR: Final = 200
 _LINE: Final = 38
 _MARGIN: Final = 24
-_ZH_SHOWN, _EN_SHOWN = 22, 52
+_ZH_SHOWN, _EN_SHOWN = 22, 46
 _STYLE: Final = (
     "text{font-family:'Noto Sans CJK SC','Source Han Sans SC','Microsoft YaHei',sans-serif;font-size:15px;fill:#1a1a1a}"
     " .h{font-size:18px;font-weight:bold} .t{font-size:22px;font-weight:bold} .n{fill:#4d4d4d;font-size:13px}"
