@@ -18,6 +18,7 @@ from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
+from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.service import add_resume, add_run, add_status
 from agent.verbs.stats import add_stats
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume(add)
     add_deadline(add, _now)
     add_device(add, _now)
+    add_metadata(add, _now)
     add_transcript(add, _now)
     add_activity(add, _now)
     add_stats(add)

@@ -30,6 +30,7 @@ from agent.model import (
     Clip,
     ClipSeen,
     ClockTrust,
+    Completeness,
     Confirmed,
     Deadline,
     Device,
@@ -117,6 +118,8 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.executemany(
         "INSERT INTO recording (recording_id, device_id, seq, deadline, medium) VALUES (?, ?, ?, ?, ?)", recordings
     )
+    lacking = [(row[0], Completeness.INCOMPLETE, "method makers proof_object", 0, 0) for row in recordings]
+    db.executemany("INSERT INTO metadata VALUES (?, ?, ?, ?, ?)", lacking)
     assets = [_asset_row(index, at) for index in numbers]
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
@@ -130,10 +133,11 @@ def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) ->
         (scope, outcome, files) for scope in (docking, "clip") for outcome, files in outcomes.items()
     ]
     rows += [("asset", state, states[state]) for state in (AssetState.WANTED, AssetState.HELD, AssetState.STORED)]
+    counted = [(*row, row[2] * SIZE_BYTES) for row in rows]
     db.executemany(
         "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
         " SET files = files + excluded.files, bytes = bytes + excluded.bytes",
-        [(*row, row[2] * SIZE_BYTES) for row in rows],
+        [*counted, ("metadata", Completeness.INCOMPLETE, states.total(), 0)],
     )
 
 
@@ -224,6 +228,10 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "next asset to store, some under way": lambda: reader.next_to_store(NOW, [some]),
         "open clip of": lambda: reader.open_clip_of(some),
         "last dock-out": lambda: reader.last_dock_out(_OWNER),
+        "completeness": reader.completeness,
+        "metadata": lambda: reader.metadata(f"rec-{some}"),
+        "statements": lambda: reader.statements([f"rec-{some}"]),
+        "brought by": lambda: reader.brought_by(docking),
         "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),
     }
 

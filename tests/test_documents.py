@@ -129,8 +129,8 @@ async def test_recordings_are_counted_and_listed_by_their_originals_alone(statio
     pages = [reader.recordings(), reader.recordings(state=AssetState.HELD), reader.undecided("", 100)]
     risks = reader.recordings(due_before=now.replace(year=now.year + 1))
     assert len(risks) == len(FILES)
-    for recording_id in ids(station):
-        await add_document(station, STATEMENT, [recording_id])
+    for recording_id in ids(station):  # not a statement: that changes how complete a recording is
+        await add_document(station, Explanation("act1", "张三", now, recording_id), [recording_id])
     after = reader.overview(now)
     assert (after.assets, after.clips, after.late) == (before.assets, before.clips, before.late)
     assert after.documents[AssetState.HELD].files == len(FILES)

@@ -25,6 +25,7 @@ from agent.model import (
     AssetChanged,
     AssetEvent,
     Blocked,
+    Checked,
     ClipAccounted,
     ClipRefused,
     Damaged,
@@ -49,6 +50,7 @@ from agent.model import (
     Released,
     Resumed,
     Stated,
+    Statement,
     TextForm,
     TimeStated,
     Transcript,
@@ -133,6 +135,10 @@ ENTRIES: list[JournalEntry] = [
     GapConfirmed("act", 1, "李四", "看过"),
     GapConfirmed("act", 2, "李四", "理由不足", accepted=False),
     probed("a"),
+    document(
+        "m", "a", "b", said=Statement("张三", "现场", NOW, {"method": "photo", "late": None}, (0, 3), ("method",), "1")
+    ),
+    Checked(("rec-a", "rec-b"), (1, 4), "李四", "已核对"),
 ]
 
 

@@ -176,9 +176,11 @@ class AnyHistory(RuleBasedStateMachine):
         for docking, outcome in self.log.db.execute("SELECT docking_id, outcome FROM clip"):
             counted.update([(docking, outcome), ("clip", outcome)])
         counted.update(("asset", state) for (state,) in self.log.db.execute("SELECT state FROM asset"))
+        states = self.log.db.execute("SELECT completeness FROM metadata")
+        counted.update(("metadata", state) for (state,) in states)
         counters = self.log.db.execute("SELECT scope, name, files, bytes FROM counter").fetchall()
         assert {(scope, name): files for scope, name, files, _ in counters if files} == dict(counted)
-        assert all(size == files * 1000 for _, _, files, size in counters)
+        assert all(size == files * 1000 * (scope != "metadata") for scope, _, files, size in counters)
 
     @invariant()
     def equal_content_is_kept_once(self) -> None:

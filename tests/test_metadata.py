@@ -311,15 +311,15 @@ CHANGES = st.lists(
 )
 
 
-@given(CHANGES, st.sampled_from(Medium), st.sampled_from(Medium), st.booleans())
+@given(CHANGES, st.sampled_from(Medium), st.sampled_from(Medium), st.sampled_from(ClockTrust), st.booleans())
 def test_counting_step_by_step_gives_what_counting_from_the_start_does(
-    changes: list[dict[str, object]], before: Medium, after: Medium, has_transcript: bool
+    changes: list[dict[str, object]], before: Medium, after: Medium, trust: ClockTrust, has_transcript: bool
 ) -> None:
     lacks = missing(before, ClockTrust.UNMEASURED, {}, has_transcript=False)
     for change in changes:
         lacks = after_statement(lacks, change)
-    lacks = after_probe(lacks, after, has_transcript=has_transcript)
-    assert lacks == missing(after, ClockTrust.UNMEASURED, so_far(changes), has_transcript=has_transcript)
+    lacks = after_probe(lacks, after, trust, has_transcript=has_transcript)
+    assert lacks == missing(after, trust, so_far(changes), has_transcript=has_transcript)
 
 
 def test_the_last_word_counts_and_none_withdraws() -> None:

@@ -73,7 +73,7 @@ async def test_recordings_at_risk_come_by_their_deadline_with_state_and_verdict(
     risks = [(row["asset_id"], row["state"]["name"], row["verdict"]["name"]) for row in status["at_risk"]]
     assert risks == [("c", "wanted", "overdue"), ("d", "wanted", "undecided"), ("b", "held", "open")]
     assert {tile["en"]: tile["count"] for tile in status["tiles"]} == {
-        "to be pulled": 2, "to be uploaded": 1, "stored": 1, "need a person": 0,
+        "to be pulled": 2, "to be uploaded": 1, "stored": 1, "metadata incomplete": 4, "need a person": 0,
         "due soon (24 h)": 0, "undecided": 1, "overdue": 1, "gaps not explained": 0,
     }  # fmt: skip
 

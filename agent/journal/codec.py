@@ -20,7 +20,7 @@ from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agent.errors import JournalError
-from agent.model import Asset, AssetChanged, AssetEvent, DeviceIssued, DeviceReturned, JournalEntry
+from agent.model import Asset, AssetChanged, AssetEvent, Checked, DeviceIssued, DeviceReturned, JournalEntry
 
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
@@ -84,6 +84,8 @@ def _subject(entry: JournalEntry) -> str:
     """Whose history the event belongs to: an asset's or an owned recorder's if there is one, else whose it names."""
     if isinstance(entry, DeviceIssued | DeviceReturned):
         return entry.recorder_id
+    if isinstance(entry, Checked):
+        return next(iter(entry.recordings), "")
     asset = getattr(entry, "asset", None)
     named: str = next((name for key in _SUBJECTS if (name := getattr(entry, key, ""))), "")
     return asset.asset_id if isinstance(asset, Asset) else named

@@ -14,6 +14,7 @@ from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.dockings import DockingQueries
 from agent.journal.documents import DocumentQueries
+from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
     ASSET_COLUMNS,
     SELECT_ASSET,
@@ -65,13 +66,13 @@ _UNDECIDED: Final = (
 )
 _SELECT_RECORDING: Final = (
     f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended, recording.medium"  # noqa: S608
-    ", event.kind, event.detail, told.kind, told.detail FROM asset"
-    " JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
+    ", completeness, lacks, version, event.kind, event.detail, told.kind, told.detail FROM asset"
+    " JOIN recording USING (recording_id) JOIN metadata USING (recording_id) JOIN event ON event.seq = recording.seq"
     " LEFT JOIN event AS told ON told.seq = recording.probed_seq"
 )
 
 
-class Reader(DockingQueries, DocumentQueries, ActivityQueries):
+class Reader(DockingQueries, DocumentQueries, ActivityQueries, MetadataQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -257,6 +258,7 @@ class Reader(DockingQueries, DocumentQueries, ActivityQueries):
                 head[0],
                 head[1].hex(),
                 {state: documents.get(state, Tally()) for state in AssetState},
+                self.completeness(),
             )
 
     def recordings(
@@ -318,7 +320,8 @@ class Reader(DockingQueries, DocumentQueries, ActivityQueries):
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
-    alarm_at, held_at, deadline, stated, declared, ended, medium, kind, detail, *told = row[12:]
+    alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata = row[12:22]
+    kind, detail, *told = row[22:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
@@ -337,4 +340,5 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         moment_of(ended),
         probed.facts if probed else None,
         probed.time if probed else None,
+        metadata_view(*metadata),
     )

@@ -19,7 +19,7 @@ from agent.errors import JournalError
 APPLICATION_ID: Final = 0x63617061  # "capa"
 EVIDENCE_TABLES: Final = (
     "device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about",
-    "activity", "segment", "explanation",
+    "activity", "segment", "explanation", "metadata",
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
@@ -277,6 +277,24 @@ _VERSION_5: Final = (
     CREATE INDEX asset_to_probe ON asset (alarm_at, asset_id)
     WHERE probed = 0 AND role = 'original' AND state IN ('held', 'stored', 'matched')
     """,
+    # How complete the capture metadata of each recording is, and what it lacks of the four fields and the transcript.
+    """
+    CREATE TABLE metadata (
+        recording_id TEXT PRIMARY KEY REFERENCES recording,
+        completeness TEXT NOT NULL,
+        lacks TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        has_transcript INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    INSERT INTO metadata SELECT recording_id, 'incomplete',
+        'method' || CASE WHEN json_extract(detail, '$.recording.clock_trust') = 'untrusted' AND stated IS NULL
+            THEN ' made_at' ELSE '' END || ' makers proof_object' ||
+        CASE WHEN json_extract(detail, '$.recording.medium') = 'audio' THEN ' transcript' ELSE '' END, 0, 0
+    FROM recording JOIN event USING (seq)
+    """,
+    "INSERT INTO counter SELECT 'metadata', 'incomplete', count(*), 0 FROM recording HAVING count(*) > 0",
 )
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)

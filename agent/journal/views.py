@@ -14,16 +14,19 @@ from agent.model import (
     CaptureTime,
     Clip,
     ClockTrust,
+    Completeness,
     Declared,
     Device,
     Explained,
     Extent,
     Facts,
+    Missing,
     Mode,
     Outcome,
     Recording,
     Said,
     Stated,
+    Statement,
     TimeBasis,
 )
 from agent.vault import Settled
@@ -112,6 +115,18 @@ class DockingView:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataView:
+    """How complete the capture metadata of a recording is, what it lacks, and how many statements there are."""
+
+    completeness: Completeness = Completeness.INCOMPLETE
+    lacks: frozenset[Missing] = frozenset()
+    version: int = 0
+
+
+_NOTHING_SAID = MetadataView()
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingView:
     """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages.
 
@@ -132,6 +147,7 @@ class RecordingView:
     ended: datetime | None = None
     facts: Facts | None = None
     by_content: CaptureTime | None = None
+    metadata: MetadataView = _NOTHING_SAID
 
     @property
     def witnessed(self) -> CaptureTime:
@@ -188,6 +204,14 @@ class DocumentView:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementView:
+    """What an officer said of recordings, and the asset that is its file."""
+
+    asset: Asset
+    said: Statement
+
+
+@dataclass(frozen=True, slots=True)
 class EventView:
     """One event of the log; `detail` is canonical JSON, `hash` hexadecimal."""
 
@@ -203,6 +227,7 @@ class EventView:
 class Overview:
     """The station in numbers. `late` counts up to `LATE_LIMIT`. `assets` are originals, each one recording.
 
+    `metadata` counts recordings by how complete theirs is.
     `doubted` are assets that an audit did not find in the store as they were, and that are not stored again yet.
     """
 
@@ -214,3 +239,4 @@ class Overview:
     head_seq: int
     head_hash: str
     documents: Mapping[AssetState, Tally] = field(default_factory=dict)
+    metadata: Mapping[Completeness, int] = field(default_factory=dict)

@@ -13,6 +13,8 @@ Lacks = frozenset[Missing]
 _SAID: Final = frozenset(missing for missing in Missing if missing.value in FIELDS)
 """What an officer's statement supplies; the rest comes from clocks, persons who state a time, and transcripts."""
 
+_DOUBTED: Final = frozenset({ClockTrust.UNTRUSTED, ClockTrust.CONTRADICTED})
+
 
 def so_far(said: Iterable[Mapping[str, object]]) -> dict[str, object]:
     """The fields in force after these statements, oldest first: the last word counts, None withdraws."""
@@ -23,13 +25,14 @@ def so_far(said: Iterable[Mapping[str, object]]) -> dict[str, object]:
 
 
 def missing(medium: Medium, trust: ClockTrust, fields: Mapping[str, object], *, has_transcript: bool) -> Lacks:
-    """What art. 20 wants and the recording lacks; a time of a clock that is plainly wrong is none."""
+    """What art. 20 wants and the recording lacks; a time that is plainly wrong or contradicted is none."""
     lacks = {name for name in _SAID if fields.get(name) is None}
-    if trust is ClockTrust.UNTRUSTED:
-        lacks.add(Missing.MADE_AT)
-    if medium is Medium.AUDIO and not has_transcript:
-        lacks.add(Missing.TRANSCRIPT)
-    return frozenset(lacks)
+    return frozenset(lacks) | _automatic(medium, trust, has_transcript=has_transcript)
+
+
+def _automatic(medium: Medium, trust: ClockTrust, *, has_transcript: bool) -> Lacks:
+    wanted = {Missing.MADE_AT: trust in _DOUBTED, Missing.TRANSCRIPT: medium is Medium.AUDIO and not has_transcript}
+    return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 def after_statement(lacks: Lacks, change: Mapping[str, object]) -> Lacks:
@@ -38,10 +41,9 @@ def after_statement(lacks: Lacks, change: Mapping[str, object]) -> Lacks:
     return lacks - said | {name for name in said if change[name] is None}
 
 
-def after_probe(lacks: Lacks, medium: Medium, *, has_transcript: bool) -> Lacks:
-    """What is lacking when the content has told what the recording is."""
-    rest = lacks - {Missing.TRANSCRIPT}
-    return rest | {Missing.TRANSCRIPT} if medium is Medium.AUDIO and not has_transcript else rest
+def after_probe(lacks: Lacks, medium: Medium, trust: ClockTrust, *, has_transcript: bool) -> Lacks:
+    """What is lacking when the content has told what the recording is, and whether its time can be believed."""
+    return (lacks & _SAID) | _automatic(medium, trust, has_transcript=has_transcript)
 
 
 def completeness(lacks: Lacks, *, checked: bool) -> Completeness:

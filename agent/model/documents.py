@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -39,13 +39,19 @@ class Encoding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Capture metadata as an officer says it; `version_of` is the asset of the statement that this one replaces."""
+    """Capture metadata as an officer says it: the `fields` that change, None for one that is no longer said.
+
+    `versions` are those of the recordings, in their order, that this follows; none: whatever they are. `assumed` names
+    the fields that the agent added by itself. `schema` is that of the fields.
+    """
 
     who: str
     why: str
     at: datetime
-    fields: Mapping[str, object] = field(default_factory=dict)
-    version_of: str = ""
+    fields: Mapping[str, object]
+    versions: tuple[int, ...] = ()
+    assumed: tuple[str, ...] = ()
+    schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,16 @@ ROLE_OF: Final[Mapping[type, Role]] = {
     Transcript: Role.TRANSCRIPT,
     Explanation: Role.EXPLANATION,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Somebody has checked all that is said of these recordings, each at the version named in the same place."""
+
+    recordings: tuple[str, ...]
+    versions: tuple[int, ...]
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

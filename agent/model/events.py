@@ -8,7 +8,7 @@ from datetime import datetime
 
 from agent.card import Extent, Finding
 from agent.model.activities import ActivityEnded, ActivityStated, GapConfirmed, GapExplained
-from agent.model.documents import DocumentAdded, NoSpeechFound
+from agent.model.documents import Checked, DocumentAdded, NoSpeechFound
 from agent.model.evidence import (
     Asset,
     Clip,
@@ -280,4 +280,5 @@ JournalEntry = (
     | ActivityEnded
     | GapExplained
     | GapConfirmed
+    | Checked
 )

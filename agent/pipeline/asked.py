@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent.model import AssetChanged, AssetState, Deadline, Declared, Resumed, Role, Stated
-from agent.pipeline import activities, handover, limits, transcripts
+from agent.pipeline import activities, handover, limits, saying, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 
@@ -54,6 +54,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "activity_state": activities.state,
         "activity_explain": activities.explain,
         "activity_confirm": activities.confirm,
+        "metadata_set": saying.say,
+        "metadata_check": saying.check,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""

@@ -18,6 +18,7 @@ from agent.states import is_kept
 from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
 from agent.status.devices import DOCKINGS, devices_view
 from agent.status.explain import explain
+from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
     SHOWN_AT_RISK,
     Json,
@@ -91,6 +92,11 @@ class Board:
         """Why a recording must be stored when, as JSON; raises JournalError if there is none of that id."""
         row = await self._ask(self._reader.recording, identifier)
         return to_json(explain(row, self._rules, self._config.deadline.satisfied_by, self._clock()))
+
+    async def metadata(self, identifier: str) -> bytes:
+        """The record of a recording and its history, as JSON; raises JournalError if there is none of that id."""
+        known = await self._ask(known_of, self._reader, identifier)
+        return to_json(record_view(known, self._config, self._clock()) | history_view(known))
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Final
 
@@ -83,6 +83,7 @@ def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES) -> web.Ap
     app.router.add_get("/api/v1/status", pages.status)
     app.router.add_get("/api/v1/recordings", pages.recordings)
     app.router.add_get("/api/v1/deadline/{recording}", pages.deadline)
+    app.router.add_get("/api/v1/metadata/{recording}", pages.metadata)
     app.router.add_get("/api/v1/events", pages.events)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(pages.close)
@@ -123,11 +124,10 @@ class _Pages:
         return _json(await self._board.recordings(_state(asked.get("state")), after, limit))
 
     async def deadline(self, request: web.Request) -> web.Response:
-        _parameters(request, ())
-        try:
-            return _json(await self._board.deadline(request.match_info["recording"][:_CURSOR_LIMIT]))
-        except UnknownError as error:
-            raise web.HTTPNotFound(text=str(error)) from error
+        return await _of_recording(request, self._board.deadline)
+
+    async def metadata(self, request: web.Request) -> web.Response:
+        return await _of_recording(request, self._board.metadata)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         _parameters(request, ())
@@ -154,6 +154,14 @@ class _Pages:
                     if frame:
                         await response.write(frame)
         return response
+
+
+async def _of_recording(request: web.Request, ask: Callable[[str], Awaitable[bytes]]) -> web.Response:
+    _parameters(request, ())
+    try:
+        return _json(await ask(request.match_info["recording"][:_CURSOR_LIMIT]))
+    except UnknownError as error:
+        raise web.HTTPNotFound(text=str(error)) from error
 
 
 @web.middleware

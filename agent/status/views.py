@@ -16,7 +16,9 @@ from agent.journal.views import DockingView, EventView, Overview, RecordingView,
 from agent.model import (
     AssetState,
     AuditProgress,
+    Completeness,
     Device,
+    Missing,
     Outcome,
     Phase,
     SlotProgress,
@@ -24,6 +26,7 @@ from agent.model import (
 )
 from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.record import labelled
 from agent.status.words import Hold, at, named, words
 
 SHOWN_AT_RISK: Final = 50
@@ -88,6 +91,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
             "documents": {state.value: asdict(tally) for state, tally in rows.overview.documents.items()},
             "clips": {outcome.value: asdict(tally) for outcome, tally in rows.overview.clips.items()},
             "open_dockings": rows.overview.open_dockings,
+            "completeness": {state.value: rows.overview.metadata.get(state, 0) for state in Completeness},
         },
         "at_risk": risks,
         "at_risk_limit": SHOWN_AT_RISK,
@@ -167,6 +171,10 @@ def recording_view(
         "locked_until": at(asset.receipt.locked_until) if asset.receipt else None,
         "verdict": named(found) if found else None,
         "held_at": at(row.held_at),
+        "completeness": named(row.metadata.completeness),
+        "missing": [labelled(name) for name in Missing if name in row.metadata.lacks],
+        "metadata_version": row.metadata.version,
+        "metadata": f"/api/v1/metadata/{recording.recording_id}",
         "explained": f"/api/v1/deadline/{recording.recording_id}",
         **content_view(row),
         **deadline_view(recording.deadline, trust, rules),
@@ -286,6 +294,7 @@ def _tiles(overview: Overview, risks: Sequence[Json], activities: Json, satisfie
         ("待采集", "to be pulled", assets[AssetState.WANTED].files, False),
         ("待上传", "to be uploaded", assets[AssetState.HELD].files, False),
         ("已入库", "stored", assets[AssetState.STORED].files + assets[AssetState.RELEASED].files, False),
+        ("待补充信息", "metadata incomplete", overview.metadata.get(Completeness.INCOMPLETE, 0), False),
         ("需要处理", "need a person", assets[AssetState.STUCK].files, False),
         ("即将到期", "due soon (24 h)", verdicts[Verdict.DUE_SOON], more),
         ("无法判定", "undecided", verdicts[Verdict.UNDECIDED], more),

@@ -11,8 +11,9 @@ from agent.journal.projection.custody import CustodyEntry, apply_custody
 from agent.journal.projection.dockings import DockingEntry, apply_docking
 from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
+from agent.journal.projection.metadata import apply_checked
 from agent.journal.projection.tables import Tables
-from agent.model import Adopted, DocumentAdded, Incident, JournalEntry, NoSpeechFound
+from agent.model import Adopted, Checked, DocumentAdded, Incident, JournalEntry, NoSpeechFound
 
 
 class Projection:
@@ -66,6 +67,8 @@ class Projection:
             apply_custody(self._tables, entry)
         elif isinstance(entry, ActivityEntry):
             apply_activity(self._tables, seq, entry)
+        elif isinstance(entry, Checked):
+            apply_checked(self._tables, entry)
         elif isinstance(entry, Incident):
             pass  # the event itself is all there is to keep
         else:

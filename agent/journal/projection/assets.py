@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.errors import JournalError
 from agent.journal.codec import to_text
+from agent.journal.projection.metadata import enter_metadata
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
 from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of
 from agent.model import Acquired, Adopted, Asset, AssetEvent, AssetState, Matched, Recording, Role
@@ -27,6 +28,7 @@ def insert_footage(tables: Tables, seq: int, recording: Recording, asset: Asset,
         (recording.recording_id, recording.device_id, seq, to_text(limit), recording.medium),
     )
     insert_asset(tables, asset, *limit_columns(limit))
+    enter_metadata(tables, recording)
 
 
 def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | None) -> None:

@@ -6,8 +6,19 @@ from typing import Final
 
 from agent.errors import JournalError
 from agent.journal.projection.assets import insert_asset
+from agent.journal.projection.metadata import apply_statement, apply_transcript
 from agent.journal.projection.tables import UNCHANGED, Tables
-from agent.model import RECORDINGS_LIMIT, ROLE_OF, Asset, AssetState, DocumentAdded, NoSpeechFound, Role
+from agent.model import (
+    RECORDINGS_LIMIT,
+    ROLE_OF,
+    Asset,
+    AssetState,
+    DocumentAdded,
+    NoSpeechFound,
+    Role,
+    Statement,
+    Transcript,
+)
 
 _ALARM: Final = (
     "SELECT original.alarm_at FROM about JOIN asset AS original USING (recording_id)"
@@ -37,6 +48,10 @@ def apply_document(tables: Tables, seq: int, entry: DocumentAdded) -> None:
     tables.db.execute("INSERT INTO document VALUES (?, ?, ?)", (asset.asset_id, asset.role, seq))
     rows = [(recording_id, asset.asset_id) for recording_id in about]
     tables.db.executemany("INSERT INTO about VALUES (?, ?)", rows)
+    if isinstance(entry.said, Statement):
+        apply_statement(tables, about, entry.said)
+    elif isinstance(entry.said, Transcript):
+        apply_transcript(tables, about, entry.said)
 
 
 def apply_silence(tables: Tables, entry: NoSpeechFound) -> None:

@@ -8,6 +8,7 @@ from agent.errors import JournalError
 from agent.journal.codec import from_text, to_text
 from agent.journal.projection.activities import touch_activities_of
 from agent.journal.projection.documents import follow_limit
+from agent.journal.projection.metadata import apply_probe, apply_time
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
 from agent.journal.rows import sortable
 from agent.model import (
@@ -30,6 +31,8 @@ def apply_limit(tables: Tables, seq: int, entry: LimitEntry) -> None:
     recording_id, role = tables.asset_row(entry.asset_id, "recording_id, role")
     if role != Role.ORIGINAL:
         raise JournalError(f"Document {entry.asset_id} has no time limit.", safe=UNCHANGED)
+    if isinstance(entry, TimeStated):
+        apply_time(tables, recording_id)
     stated = to_text(entry.stated) if isinstance(entry, TimeStated) else None
     declared = to_text(entry.declared) if isinstance(entry, EventDeclared) else None
     tables.one(
@@ -47,6 +50,7 @@ def apply_limit(tables: Tables, seq: int, entry: LimitEntry) -> None:
         touch_activities_of(tables, seq, recording_id)
     if isinstance(entry, Probed):
         _keep_facts(tables, seq, recording_id, entry)
+        apply_probe(tables, recording_id, entry)
     if isinstance(entry, TimeStated | Probed):
         _set_made(tables, recording_id, entry)
     asset_id = entry.asset_id if entry.new != entry.old else ""
