@@ -17,7 +17,7 @@ from agent.deadline import ZONE, Rules, Verdict, deadline_for, verdict
 from agent.errors import AgentError, JournalError, UnknownError
 from agent.journal import rebuild, verify
 from agent.journal.segments import continuity_of
-from agent.model import AssetState, Explanation, Role, Stated, Voice
+from agent.model import AssetState, Explanation, Facts, Integrity, Measured, Medium, Probed, Role, Stated, Voice
 from agent.pipeline.activities import confirm, explain, state
 from agent.pipeline.limits import state_time
 from agent.pipeline.station import Station
@@ -373,6 +373,20 @@ async def test_footage_that_comes_later_fills_the_gap_and_the_explanation_stays_
     await stated(station, at(9), at(12), "a", "b", "c", id=activity_id)
     view = activity_view(station.journal.reader.activity(activity_id), station.rules.profile)
     assert (view["gaps"], view["red_flag"], view["coverage"]["at_least"]) == ([], False, 1)
+
+
+async def test_what_the_content_says_later_changes_what_is_said_of_the_activity(station: Station) -> None:
+    """The file ends early: there is a gap now, and the status page knows that it must look again."""
+    await docked(station, filmed(station.rules, "a", 1, (at(9), at(10))))
+    activity_id = await stated(station, at(9), at(10), "a")
+    ((_, before),) = station.journal.reader.activity_heads(9)
+    row = station.journal.reader.recording("a")
+    facts = Facts(Medium.VIDEO, Integrity.TRUNCATED, duration_ms=1_800_000, measured=Measured.PACKETS)
+    time = replace(row.time, made_start=at(9.5), made_end=at(10))
+    await station.journal.record(Probed("a", facts, time, row.recording.deadline, row.recording.deadline))
+    ((_, now),) = station.journal.reader.activity_heads(9)
+    assert now > before
+    assert continuity_of(station.journal.reader.activity(activity_id)).at_least == 0.5
 
 
 async def test_an_unknown_activity_is_named(station: Station) -> None:

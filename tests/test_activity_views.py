@@ -16,16 +16,22 @@ from agent.config.obligations import read_interruptions
 from agent.config.rules import read_profile
 from agent.deadline import ZONE
 from agent.drivers.sequence import find_gaps
+from agent.journal.segments import segment_of
 from agent.journal.views import ActivityView, RecordingView
 from agent.model import (
     ActivityStated,
+    CaptureTime,
     ClipSeen,
     ClockTrust,
     Explained,
+    Facts,
     Finding,
     GapConfirmed,
     GapExplained,
+    Integrity,
     JournalEntry,
+    Measured,
+    Medium,
     Observed,
     Profile,
     Stamp,
@@ -193,6 +199,70 @@ def test_the_lines_tell_everything_that_was_said() -> None:
     ):
         assert words in told
     assert len(list(activity_lines(view))) == 2
+
+
+# What a recording's content says of its span.
+
+
+def probed(
+    one: RecordingView, lasts_s: float | None, integrity: Integrity = Integrity.COMPLETE, **told: object
+) -> RecordingView:
+    """The same once its content was read."""
+    recording = one.recording
+    length = timedelta(seconds=min(lasts_s or 0, 86_400))
+    end = recording.captured_latest
+    facts = Facts(
+        Medium.VIDEO, integrity, duration_ms=None if lasts_s is None else round(lasts_s * 1000),
+        measured=Measured.PACKETS,
+    )  # fmt: skip
+    time = CaptureTime(recording.captured_earliest, end, recording.clock_trust, made_start=end - length, made_end=end)
+    return replace(one, facts=replace(facts, **told), by_content=time)  # type: ignore[arg-type]
+
+
+def span(one: RecordingView) -> tuple[float, float, bool]:
+    """From and to in minutes after nine, and whether that is certain."""
+    part = segment_of(one)
+    return (part.start - NINE) / MINUTE, (part.end - NINE) / MINUTE, part.placed
+
+
+def test_content_tells_how_long_a_recording_lasts_and_stamps_do_until_it_was_read() -> None:
+    plain = row("a", 0, 20)
+    assert span(plain) == (0, 20, True)
+    assert span(probed(plain, 900)) == (5, 20, True), "the file was made five minutes before anything was recorded"
+
+
+def test_a_file_that_is_cut_off_covers_what_is_in_it_and_is_named_at_the_gap_behind_it() -> None:
+    cut = probed(row("a", 0, 20), 600, Integrity.TRUNCATED)
+    view = activity_view(activity([cut, row("b", 20, 60)]), SHANDONG)
+    assert view["recordings"][0]["truncated"]
+    assert [(gap["length_s"], gap["before"]) for gap in view["gaps"]] == [(600, "")]
+    behind = activity_view(activity([cut, row("b", 30, 60)]), SHANDONG)
+    assert [doubt["en"] for doubt in behind["gaps"][1]["doubts"]] == ["the recording before it is cut off"]
+
+
+def test_content_that_nobody_can_read_has_no_place_but_may_fill_the_gap() -> None:
+    broken = probed(row("a", 20, 40), None, Integrity.UNREADABLE, medium=None)
+    assert span(broken) == (20, 40, False)
+    view = activity_view(activity([row("c", 0, 20), broken, row("b", 40, 60)]), SHANDONG)
+    assert (view["coverage"]["at_least"], view["coverage"]["at_most"]) == (pytest.approx(2 / 3), 1)
+
+
+def test_a_photo_covers_nothing() -> None:
+    assert span(probed(row("a", 0, 20), None, medium=Medium.PHOTO)) == (20, 20, True)
+
+
+@pytest.mark.parametrize("claim_s", [7200, 10**12, -5])
+def test_a_header_that_claims_more_than_the_stamps_is_not_believed(claim_s: int) -> None:
+    start, end, placed = span(probed(row("a", 0, 20), claim_s, measured=Measured.HEADER))
+    assert (start, end) == (0, 20)
+    assert placed is (claim_s == 7200)
+
+
+def test_content_that_contradicts_the_clock_takes_the_place_away() -> None:
+    told = probed(row("a", 0, 20), 1200)
+    assert told.by_content is not None
+    doubted = replace(told.by_content, clock_trust=ClockTrust.CONTRADICTED, later=NINE + 50 * MINUTE)
+    assert span(replace(told, by_content=doubted)) == (0, 50, False)
 
 
 # Proposals.

@@ -21,6 +21,7 @@ from agent.journal.rows import SELECT_ASSET, asset_of
 from agent.journal.schema import EVIDENCE_TABLES
 from agent.model import (
     Acquired,
+    ActivityEnded,
     Adopted,
     Asset,
     AssetChanged,
@@ -32,6 +33,8 @@ from agent.model import (
     Damaged,
     DockingClosed,
     Finding,
+    GapConfirmed,
+    GapExplained,
     Incident,
     JournalEntry,
     Matched,
@@ -44,6 +47,7 @@ from agent.model import (
 from agent.states import is_kept
 from tests.journal_entries import (
     NOW,
+    activity,
     clip,
     deadline,
     digests_of,
@@ -68,6 +72,7 @@ NUMBERS = st.integers(0, 4)
 MODES = st.sampled_from(Mode)
 HOURS = st.integers(0, 3)
 DUE = st.sampled_from([-5, 10, 50])
+ACTIVITIES = st.sampled_from(["act", "other"])
 HOLES = st.sampled_from([(), ((0, 512),)])
 
 ASSET_EVENTS = st.one_of(
@@ -97,7 +102,17 @@ ENTRIES: st.SearchStrategy[JournalEntry] = st.one_of(
     st.just(Incident("tick")),
     st.builds(issued, NAMES, hours=HOURS),
     st.builds(returned, NAMES, hours=HOURS, docking=st.sampled_from(["", "d1", "d2"]), unread=st.booleans()),
-)
+    st.builds(activity, NAMES, NAMES, activity_id=ACTIVITIES),
+    st.builds(
+        lambda name, hours: ActivityEnded(name, "act", NOW, deadline(50), deadline(hours)),
+        NAMES, DUE,
+    ),
+    st.builds(
+        lambda act, number: GapExplained(act, number, NOW, NOW, "INT-03", "why", "officer", "doc"),
+        ACTIVITIES, st.integers(1, 2),
+    ),
+    st.builds(GapConfirmed, ACTIVITIES, st.integers(1, 2), st.just("head"), st.just("why"), st.booleans()),
+)  # fmt: skip
 PLAUSIBLE = st.sampled_from([*get_args(AssetEvent), Acquired, Confirmed])
 GROUPS = st.lists(st.lists(ENTRIES, min_size=1, max_size=3), min_size=1, max_size=4)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agent.continuity import Continuity, Segment, join
 from agent.deadline import CLOCK_TOLERANCE, instant
 from agent.journal.views import ActivityView, RecordingView
-from agent.model import ClockTrust
+from agent.model import ClockTrust, Integrity, Measured, Medium
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST: Final = timedelta(days=1)
@@ -16,14 +17,24 @@ _TRUSTED: Final = (ClockTrust.UNMEASURED, ClockTrust.STATED)
 
 
 def segment_of(row: RecordingView) -> Segment:
-    """The span of a recording; without a place if the clock can't be trusted or its beginning isn't known."""
-    recording = row.recording
-    earliest, latest, trust = row.captured
-    lasts = _lasts(row)
-    if trust in _TRUSTED and earliest is not None and lasts is not None:
-        return Segment(recording.recording_id, recording.device_id, latest - lasts, latest, slack=CLOCK_TOLERANCE)
-    since = _LONG_AGO if earliest is None or lasts is None else earliest - lasts
-    return Segment(recording.recording_id, recording.device_id, since, latest, placed=False, lasts=lasts)
+    """The span of a recording by its content, or by its file's stamps until that was read.
+
+    Without a place if its clock can't be trusted, or if nothing tells how long it lasts.
+    """
+    recording, time = row.recording, row.time
+    facts, lasts = row.facts, _lasts(row)
+    end = time.made_end or time.latest
+    cut = facts is not None and facts.integrity is Integrity.TRUNCATED
+    segment = Segment(recording.recording_id, recording.device_id, end, end, slack=CLOCK_TOLERANCE, truncated=cut)
+    if time.clock_trust in _TRUSTED and time.earliest is not None:
+        if lasts is not None:
+            return replace(segment, start=end - lasts)
+        stamped = _stamped(row)
+        since = time.earliest - stamped if stamped is not None else _LONG_AGO
+        return replace(segment, start=since, placed=False)
+    since = _LONG_AGO if time.earliest is None or lasts is None else time.earliest - lasts
+    until = max(time.latest, time.later or time.latest)
+    return replace(segment, start=since, end=until, placed=False, lasts=lasts)
 
 
 def continuity_of(view: ActivityView) -> Continuity:
@@ -32,7 +43,23 @@ def continuity_of(view: ActivityView) -> Continuity:
 
 
 def _lasts(row: RecordingView) -> timedelta | None:
-    """How long it lasts, by the recorder's own stamps of its file: the clock may be wrong, and cancels out."""
+    """How long it lasts: as its content says; until that was read, as the recorder's own stamps of its file do.
+
+    What only a header claims is believed no further than the stamps.
+    """
+    facts, stamped = row.facts, _stamped(row)
+    if facts is None:
+        return stamped
+    if facts.medium is Medium.PHOTO:
+        return timedelta()
+    if facts.duration_ms is None or not 0 <= facts.duration_ms <= _LONGEST // timedelta(milliseconds=1):
+        return None
+    lasts = timedelta(milliseconds=facts.duration_ms)
+    return min(lasts, stamped) if facts.measured is Measured.HEADER and stamped is not None else lasts
+
+
+def _stamped(row: RecordingView) -> timedelta | None:
+    """From the first stamp of its file to the last: the clock may be wrong, and cancels out."""
     if row.clip is None:
         return None
     created, modified = instant(row.clip.created), instant(row.clip.modified)
