@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.model import Clock
-from agent.uploader.directory import DirectoryStore
+from agent.uploader.directory import DirectoryStore, Moved
 from agent.uploader.directory_errors import MARKER
 from agent.uploader.directory_share import Settings
 from agent.uploader.directory_worker import Worker
@@ -30,15 +30,15 @@ class OwnProcessStore(DirectoryStore):
         super().__init__(name, options, vault_root=vault_root, **({"clock": clock} if clock else {}))
         self.settings = Settings(name, Path(str(options["path"])), vault_root.resolve(), options.get("seal") is True)
 
-    async def _exchange(self, request: Mapping[str, object], sent: Callable[[int], None]) -> object:
+    async def _exchange(self, request: Mapping[str, object], moved: Moved) -> object:
         loop = asyncio.get_running_loop()
 
         def say(line: Mapping[str, object]) -> None:
-            if "sent" in line:
-                loop.call_soon_threadsafe(sent, line["sent"])
+            done = line.get("sent")
+            asyncio.run_coroutine_threadsafe(moved(done if isinstance(done, int) else None), loop).result()
 
         def work() -> object:
-            return json.loads(json.dumps(Worker(self.settings, say).answer(json.loads(json.dumps(request)))))
+            return json.loads(json.dumps(Worker(self.settings, say, lambda: None).answer(json.loads(json.dumps(request)))))
 
         task = asyncio.ensure_future(asyncio.to_thread(work))
         try:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.errors import ConfigError, EvidenceError, StoreError
-from agent.uploader.network import REPLY_LIMIT_BYTES, CutError, Gate, Network, NetworkOptions, Pace, read_private
+from agent.uploader.network import REPLY_LIMIT_BYTES, CutError, Network, NetworkOptions, Pace, read_private
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -219,70 +217,7 @@ def test_a_password_in_the_address_of_the_proxy_is_refused_without_showing_it() 
     assert "hush" not in str(caught.value)
 
 
-# Who sends first, and how fast.
-
-
-@given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 3))
-def test_the_earliest_due_goes_first(due: list[int], slots: int) -> None:
-    """However they came; those that are due together go in the order they came."""
-
-    async def run() -> list[tuple[int, int]]:
-        gate, order, free = Gate(slots), [], asyncio.Event()
-
-        async def hold() -> None:
-            async with gate.slot(NOW):
-                await free.wait()
-
-        async def enter(number: int, hours: int) -> None:
-            async with gate.slot(NOW + timedelta(hours=hours)):
-                order.append((hours, number))
-
-        holders = [asyncio.create_task(hold()) for _ in range(slots)]
-        await asyncio.sleep(0)
-        entering = [asyncio.create_task(enter(number, hours)) for number, hours in enumerate(due)]
-        await asyncio.sleep(0)
-        free.set()
-        await asyncio.gather(*holders, *entering)
-        return order
-
-    order = asyncio.run(run())
-    assert order == sorted(order)
-    assert len(order) == len(due)
-
-
-@given(st.data())
-def test_slots_are_never_lost_nor_doubled(data: st.DataObject) -> None:
-    """Whoever is cancelled, at whatever moment: waiting, in its turn, or inside."""
-    slots = data.draw(st.integers(1, 3))
-    cancelled = data.draw(st.sets(st.integers(0, 9)))
-    turns = data.draw(st.lists(st.integers(0, 6), min_size=10, max_size=10))
-
-    async def run() -> None:
-        gate, inside, most = Gate(slots), 0, 0
-
-        async def enter(number: int) -> None:
-            nonlocal inside, most
-            async with gate.slot(NOW + timedelta(hours=number)):
-                inside += 1
-                most = max(most, inside)
-                try:
-                    await asyncio.sleep(0)
-                    await asyncio.sleep(0)
-                finally:
-                    inside -= 1
-
-        tasks = [asyncio.create_task(enter(number)) for number in range(10)]
-        for number in cancelled:
-            for _ in range(turns[number]):
-                await asyncio.sleep(0)
-            tasks[number].cancel()
-        await asyncio.wait(tasks)
-        assert most <= slots
-        async with asyncio.timeout(1), contextlib.AsyncExitStack() as all_of_them:
-            for _ in range(slots):
-                await all_of_them.enter_async_context(gate.slot(NOW))
-
-    asyncio.run(run())
+# How fast.
 
 
 async def test_all_who_share_a_pace_share_its_bytes() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -14,7 +14,8 @@ from typing import Final, NoReturn
 from agent.child import ChildError
 from agent.config.options import flag, folder, number, read_options
 from agent.errors import ConfigError, EvidenceError, StoreError
-from agent.model import Clock, Held, Receipt
+from agent.model import BLOCK_BYTES, Clock, Held, Receipt
+from agent.turns import Gate
 from agent.uploader.base import SAFE, Errand, Trait, present
 from agent.uploader.directory_pool import WorkerPool
 from agent.uploader.layout import original_key
@@ -23,6 +24,7 @@ from agent.uploader.source import chunks
 _WORKER: Final = "agent.uploader.directory_worker"
 _TEXT_LIMIT: Final = 4096
 _TRAITS_LIMIT: Final = 64
+_SMALL_AT_A_TIME: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,11 @@ class DirectoryOptions:
     stall_limit_s: float = number(120, 1, 3600, "seconds")
 
 
-def _nobody(_: int) -> None:
+Moved = Callable[[int | None], Awaitable[None]]
+"""Hears how many bytes are copied, or only that work goes on; the helper waits until it returns."""
+
+
+async def _nobody(_: int | None) -> None:
     """Not told."""
 
 
@@ -64,6 +70,7 @@ class DirectoryStore:
         self._is_left = True
         arguments = (os.fspath(chosen.path), os.fspath(own), name, "seal" if chosen.seal else "plain")
         self._pool = WorkerPool(_WORKER, arguments, chosen.stall_limit_s)
+        self._gate = Gate(_SMALL_AT_A_TIME)
         self._number = 0
 
     @property
@@ -80,11 +87,19 @@ class DirectoryStore:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
         digests = held.digests
         wanted = {"size": held.size_bytes, "blake3": digests.blake3, "sha256": digests.sha256}
-        prepare, self._is_left = self._is_left, False
-        request = {"put": {"path": os.fspath(held.path), **wanted}, "prepare": prepare}
         ended = False
         try:
-            answer = await self._ask(request, lambda done: errand.sent(min(max(0, done), held.size_bytes)))
+            # A large one has the disk to itself, or what is less urgent would share it.
+            async with self._gate.slot(errand.due_at, alone=held.size_bytes > BLOCK_BYTES) as turn:
+
+                async def moved(done_bytes: int | None) -> None:
+                    if done_bytes is not None:
+                        errand.sent(min(max(0, done_bytes), held.size_bytes))
+                    await self._gate.give_way(turn)
+
+                prepare, self._is_left = self._is_left, False
+                request = {"put": {"path": os.fspath(held.path), **wanted}, "prepare": prepare}
+                answer = await self._ask(request, moved)
             ended = True
         except EvidenceError:
             await asyncio.to_thread(_read, held)  # such an accusation must be true: this raises if it is
@@ -128,9 +143,9 @@ class DirectoryStore:
 
     # One request to a helper.
 
-    async def _ask(self, request: Mapping[str, object], sent: Callable[[int], None] = _nobody) -> object:
+    async def _ask(self, request: Mapping[str, object], moved: Moved = _nobody) -> object:
         try:
-            answer = await self._exchange(request, sent)
+            answer = await self._exchange(request, moved)
         except ChildError as error:
             do = "Check the network and the storage; storing goes on by itself."
             raise StoreError(f"The store {self._name} can't be reached: {error}.", safe=SAFE, do=do) from error
@@ -139,7 +154,7 @@ class DirectoryStore:
                 self._raise(error)
         return answer
 
-    async def _exchange(self, request: Mapping[str, object], sent: Callable[[int], None]) -> object:
+    async def _exchange(self, request: Mapping[str, object], moved: Moved) -> object:
         """The answer to one request; raises ChildError, also if a line belongs to another one."""
         self._number += 1
         number = self._number
@@ -148,15 +163,16 @@ class DirectoryStore:
             while True:
                 match await child.line():
                     case {"number": int(found), "sent": int(done)} if found == number:
-                        sent(done)
+                        await moved(done)
                     case {"number": int(found), "alive": True} if found == number:
-                        pass
+                        await moved(None)
                     case {"number": int(found), **answer} if found == number:
                         return answer
                     case None:
                         raise ChildError("its helper ended")
                     case _:
                         raise ChildError("its helper answers what was not asked")
+                await child.send({"go": True})
 
     def _raise(self, told: object) -> NoReturn:
         match told:

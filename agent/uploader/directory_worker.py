@@ -3,7 +3,8 @@
     python -I -m agent.uploader.directory_worker ROOT VAULT_ROOT NAME SEAL
 
 One request at a time comes as a JSON line on stdin; progress and one answer to each go as JSON lines to stdout. Every
-line has the request's number. It ends when its parent does; a copy that it leaves behind is removed by the next one.
+line has the request's number. After each line of progress it waits for a line {"go": true}, so that something more
+urgent can go first. It ends when its parent does; a copy that it leaves behind is removed by the next one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _LINE_LIMIT_BYTES: Final = 64 * 1024
 _TELL_EACH_S: Final = 0.5
 
 Say = Callable[[Mapping[str, object]], None]
+Wait = Callable[[], None]
 
 
 class ParentGoneError(Exception):
@@ -39,8 +41,9 @@ class ParentGoneError(Exception):
 class Teller:
     """Says now and then that work goes on (`directory_share.Progress`)."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: Say, wait: Wait) -> None:
         self._say = say
+        self._wait = wait
         self._told_at_s = time.monotonic()
 
     def sent(self, done_bytes: int) -> None:
@@ -52,17 +55,17 @@ class Teller:
         self._now_and_then({"alive": True})
 
     def _now_and_then(self, line: Mapping[str, object]) -> None:
-        now_s = time.monotonic()
-        if now_s - self._told_at_s >= _TELL_EACH_S:
-            self._told_at_s = now_s
+        if time.monotonic() - self._told_at_s >= _TELL_EACH_S:
             self._say(line)
+            self._wait()
+            self._told_at_s = time.monotonic()
 
 
 class Worker:
     """Answers requests about one share."""
 
-    def __init__(self, settings: Settings, say: Say) -> None:
-        teller = Teller(say)
+    def __init__(self, settings: Settings, say: Say, wait: Wait) -> None:
+        teller = Teller(say, wait)
         self._alive = teller.alive
         self._settings = settings
         self._share = Share(settings, teller)
@@ -126,9 +129,17 @@ def main(arguments: Sequence[str]) -> int:
     def say(line: Mapping[str, object]) -> None:
         _write_line(sys.stdout.fileno(), {"number": number, **line})
 
-    worker = Worker(Settings(name, Path(root), Path(vault_root), seal == "seal"), say)
+    requests = _requests(sys.stdin.fileno())
+
+    def wait() -> None:
+        told = next(requests, None)
+        if told is None:
+            raise ParentGoneError
+        assert told == {"go": True}, "the parent asks for something else in the middle of a request"
+
+    worker = Worker(Settings(name, Path(root), Path(vault_root), seal == "seal"), say, wait)
     with contextlib.suppress(ParentGoneError):
-        for request in _requests(sys.stdin.fileno()):
+        for request in requests:
             number = request["number"]
             say(worker.answer(request))
     return 0

@@ -1,12 +1,10 @@
-"""What stores beyond the network share: TLS and proxy, one attempt that can't hang, who sends first and how fast."""
+"""What stores beyond the network share: TLS and proxy, one attempt that can't hang, and how fast."""
 
 # ruff: noqa: RUF009 - an option is a dataclass field that also knows how to read itself
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import heapq
 import os
 import random
 import socket
@@ -14,7 +12,6 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -68,46 +65,6 @@ class Answer:
 
 class CutError(StoreError):
     """The connection failed or stalled: whether the request was carried out is unknown, and another may succeed."""
-
-
-class Gate:
-    """Lets `slots` through at a time; of those who wait the one with the earliest due time goes first."""
-
-    def __init__(self, slots: int) -> None:
-        self._free = slots
-        self._waiting: list[tuple[datetime, int, asyncio.Future[None]]] = []
-        self._arrivals = 0
-
-    @contextlib.asynccontextmanager
-    async def slot(self, due_at: datetime) -> AsyncIterator[None]:
-        """Hold a slot."""
-        if self._free:
-            self._free -= 1
-        else:
-            await self._wait(due_at)
-        try:
-            yield
-        finally:
-            self._leave()
-
-    async def _wait(self, due_at: datetime) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._arrivals += 1
-        heapq.heappush(self._waiting, (due_at, self._arrivals, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # its turn had come in the same moment
-                self._leave()
-            raise
-
-    def _leave(self) -> None:
-        while self._waiting:
-            turn = heapq.heappop(self._waiting)[2]
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
 
 
 class Pace:

@@ -14,7 +14,8 @@ from blake3 import blake3
 
 from agent.config.options import read_options
 from agent.errors import StoreError
-from agent.model import Clock, Held, Receipt
+from agent.model import BLOCK_BYTES, Clock, Held, Receipt
+from agent.turns import Gate
 from agent.uploader.base import SAFE, Errand, Trait, lost, present
 from agent.uploader.layout import original_key
 from agent.uploader.network import Body, CutError, pause_s
@@ -23,6 +24,7 @@ from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions,
 from agent.uploader.tus_survey import survey
 
 _TRIES: Final = 6
+_SMALL_AT_A_TIME: Final = 16
 _NOTE: Final = "tus_upload"
 
 
@@ -47,6 +49,7 @@ class TusStore:
         self._name = name
         self._clock = clock
         self._server = TusServer(self._options)
+        self._gate = Gate(_SMALL_AT_A_TIME)
         self._under_way: dict[str, _UnderWay] = {}
 
     @property
@@ -62,7 +65,7 @@ class TusStore:
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
         async with self._alone(held.digests.blake3) as shared:
-            delivery = _Delivery(self._server, held, errand, shared.place or await self._noted(errand))
+            delivery = _Delivery(self._server, self._gate, held, errand, shared.place or await self._noted(errand))
             with Source(held) as source:
                 sha256 = await delivery.bring(_Reading(source, held, errand), self._options.request_limit_bytes)
             shared.place = delivery.place
@@ -161,8 +164,9 @@ class _Reading:
 class _Delivery:
     """Brings one original to the server; `place` is where its upload is."""
 
-    def __init__(self, server: TusServer, held: Held, errand: Errand, place: str) -> None:
+    def __init__(self, server: TusServer, gate: Gate, held: Held, errand: Errand, place: str) -> None:
         self._server = server
+        self._gate = gate
         self._held = held
         self._errand = errand
         self._farthest = 0
@@ -190,13 +194,17 @@ class _Delivery:
         if found.offset_bytes == size:  # whether the service finished it we were not told
             return found.sha256 or await self._server.append(self.place, size, 0, b"", size)
         sha256, offset = "", found.offset_bytes
-        while offset < size:
-            end = min(offset + limit_bytes, size)
-            await reading.go_to(offset)
-            body = reading.body(offset, end)
-            sha256 = await self._server.append(self.place, offset, end - offset, body, size)
-            offset = end
-            self._reached(offset)
+        await reading.go_to(offset)
+        # A large one has the line to itself, or what is less urgent would share it: it is only one stream.
+        async with self._gate.slot(self._errand.due_at, alone=size > BLOCK_BYTES) as turn:
+            while offset < size:
+                await self._gate.give_way(turn)
+                end = min(offset + limit_bytes, size)
+                body = reading.body(offset, end)
+                sha256 = await self._server.append(self.place, offset, end - offset, body, size)
+                offset = end
+                self._reached(offset)
+                await reading.go_to(offset)
         return sha256
 
     async def _open(self) -> Progress:

@@ -21,9 +21,10 @@ from yarl import URL
 from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
 from agent.errors import ConfigError, StoreError
 from agent.model import Clock, Digests, Held, Receipt
+from agent.turns import Gate
 from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, present
 from agent.uploader.layout import original_key
-from agent.uploader.network import Gate, Network, NetworkOptions
+from agent.uploader.network import Network, NetworkOptions
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers

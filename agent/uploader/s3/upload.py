@@ -12,8 +12,9 @@ from blake3 import blake3
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held
+from agent.turns import Gate
 from agent.uploader.base import SAFE, Errand
-from agent.uploader.network import CutError, Gate, pause_s
+from agent.uploader.network import CutError, pause_s
 from agent.uploader.s3.answers import Version
 from agent.uploader.s3.bucket import MAX_PARTS, Bucket
 from agent.uploader.s3.client import TRIES, RefusedError
@@ -198,7 +199,8 @@ class Upload:
             async with asyncio.TaskGroup() as group:
                 senders = [
                     group.create_task(self._sender(source, upload_id, waiting))
-                    for _ in range(min(self._senders, self._count))
+                    # One more than may go at a time: if none of ours waited, the next free slot would be a stranger's.
+                    for _ in range(min(self._senders + 1, self._count))
                 ]
                 async for number in self._hashed(source):
                     if there.get(number) == self._md5s[number - 1]:
