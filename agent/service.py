@@ -24,6 +24,7 @@ from agent.pipeline import limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
+from agent.pipeline.storing import OVERTAKERS
 from agent.status.board import Board
 from agent.status.http import serving
 from agent.status.views import Live
@@ -250,7 +251,7 @@ async def _work(
 ) -> None:
     async with asyncio.TaskGroup() as group:
         ready = asyncio.Event()
-        group.create_task(runner.run(config.runner.store_workers, ready.set))
+        group.create_task(runner.run(config.runner.store_workers + OVERTAKERS, ready.set))
         await ready.wait()
         notify.ready()
         log.info("ready")

@@ -121,7 +121,7 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     lacking = [(row[0], Completeness.INCOMPLETE, "method makers proof_object", 0, 0) for row in recordings]
     db.executemany("INSERT INTO metadata VALUES (?, ?, ?, ?, ?)", lacking)
     assets = [_asset_row(index, at) for index in numbers]
-    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)", assets)
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
 
@@ -150,7 +150,8 @@ def _asset_row(index: int, at: str) -> tuple[object, ...]:
     limits = _deadline(index)
     late_at = sortable(limits.due_at) if limits.basis is Basis.OFFICIAL else None
     kept = (name, f"rec-{name}", Role.ORIGINAL, state, SIZE_BYTES, *known, receipt)
-    return (*kept, "", None, "", sortable(limits.alarm_at), late_at, None if state is AssetState.WANTED else at)
+    held_at = None if state is AssetState.WANTED else at
+    return (*kept, "", None, "", sortable(limits.alarm_at), late_at, held_at, _OWNER)
 
 
 def _clip_row(index: int, number: int) -> tuple[object, ...]:
@@ -226,6 +227,7 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "known bytes": lambda: reader.known_bytes("", 50),
         "undecided": lambda: reader.undecided("", 50),
         "next asset to store, some under way": lambda: reader.next_to_store(NOW, [some]),
+        "what waits": reader.waiting,
         "open clip of": lambda: reader.open_clip_of(some),
         "last dock-out": lambda: reader.last_dock_out(_OWNER),
         "completeness": reader.completeness,

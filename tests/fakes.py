@@ -210,6 +210,7 @@ class FakeErrand:
     due_at: datetime = datetime(2026, 11, 25, tzinfo=UTC)
     notes: dict[str, str] = field(default_factory=dict)
     progress: list[int] = field(default_factory=list)
+    found_bytes: int = 0
 
     async def recall(self) -> Mapping[str, str]:
         await asyncio.sleep(0)
@@ -220,6 +221,9 @@ class FakeErrand:
         if anew:
             self.notes.clear()
         self.notes.update(notes)
+
+    def found(self, size_bytes: int) -> None:
+        self.found_bytes += size_bytes
 
     def sent(self, done_bytes: int) -> None:
         self.progress.append(done_bytes)

@@ -38,7 +38,9 @@ class OwnProcessStore(DirectoryStore):
             asyncio.run_coroutine_threadsafe(moved(done if isinstance(done, int) else None), loop).result()
 
         def work() -> object:
-            return json.loads(json.dumps(Worker(self.settings, say, lambda: None).answer(json.loads(json.dumps(request)))))
+            return json.loads(
+                json.dumps(Worker(self.settings, say, lambda: None).answer(json.loads(json.dumps(request))))
+            )
 
         task = asyncio.ensure_future(asyncio.to_thread(work))
         try:

@@ -209,6 +209,9 @@ BOUNDED = {
     ("open dockings", "SCAN docking USING INDEX docking_open"),
     ("unheld documents", "SCAN asset USING INDEX asset_unheld_document"),
     ("notes", "SCAN settled"),
+    ("next asset to store", "SCAN device"),
+    ("next asset to store", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
+    ("what waits", "SCAN docking USING INDEX docking_open"),
     ("overview", "SCAN note"),
     # And these what an inner query has limited.
     ("overview", "SCAN (subquery-1)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from agent.deadline import ZONE
 from agent.errors import StoreError
 from agent.model import AssetState, Held, Receipt, Stamp, Upload
+from agent.pipeline.progress import Flow
 from agent.pipeline.station import Station
 from agent.pipeline.storing import _INTERRUPTED, Delivery, StoreLane
 from agent.uploader.base import Errand
@@ -247,3 +249,109 @@ async def test_what_was_refused_is_no_longer_shown_once_the_store_answers_again(
             lane.give_back(delivery)
             clock.set(clock() + timedelta(seconds=1))
     assert shown == ["", "The store is away.", ""]
+
+
+async def test_what_is_more_urgent_than_all_that_is_on_its_way_begins_though_every_worker_is_busy(
+    station: Station,
+) -> None:
+    lane = StoreLane(station)
+    await hold(station, 20)
+    out = [await lane.take()]
+    for day in (19, 18, 17, 16, 13, 12):
+        await hold(station, day)
+        out.append(await lane.take())
+    assert len(out) > station.limits.store_workers
+    assert [one.due_at for one in out] == sorted((one.due_at for one in out), reverse=True)
+    await hold(station, 17)
+    assert await taken(lane) is None, "some on their way are more urgent"
+
+
+async def bring(station: Station, serial: str, files: int, size_bytes: int) -> None:
+    """Dock a recorder with so many files of one day."""
+    contents = {f"/{serial}{number:05}.MP4": f"{serial}{number}".encode().ljust(size_bytes) for number in range(files)}
+    await dock(station, FakeRecorder(contents, station.vault.staging_dir, serial=serial, filesystem_id=serial))
+
+
+async def test_equally_urgent_recorders_take_turns_whoever_came_first(station: Station) -> None:
+    """A camera with hundreds of photos docks first; the two films of the others don't wait for all of them."""
+    await bring(station, "CAM", 300, 10)
+    await bring(station, "REC", 2, 10)
+    await bring(station, "VOX", 5, 10)
+    reader, lane, order = station.journal.reader, StoreLane(station), []
+    for _ in range(12):
+        delivery = await lane.take()
+        order.append(reader.recording(delivery.asset.asset_id).recording.device_id)
+        await lane.store(delivery)
+        lane.give_back(delivery)
+    ids = {device.serial: device_id for device_id, device in reader.devices().items()}
+    camera, recorder, voice = ids["CAM"], ids["REC"], ids["VOX"]
+    assert sorted(order[:6]) == sorted([camera, recorder, voice] * 2)
+    assert order.count(voice) == 5
+    assert order.count(recorder) == 2
+
+
+async def test_a_nearer_deadline_goes_before_a_fair_share(station: Station) -> None:
+    lane = StoreLane(station)
+    await bring(station, "CAM", 3, 10)
+    first = await lane.take()
+    await lane.store(first)
+    lane.give_back(first)
+    stamps = {"/1.MP4": Stamp("2026-11-18T09:00:00", 480)}
+    urgent = {"/1.MP4": b"x" * 1000}
+    await dock(station, FakeRecorder(urgent, station.vault.staging_dir, serial="CAM", filesystem_id="C", stamps=stamps))
+    assert (await lane.take()).asset.expected_bytes == 1000
+
+
+async def test_a_recorder_whose_files_all_wait_after_a_failure_does_not_stop_the_others(
+    station: Station, clock: SettableClock
+) -> None:
+    await bring(station, "AAA", 2, 10)
+    lane = StoreLane(station)
+    for _ in range(2):
+        delivery = await lane.take()
+        await station.journal.failed(delivery.asset.asset_id, "away", clock() + timedelta(hours=1))
+        lane.give_back(delivery)
+    await bring(station, "BBB", 1, 20)
+    station.limits = replace(station.limits, backoff_max_s=7200)
+    assert (await lane.take()).asset.expected_bytes == 20
+
+
+async def test_the_rate_is_that_of_what_was_sent_and_not_of_what_was_there(station: Station) -> None:
+    lane = StoreLane(station)
+    assert lane.rate_bytes_s() is None
+    seconds = iter(range(1000))
+    lane._flow = Flow(lambda: next(seconds))
+    await bring(station, "REC", 1, 4000)
+    delivery = await lane.take()
+    delivery.found(3000)
+    delivery.sent(3000)
+    assert lane.rate_bytes_s() is None, "nothing moved yet"
+    delivery.sent(3600)
+    delivery.sent(3500)
+    delivery.sent(4000)
+    rate = lane.rate_bytes_s()
+    assert rate is not None
+    assert 0 < rate <= 1000
+    lane.give_back(delivery)
+
+
+def test_rest_is_no_slowness() -> None:
+    now = 0.0
+    flow = Flow(lambda: now)
+    for _ in range(100):
+        flow.busy()
+        now += 10
+        flow.add(1000)
+        flow.idle()
+        now += 3600
+    assert flow.rate_bytes_s() == pytest.approx(100)
+
+
+def test_a_line_that_became_slow_is_believed_after_a_few_minutes() -> None:
+    now = 0.0
+    flow = Flow(lambda: now)
+    flow.busy()
+    for size in [10_000] * 1000 + [100] * 400:
+        now += 1
+        flow.add(size)
+    assert flow.rate_bytes_s() == pytest.approx(100)

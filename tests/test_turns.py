@@ -84,35 +84,35 @@ def test_slots_are_never_lost_nor_doubled(data: st.DataObject) -> None:
     jobs=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4), st.booleans()), min_size=1, max_size=8),
     late=st.integers(1, 6),
 )
-def test_something_more_urgent_waits_for_one_part_of_each_at_most(
-    jobs: list[tuple[int, int, bool]], late: int
-) -> None:
-    """However many large and small ones are on their way: no part of them begins once it wants to go."""
+def test_something_more_urgent_waits_for_one_part_of_each_at_most(jobs: list[tuple[int, int, bool]], late: int) -> None:
+    """However many are on their way: once it wants to go, only what had its turn already begins."""
 
     async def run() -> None:
-        gate, begun, wants = Gate(3), [], False
+        gate, begun, is_in = Gate(3), [0] * len(jobs), False
 
-        async def job(hours: int, parts: int, *, alone: bool) -> None:
+        async def job(number: int, hours: int, parts: int, *, alone: bool) -> None:
             async with gate.slot(NOW + timedelta(hours=hours), alone=alone) as turn:
                 for _ in range(parts):
                     await gate.give_way(turn)
-                    begun.append(wants)
+                    assert not is_in
+                    begun[number] += 1
                     await asyncio.sleep(0)
 
         async def urgent() -> None:
-            nonlocal wants
+            nonlocal is_in
             for _ in range(late):
                 await asyncio.sleep(0)
-            wants = True
+            before = list(begun)
             async with gate.slot(NOW - timedelta(hours=1), alone=True):
-                assert not any(begun)
+                is_in = True
+                assert all(now - then <= 1 for now, then in zip(begun, before, strict=True))
                 await asyncio.sleep(0)
-                assert not any(begun), "it is alone"
-                wants = False
+                is_in = False
 
         async with asyncio.timeout(5):
-            await asyncio.gather(urgent(), *(job(hours, parts, alone=alone) for hours, parts, alone in jobs))
-        assert len(begun) == sum(parts for _, parts, _ in jobs), "everybody comes to an end"
+            work = (job(number, hours, parts, alone=alone) for number, (hours, parts, alone) in enumerate(jobs))
+            await asyncio.gather(urgent(), *work)
+        assert begun == [parts for _, parts, _ in jobs], "everybody comes to an end"
 
     asyncio.run(run())
 
@@ -219,4 +219,4 @@ def test_a_newcomer_neither_waits_for_the_past_nor_catches_it_up() -> None:
         name = shares.first(["old", "new"])
         shares.given(name, 1_000_000)
         served.append(name)
-    assert served.count("new") == 10
+    assert served.count("new") in {10, 11}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import UnknownError
+from agent.journal import waiting
 from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
@@ -34,6 +35,7 @@ from agent.journal.views import (
     RecordingView,
     SettledNote,
     Tally,
+    Waiting,
 )
 from agent.model import (
     Adopted,
@@ -154,25 +156,23 @@ class Reader(DockingQueries, DocumentQueries, ActivityQueries, MetadataQueries):
         *,
         before: datetime | None = None,
         longest_pause: timedelta = timedelta(days=1),
+        choose: waiting.Choice = min,
     ) -> DueAsset | None:
         """Return the most urgent held asset whose content isn't `taken` and that isn't waiting after a failure.
 
         Originals go before documents of the same urgency. Only one that is due earlier than `before`, if that is given.
-        Nothing waits longer than `longest_pause`: a time behind that was noted before the clock was set back.
+        Nothing waits longer than `longest_pause`: a time behind that was noted before the clock was set back. Of the
+        recorders that have one as urgent `choose` says which is next.
         """
-        under_way = [*taken] or [""]
-        rows = self._db.all(
-            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset INDEXED BY asset_to_store"  # noqa: S608
-            " WHERE state = 'held' AND alarm_at < ? AND NOT EXISTS"
-            " (SELECT 1 FROM attempt WHERE attempt.asset_id = asset.asset_id AND next_at > ? AND next_at <= ?)"
-            f" AND blake3 NOT IN (SELECT blake3 FROM asset WHERE asset_id IN ({', '.join('?' * len(under_way))}))"
-            " ORDER BY alarm_at, role <> 'original', asset_id LIMIT 1",
-            sortable(before) if before is not None else "~",
-            sortable(now),
-            sortable(now + longest_pause),
-            *under_way,
-        )
-        return next((DueAsset(asset_of(row), datetime.fromisoformat(row[-1])) for row in rows), None)
+        return waiting.most_urgent(self._db, now, taken, before, longest_pause, choose)
+
+    def waiting(self) -> Waiting:
+        """Return what is not stored yet, for a forecast."""
+        with self._db.snapshot():
+            assets = self._counters("asset")
+            coming = {docking_id: waiting.coming_batches(self._db, docking_id) for docking_id in self.open_dockings()}
+            held, wanted = (assets.get(state, Tally()) for state in (AssetState.HELD, AssetState.WANTED))
+            return Waiting(waiting.held_batches(self._db), coming, held, wanted)
 
     def next_to_audit(self, after: str) -> tuple[Asset, str] | None:
         """Return the stored asset that comes after a place ("" is the beginning), and its own place."""

@@ -229,7 +229,6 @@ _VERSION_5: Final = (
     CREATE INDEX asset_unsafe ON asset (alarm_at)
     WHERE receipt IS NULL AND state <> 'matched' AND role = 'original'
     """,
-    "CREATE INDEX asset_to_store ON asset (alarm_at, role <> 'original', asset_id) WHERE state = 'held'",
     "CREATE INDEX asset_unheld_document ON asset (asset_id) WHERE role <> 'original' AND state IN ('wanted', 'stuck')",
     # Activities by when they ended; changed_seq is the newest event that may change what is to be said of one.
     "ALTER TABLE recording ADD COLUMN ended TEXT",
@@ -295,6 +294,13 @@ _VERSION_5: Final = (
     FROM recording JOIN event USING (seq)
     """,
     "INSERT INTO counter SELECT 'metadata', 'incomplete', count(*), 0 FROM recording HAVING count(*) > 0",
+    # Which recorder brought an asset: of what is equally urgent each recorder has its share.
+    "ALTER TABLE asset ADD COLUMN device_id TEXT NOT NULL DEFAULT ''",
+    "UPDATE asset SET device_id = (SELECT device_id FROM recording WHERE recording.recording_id = asset.recording_id)",
+    """
+    CREATE INDEX asset_to_store ON asset
+        (alarm_at, role <> 'original', device_id, asset_id, expected_bytes) WHERE state = 'held'
+    """,
 )
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)

@@ -59,10 +59,39 @@ class SettledNote(NamedTuple):
 
 
 class DueAsset(NamedTuple):
-    """A held asset, and when it must be stored at the latest for its alarm not to go off."""
+    """A held asset, when it must be stored at the latest for its alarm not to go off, and the recorder it is of."""
 
     asset: Asset
     alarm_at: datetime
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many, and how many bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+
+class Batch(NamedTuple):
+    """All that is due at the same time."""
+
+    due_at: datetime
+    files: int
+    bytes: int
+
+
+class Waiting(NamedTuple):
+    """What is not stored yet, by due time: what is held here, and by docking id what open dockings still pull.
+
+    Only the most urgent 200 due times of 10,000 files of each; `held_in_all` and `wanted_in_all` count everything.
+    """
+
+    held: tuple[Batch, ...]
+    coming: Mapping[str, tuple[Batch, ...]]
+    held_in_all: Tally
+    wanted_in_all: Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +102,6 @@ class Attempt:
     failed: int
     next_at: datetime | None
     last_error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How many, and how many bytes."""
-
-    files: int = 0
-    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

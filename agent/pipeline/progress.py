@@ -11,6 +11,9 @@ from typing import Final
 from agent.model import Outcome, Phase, SlotProgress
 
 _WINDOW_S: Final = 10.0
+_PERIOD_S: Final = 10.0
+_PERIODS: Final = 30
+_TOO_SHORT_S: Final = 1.0
 
 Publish = Callable[[SlotProgress], None]
 
@@ -75,3 +78,44 @@ class Meter:
     def _update(self, **changes: object) -> None:
         self._state = replace(self._state, **changes)  # type: ignore[arg-type]
         self._publish(self._state)
+
+
+class Flow:
+    """Measures bytes per second over the last five minutes in which there was something to move; rest doesn't count."""
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._periods: deque[tuple[float, int]] = deque(maxlen=_PERIODS)
+        self._seconds, self._bytes = 0.0, 0
+        self._since: float | None = None
+
+    def busy(self) -> None:
+        """Something is on its way from now on."""
+        self._turn(self._timer())
+
+    def idle(self) -> None:
+        """Nothing is on its way any more."""
+        self._turn(None)
+
+    def add(self, size_bytes: int) -> None:
+        """So much came through."""
+        self._bytes += size_bytes
+        if self._since is not None:
+            self._turn(self._timer())
+
+    def rate_bytes_s(self) -> float | None:
+        """The rate; None as long as nothing moved, or for too short a time to say."""
+        if self._since is not None:
+            self._turn(self._timer())
+        seconds = self._seconds + sum(seconds for seconds, _ in self._periods)
+        size_bytes = self._bytes + sum(size for _, size in self._periods)
+        return size_bytes / seconds if size_bytes and seconds >= _TOO_SHORT_S else None
+
+    def _turn(self, since: float | None) -> None:
+        now_s = self._timer()
+        if self._since is not None:
+            self._seconds += now_s - self._since
+        self._since = since
+        if self._seconds >= _PERIOD_S:
+            self._periods.append((self._seconds, self._bytes))
+            self._seconds, self._bytes = 0.0, 0

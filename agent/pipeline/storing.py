@@ -12,7 +12,9 @@ from agent.errors import EvidenceError, JournalError, StoreError
 from agent.hours import closes_next, is_open
 from agent.journal.views import DueAsset
 from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged, Upload
+from agent.pipeline.progress import Flow
 from agent.pipeline.station import Station
+from agent.turns import Shares
 
 _LOOK_AGAIN_S: Final = 5.0
 _INTERRUPTED: Final = 50
@@ -20,12 +22,15 @@ _STALL_LIMIT_S: Final = 600.0
 _CANCEL_LIMIT_S: Final = 60.0
 _SLOWEST_BYTES_S: Final = 1e6
 
+OVERTAKERS: Final = 8
+"""So many workers more than configured: each only begins what is more urgent than all that is on its way."""
+
 
 class Delivery:
     """What one attempt shares with its store (an `Errand`), and what the lane sees of it."""
 
     def __init__(
-        self, station: Station, due: DueAsset, answered: Callable[[], None], moved: Callable[[], None]
+        self, station: Station, due: DueAsset, answered: Callable[[], None], moved: Callable[[int], None]
     ) -> None:
         self._station = station
         self._answered = answered
@@ -33,6 +38,7 @@ class Delivery:
         self.asset = due.asset
         self.due_at = due.alarm_at
         self.done_bytes = 0
+        self._found_bytes = self._fresh_bytes = 0
         # A store that only reads back what it has says nothing for as long as that takes.
         self._patience_s = _STALL_LIMIT_S + due.asset.expected_bytes / _SLOWEST_BYTES_S
         self._guard: asyncio.Timeout | None = None
@@ -47,11 +53,16 @@ class Delivery:
         self._answered()
         await self._station.journal.note(self.asset.asset_id, notes, anew=anew)
 
+    def found(self, size_bytes: int) -> None:
+        """Earlier attempts brought them."""
+        self._found_bytes += size_bytes
+
     def sent(self, done_bytes: int) -> None:
         """Show progress; only that proves that the attempt is alive."""
         if done_bytes != self.done_bytes:
             self.done_bytes = done_bytes
-            self._moved()
+            before, self._fresh_bytes = self._fresh_bytes, max(self._fresh_bytes, done_bytes - self._found_bytes)
+            self._moved(self._fresh_bytes - before)
 
     def go_on(self) -> None:
         """The lane moves: from now on this attempt may take as long as a store that still works would need."""
@@ -84,6 +95,8 @@ class StoreLane:
     def __init__(self, station: Station) -> None:
         self._station = station
         self._out: dict[str, Delivery] = {}
+        self._shares = Shares()
+        self._flow = Flow()
         self._choosing = asyncio.Lock()
         self._failures = 0
         self._ticks = 0
@@ -99,6 +112,10 @@ class StoreLane:
         """What is on its way now, the most urgent first."""
         out = sorted(self._out.values(), key=lambda delivery: delivery.due_at)
         return tuple(Upload(one.asset.asset_id, one.done_bytes, one.asset.expected_bytes) for one in out)
+
+    def rate_bytes_s(self) -> float | None:
+        """How fast originals went to the store in the last minutes in which any did; None: not known yet."""
+        return self._flow.rate_bytes_s()
 
     def ticks(self) -> int:
         """Grows with every call unless an attempt hangs: a store that does is only tried again."""
@@ -119,13 +136,18 @@ class StoreLane:
                     continue
                 self._blind = ""
                 if due is not None:
-                    delivery = self._out[due.asset.asset_id] = Delivery(self._station, due, self._forgive, self._moved)
-                    return delivery
+                    return self._begin(due)
             try:
                 async with asyncio.timeout(_LOOK_AGAIN_S):
                     await self._station.held_news.wait()
             except TimeoutError:
                 continue
+
+    def _begin(self, due: DueAsset) -> Delivery:
+        self._shares.given(due.device_id, due.asset.expected_bytes)
+        delivery = self._out[due.asset.asset_id] = Delivery(self._station, due, self._forgive, self._moved)
+        self._flow.busy()
+        return delivery
 
     async def _next(self) -> DueAsset | None:
         station = self._station
@@ -136,13 +158,15 @@ class StoreLane:
             frozenset(self._out),
             before=self._only_before(now),
             longest_pause=timedelta(seconds=station.limits.backoff_max_s),
+            choose=self._shares.first,
         )
 
     def _only_before(self, now: datetime) -> datetime | None:
         """Only what is due before this may go now; None: everything.
 
-        Outside the hours that the configuration allows, only what could miss its time limit. And the last worker is
-        kept for what is more urgent than all that is on its way, so that it never waits behind large files.
+        Outside the hours that the configuration allows, only what could miss its time limit. And the last worker, like
+        those beyond it, is kept for what is more urgent than all that is on its way: it never waits behind large files,
+        which make way for it at their next part.
         """
         spans = self._station.hours
         limits = [] if is_open(spans, now) else [closes_next(spans, now)]
@@ -153,9 +177,12 @@ class StoreLane:
     def give_back(self, delivery: Delivery) -> None:
         """The attempt is over, whatever came of it."""
         self._out.pop(delivery.asset.asset_id, None)
+        if not self._out:
+            self._flow.idle()
 
-    def _moved(self) -> None:
+    def _moved(self, size_bytes: int) -> None:
         """While one original moves, others may have to wait for it: the store lets the most urgent go first."""
+        self._flow.add(size_bytes)
         for delivery in self._out.values():
             delivery.go_on()
 

@@ -34,6 +34,9 @@ class Errand(Protocol):
     async def note(self, notes: Mapping[str, str], *, anew: bool = False) -> None:
         """Add notes, or write them over those of the same names; durable on return. `anew` forgets all others first."""
 
+    def found(self, size_bytes: int) -> None:
+        """Tell of bytes that are there from earlier attempts, before they are `sent`: they say nothing of the speed."""
+
     def sent(self, done_bytes: int) -> None:
         """Tell how many bytes are there by now; may be called often, and shows that the attempt is alive."""
 

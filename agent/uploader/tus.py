@@ -190,6 +190,8 @@ class _Delivery:
     async def _send(self, reading: _Reading, limit_bytes: int) -> str:
         size = self._held.size_bytes
         found = await self._open()
+        if not self._farthest:
+            self._errand.found(found.offset_bytes)
         self._reached(found.offset_bytes)
         if found.offset_bytes == size:  # whether the service finished it we were not told
             return found.sha256 or await self._server.append(self.place, size, 0, b"", size)

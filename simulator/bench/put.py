@@ -33,6 +33,9 @@ class Noted:
         """Note durably how far it has come."""
         await self._journal.note(_SUBJECT, notes, anew=anew)
 
+    def found(self, size_bytes: int) -> None:
+        """Nothing is, in a new store."""
+
     def sent(self, done_bytes: int) -> None:
         """How far it is."""
         self.done_bytes = done_bytes

@@ -35,8 +35,9 @@ def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | Non
     """Enter a new asset."""
     key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
     tables.db.execute(
-        "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0)",
-        (*key, *asset_changes(asset)[1:], alarm_at, late_at),
+        "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0,"
+        " (SELECT device_id FROM recording WHERE recording_id = ?))",
+        (*key, *asset_changes(asset)[1:], alarm_at, late_at, asset.recording_id),
     )
     tables.count(_scope(asset), asset.state, 1, asset.expected_bytes)
 

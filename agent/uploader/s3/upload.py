@@ -204,6 +204,7 @@ class Upload:
                 ]
                 async for number in self._hashed(source):
                     if there.get(number) == self._md5s[number - 1]:
+                        self._errand.found(self._size_of(number))
                         self._sent(number, self._size_of(number))
                     else:
                         await waiting.put(number)
