@@ -164,6 +164,7 @@ class Service:
             self._station.store.locks,
             self._runner.uploads(),
             self._runner.audit(),
+            self._runner.store_rate_bytes_s(),
         )
 
     def _free_bytes(self) -> int | None:

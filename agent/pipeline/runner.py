@@ -81,6 +81,10 @@ class Runner:
         """The originals on their way to the store, the most urgent first."""
         return self._store.uploads()
 
+    def store_rate_bytes_s(self) -> float | None:
+        """How fast originals went to the store lately; None: not known yet."""
+        return self._store.rate_bytes_s()
+
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""
         return self._audit.progress

@@ -18,6 +18,7 @@ from agent.states import is_kept
 from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
 from agent.status.devices import DOCKINGS, devices_view
 from agent.status.explain import explain
+from agent.status.outlook import outlook
 from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
     SHOWN_AT_RISK,
@@ -137,7 +138,10 @@ class Board:
         now = self._clock().astimezone(ZONE)
         overview = await self._ask(self._reader.overview, now)
         register = await self._ask(self._register, now, ())
-        view = health_view(self._config, self._live(), coverage(self._config.calendars, now.date()), overview, register)
+        live, waiting = self._live(), await self._ask(self._reader.waiting)
+        ahead = outlook(self._config, waiting, live.slots, live.store_rate_bytes_s, now)
+        known = coverage(self._config.calendars, now.date())
+        view = health_view(self._config, live, known, overview, register, ahead)
         return str(view["name"])
 
     async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
@@ -167,8 +171,9 @@ class Board:
         overview = self._reader.overview(now)
         at_risk = self._at_risk(now)
         dockings = self._reader.dockings(limit=DOCKINGS)
-        register, activities = self._register(now, dockings), self._of_activities()
-        rows = Rows(overview, at_risk, dockings, self._devices_of(at_risk), register, activities)
+        devices, register = self._devices_of(at_risk), self._register(now, dockings)
+        activities, waiting = self._of_activities(), self._reader.waiting()
+        rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting)
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
 

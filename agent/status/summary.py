@@ -28,11 +28,18 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield "  ".join(
         f"{tile['zh']} {tile['en']}: {tile['count']}{'+' if tile['or_more'] else ''}" for tile in status["tiles"]
     )
+    yield from _forecast(status["forecast"])
     yield from _slots(status["slots"])
     yield from _at_risk(status["at_risk"])
     yield from device_lines(status["devices"])
     yield from _activities(status["activities"])
     yield from _dockings(status["dockings"])
+
+
+def _forecast(forecast: Mapping[str, Any]) -> Iterator[str]:
+    yield _both(forecast)
+    for miss in forecast["misses"]:
+        yield f"  来不及 (not in time): {miss['files']} files due {miss['due_at']}, stored by {miss['stored_by']}"
 
 
 def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -50,7 +57,7 @@ def _at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for recording in recordings[:_AT_RISK_SHOWN]:
         yield (
             f"at risk {recording['recording_id']}  {_both(recording['state'])}{_sent(recording)}"
-            f"  {_both(recording['due_text'])}  {recording['citation']}"
+            f"  {_both(recording['due_text'])}{_stored_by(recording)}  {recording['citation']}"
         )
         if recording["reason"]:
             yield f"  {recording['reason'].splitlines()[-1]}"
@@ -62,6 +69,10 @@ def _sent(recording: Mapping[str, Any]) -> str:
     if recording["sent_bytes"] is None:
         return ""
     return f" 上传中 (uploading {recording['sent_bytes'] / 1e6:.0f}/{recording['size_bytes'] / 1e6:.0f} MB)"
+
+
+def _stored_by(recording: Mapping[str, Any]) -> str:
+    return f"  预计入库 (stored by) {recording['stored_by']}" if recording["stored_by"] else ""
 
 
 def _activities(activities: Mapping[str, Any]) -> Iterator[str]:

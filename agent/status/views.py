@@ -12,7 +12,7 @@ from typing import Any, Final
 from agent import __version__
 from agent.config import Config, Milestone
 from agent.deadline import Coverage, Rules, Verdict
-from agent.journal.views import DockingView, EventView, Overview, RecordingView, Tally
+from agent.journal.views import DockingView, EventView, Overview, RecordingView, Tally, Waiting
 from agent.model import (
     AssetState,
     AuditProgress,
@@ -26,6 +26,7 @@ from agent.model import (
 )
 from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
 from agent.status.record import labelled
 from agent.status.words import Hold, at, named, words
 
@@ -52,6 +53,7 @@ class Live:
     store_locks: bool | None = None
     uploads: tuple[Upload, ...] = ()
     audit: AuditProgress = _NO_AUDIT
+    store_rate_bytes_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Rows:
     devices: Mapping[str, Device]
     register: Json
     activities: Json
+    waiting: Waiting
 
 
 def to_json(value: object) -> bytes:
@@ -76,14 +79,19 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     rules = Rules(config.profile, config.calendars)
     risks = [recording_view(row, rules, config.deadline.satisfied_by, rows.devices, now) for row in rows.at_risk]
     sent = {upload.asset_id: upload.done_bytes for upload in live.uploads if upload.done_bytes}
-    risks = [risk | {"sent_bytes": sent.get(risk["asset_id"])} for risk in risks]
+    ahead = outlook(config, rows.waiting, live.slots, live.store_rate_bytes_s, now)
+    risks = [
+        risk | {"sent_bytes": sent.get(risk["asset_id"]), "stored_by": at(stored_by(row, rows.waiting, ahead))}
+        for risk, row in zip(risks, rows.at_risk, strict=True)
+    ]
     return {
         "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
         "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
-        "health": health_view(config, live, coverage, rows.overview, rows.register),
+        "health": health_view(config, live, coverage, rows.overview, rows.register, ahead),
         "facts": _facts(config, live, coverage),
+        "forecast": outlook_view(ahead),
         "tiles": _tiles(rows.overview, risks, rows.activities, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
@@ -225,7 +233,12 @@ def _store_view(config: Config, live: Live) -> Json:
 
 
 def health_view(
-    config: Config, live: Live, coverage: Coverage, overview: Overview, register: Json | None = None
+    config: Config,
+    live: Live,
+    coverage: Coverage,
+    overview: Overview,
+    register: Json | None = None,
+    ahead: Outlook | None = None,
 ) -> Json:
     """Whether a person should look at the station, and why; `register` is what `devices_view` gave."""
     problems = [words(problem, problem) for problem in live.problems]
@@ -246,6 +259,7 @@ def health_view(
         problems.append(words(zh, f"recorders not back or not docked: {ran_out}; there may be footage on them"))
     if register and (not_back := register["not_back"]):
         problems.append(words(f"{not_back} 台记录仪未按期归还", f"recorders not back in time: {not_back}"))
+    problems += problems_ahead(ahead)
     if live.clock_synced is False:
         problems.append(words("时钟未校准", "the clock of this station is not synchronised"))
     if coverage.missing is not None:
