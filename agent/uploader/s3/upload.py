@@ -219,7 +219,7 @@ class Upload:
             async with self._gate.slot(self._errand.due_at):
                 body = partial(self._body, source, number)
                 await self._bucket.put_part(self._key, upload_id, number, body, self._size_of(number), md5)
-            await self._errand.note({f"{_PART}{number}": md5})
+                await self._errand.note({f"{_PART}{number}": md5})
 
     # Reading.
 
