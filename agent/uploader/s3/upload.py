@@ -199,8 +199,7 @@ class Upload:
             async with asyncio.TaskGroup() as group:
                 senders = [
                     group.create_task(self._sender(source, upload_id, waiting))
-                    # One more than may go at a time: if none of ours waited, the next free slot would be a stranger's.
-                    for _ in range(min(self._senders + 1, self._count))
+                    for _ in range(min(self._senders, self._count))
                 ]
                 async for number in self._hashed(source):
                     if there.get(number) == self._md5s[number - 1]:
@@ -214,12 +213,20 @@ class Upload:
             raise _worst(several) from several
 
     async def _sender(self, source: Source, upload_id: str, waiting: asyncio.Queue[int]) -> None:
+        """Send parts; a slot is kept while the next part is ready, or it would be a stranger's in between."""
         while number := await waiting.get():
-            md5 = self._md5s[number - 1]
-            async with self._gate.slot(self._errand.due_at):
-                body = partial(self._body, source, number)
-                await self._bucket.put_part(self._key, upload_id, number, body, self._size_of(number), md5)
-                await self._errand.note({f"{_PART}{number}": md5})
+            async with self._gate.slot(self._errand.due_at) as turn:
+                while number:
+                    await self._gate.give_way(turn)
+                    md5 = self._md5s[number - 1]
+                    body = partial(self._body, source, number)
+                    await self._bucket.put_part(self._key, upload_id, number, body, self._size_of(number), md5)
+                    await self._errand.note({f"{_PART}{number}": md5})
+                    if waiting.empty():
+                        break
+                    number = waiting.get_nowait()
+                else:
+                    return
 
     # Reading.
 
