@@ -211,6 +211,8 @@ BOUNDED = {
     ("notes", "SCAN settled"),
     ("next asset to store", "SCAN device"),
     ("next asset to store", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
+    ("next asset to store, some under way", "SCAN device"),
+    ("next asset to store, some under way", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
     ("what waits", "SCAN docking USING INDEX docking_open"),
     ("overview", "SCAN note"),
     # And these what an inner query has limited.
