@@ -189,3 +189,23 @@ def _flags(path: Path) -> int:
     with path.open("rb") as file:
         (flags,) = struct.unpack("l", fcntl.ioctl(file, 0x80086601, bytes(8)))
     return int(flags)
+
+
+def test_a_part_is_written_anew_as_a_whole_and_is_nobody_else_s(tmp_path: Path) -> None:
+    part = tmp_path / "a.part"
+    part.write_bytes(b"longer than what comes")
+    durable.write_part(part, b"new")
+    assert part.read_bytes() == b"new"
+    part.unlink()
+    durable.write_part(part, b"")
+    assert (part.read_bytes(), part.stat().st_mode & 0o777) == (b"", 0o600)
+
+
+def test_only_a_part_is_written_and_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "original").write_bytes(b"original")
+    with pytest.raises(AssertionError):
+        durable.write_part(tmp_path / "original", b"new")
+    (tmp_path / "a.part").symlink_to(tmp_path / "original")
+    with pytest.raises(OSError, match="symbolic links"):
+        durable.write_part(tmp_path / "a.part", b"new")
+    assert (tmp_path / "original").read_bytes() == b"original"
