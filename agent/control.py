@@ -25,6 +25,7 @@ from aiohttp import (
 
 from agent.errors import (
     AgentError,
+    CommitError,
     ConfigError,
     DeviceError,
     EvidenceError,
@@ -41,7 +42,16 @@ _CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_LIMIT_S: Final = 30
 _KINDS: Final[Mapping[str, type[AgentError]]] = {
     kind.__name__: kind
-    for kind in (ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError, UnknownError)
+    for kind in (
+        CommitError,
+        ConfigError,
+        DeviceError,
+        EvidenceError,
+        JournalError,
+        RequestError,
+        StoreError,
+        UnknownError,
+    )
 }
 
 Asked = dict[str, str]

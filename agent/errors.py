@@ -40,6 +40,10 @@ class JournalError(AgentError):
     """The journal refused a change (lost compare-and-swap, illegal transition) or contradicts itself."""
 
 
+class CommitError(JournalError):
+    """The journal's disk failed: most likely nothing was written, but only the next start knows."""
+
+
 class UnknownError(JournalError):
     """The journal has nothing of the name that somebody asked for."""
 

@@ -558,6 +558,7 @@ def test_a_service_that_is_killed_while_files_come_has_all_it_said_it_has(made: 
         while len(said_to_be_here) < 12:
             await asyncio.sleep(0.001)
         daemon.service.process.kill()
+        daemon.service.process.wait()
         ends = await asyncio.gather(*attaching, return_exceptions=True)
         assert {type(end) for end in ends} == {control.NotRunningError}
 
@@ -585,3 +586,10 @@ async def test_a_transcript_that_is_lost_here_is_whole_again_when_its_file_is_at
     await store_all(station)
     assert station.journal.reader.asset(asset.asset_id).state is AssetState.STORED
     assert await sound(station)
+
+
+async def test_what_the_journal_refuses_leaves_no_part(station: Station) -> None:
+    stale = replace(STATEMENT, versions=(7,))
+    with pytest.raises(JournalError, match="at version 0, not 7"):
+        await add_document(station, stale, ids(station)[:1])
+    assert not list(station.vault.staging_dir.iterdir())

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from agent.errors import AgentError, JournalError
+from agent.errors import AgentError, CommitError, JournalError
 from agent.journal.log import Job, Log
 from agent.model import Clock
 
@@ -104,7 +104,7 @@ class Writer:
 
 
 def _not_committed(error: sqlite3.Error | JournalError) -> JournalError:
-    return JournalError(
+    return CommitError(
         f"The journal could not commit: {error}.",
         safe="Nothing of this call was written; what was committed before stays.",
         do="Free space on the disk of the journal or check it; the agent tries again by itself.",

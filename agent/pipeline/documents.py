@@ -16,7 +16,7 @@ from typing import Final
 from blake3 import blake3
 
 from agent import durable
-from agent.errors import EvidenceError, JournalError, StoreError, UnknownError
+from agent.errors import CommitError, EvidenceError, JournalError, StoreError, UnknownError
 from agent.journal import Reader, new_id
 from agent.journal.codec import to_text
 from agent.journal.views import DocumentView
@@ -63,9 +63,20 @@ async def add_document(station: Station, said: Said, recordings: Sequence[str], 
     except (EvidenceError, StoreError) as error:
         await station.on_disk(_remove, station.vault, asset.asset_id)
         raise StoreError(error.what, safe="Nothing was entered.", do=error.do) from error
-    await station.journal.record(DocumentAdded(asset, tuple(recordings), said))
+    await _enter(station, DocumentAdded(asset, tuple(recordings), said))
     await hold(station, [ReadBack(settled, role=asset.role)])
     return await station.on_disk(station.journal.reader.asset, asset.asset_id)
+
+
+async def _enter(station: Station, entry: DocumentAdded) -> None:
+    """What is refused leaves no part; only what may have been written after all keeps it for the next start."""
+    try:
+        await station.journal.record(entry)
+    except CommitError:
+        raise
+    except JournalError:
+        await station.on_disk(_remove, station.vault, entry.asset.asset_id)
+        raise
 
 
 def is_lost(asset: Asset) -> bool:
