@@ -201,8 +201,8 @@ def _gaps(arrived_at: datetime, left_at: datetime, placed: Sequence[Segment]) ->
     found: list[Gap] = []
     reached, last = arrived_at, None
     for part in placed:
-        if part.end < arrived_at or part.start > left_at:
-            continue
+        if part.end < arrived_at or part.start > left_at or part.start == part.end:
+            continue  # a photo divides no gap
         if part.start > reached:
             found.append(_between(reached, part.start, last, part))
         if last is None or part.end >= reached:
@@ -294,12 +294,12 @@ class _Near:
         before, after = self._by_id.get(gap.before), self._by_id.get(gap.after)
         both = before is not None and after is not None and before.device_id == after.device_id
         shared = before.slack if before is not None and both else _NONE
-        shifted = [
-            (part.start - part.slack - shared, part.end + part.slack + shared)
-            for part in self._beside(gap)
-            if before is None or not both or part.device_id != before.device_id
+        others = [
+            part for part in self._beside(gap) if before is None or not both or part.device_id != before.device_id
         ]
-        return _left_of(gap, shifted) <= GAP_LIMIT < gap.length
+        reach = [(part.start - part.slack - shared, part.end + part.slack + shared) for part in others]
+        enough = sum((part.end - part.start for part in others), _NONE) + GAP_LIMIT >= gap.length > GAP_LIMIT
+        return enough and _left_of(gap, reach) <= GAP_LIMIT
 
     def _beside(self, gap: Gap) -> Iterator[Segment]:
         ended = bisect_left(self._ends, gap.start - self._reach), bisect_right(self._ends, gap.start)

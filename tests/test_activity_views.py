@@ -278,6 +278,12 @@ def test_proposals_name_those_of_the_same_time_and_change_their_key_with_their_r
     assert grown[1]["key"] == both[1]["key"]
 
 
+def test_a_recorders_log_is_proposed_as_nothing() -> None:
+    log = row("a", 0, 20)
+    log = replace(log, recording=replace(log.recording, medium=Medium.OTHER))
+    assert proposals_view([log], 30 * MINUTE) == {"proposals": [], "without_a_place": []}
+
+
 def test_what_has_no_time_is_named_and_joined_to_nothing() -> None:
     lost = replace(row("a", 0, 20), clip=None)
     shown = proposals_view([lost], 30 * MINUTE)

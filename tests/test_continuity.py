@@ -90,10 +90,12 @@ def test_no_recording_at_all_is_one_gap() -> None:
     assert (spans(found), found.at_least, found.at_most) == ([(NOON, after(60))], 0, 0)
 
 
-def test_a_photo_lies_in_a_gap_and_covers_nothing_of_it() -> None:
-    found = join(NOON, after(10), [part(4, 4, name="photo")])
-    assert found.at_least == 0
-    assert [(gap.before, gap.after) for gap in found.gaps] == [("", "photo"), ("photo", "")]
+def test_a_photo_lies_in_a_gap_and_neither_covers_nor_divides_it() -> None:
+    """One interruption in which photos were taken is explained once."""
+    found = join(NOON, after(10), [part(0, 2), part(4, 4, name="photo"), part(5, 5, "b"), part(8, 10)])
+    assert found.at_least == 0.4
+    assert [(gap.before, gap.after) for gap in found.gaps] == [("a0-2", "a8-10")]
+    assert not found.gaps[0].doubtful
 
 
 def test_recordings_of_identical_times_are_ordered_by_their_names_and_flagged() -> None:
@@ -154,6 +156,13 @@ def test_a_gap_between_two_files_of_one_recorder_is_sure_however_wrong_its_clock
     assert gap.doubtful, "the other recorder's file may lie in it"
 
 
+def test_a_clip_that_is_shorter_than_the_gap_can_not_close_it_wherever_its_clock_puts_it() -> None:
+    loose = {"slack": CLOCK_TOLERANCE}
+    for length, doubtful in ((3, False), (4, True)):
+        files = [part(0, 20, **loose), part(24, 60, **loose), part(19 - length, 19, "b", **loose)]
+        assert [gap.doubtful for gap in join(NOON, after(60), files).gaps] == [doubtful]
+
+
 def test_a_late_start_by_an_unmeasured_clock_is_doubtful_only_within_its_tolerance() -> None:
     for minutes, doubtful in ((5, True), (6, False)):
         (gap,) = join(NOON, after(60), [part(minutes, 60, slack=CLOCK_TOLERANCE)]).gaps
@@ -199,7 +208,7 @@ def test_what_is_covered_and_the_gaps_are_together_the_time_on_site(segments: li
     assert 0 <= found.at_least <= found.at_most <= 1
     assert all(gap.length > timedelta() for gap in found.gaps)
     assert all(one.end <= two.start for one, two in pairwise(found.gaps))
-    placed = [one for one in segments if one.placed]
+    placed = [one for one in segments if one.placed and one.start < one.end]
     for gap in found.gaps:
         assert not any(one.start < gap.end and gap.start < one.end for one in placed)
 

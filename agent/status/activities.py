@@ -11,7 +11,7 @@ from agent.continuity import GapState, JudgedGap, Overlap, Segment, judge, oblig
 from agent.deadline import ZONE
 from agent.journal.segments import continuity_of, segment_of
 from agent.journal.views import ActivityView, RecordingView
-from agent.model import STAGES, Duty, Explained, Interruption, Obligation, Profile
+from agent.model import STAGES, Duty, Explained, Interruption, Medium, Obligation, Profile
 from agent.status.words import named, words
 
 Json = dict[str, Any]
@@ -81,8 +81,11 @@ def activities_view(rows: Iterable[Json], *, or_more: bool) -> Json:
 
 
 def proposals_view(rows: Sequence[RecordingView], distance: timedelta) -> Json:
-    """Which recordings without an activity may be one, for a person to accept; several may be accepted together."""
-    parts = [segment_of(row) for row in rows]
+    """Which recordings without an activity may be one, for a person to accept; several may be accepted together.
+
+    A file that is no recording by its name nor by its content is left out: a recorder's log.
+    """
+    parts = [segment_of(row) for row in rows if row.recording.medium is not Medium.OTHER]
     groups = {_key(group): group for group in propose(parts, distance)}
     spans = {key: (group[0].start, max(part.end for part in group)) for key, group in groups.items()}
     return {
@@ -125,7 +128,8 @@ def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
     for one in view["overlaps"]:
         same = "同一设备 same recorder" if one["same_device"] else "两台设备 two recorders"
         yield f"  overlap {one['from']} to {one['to']}  {one['first']} {one['second']}  {same}"
-    yield from (f"  hint {_both(hint)}" for hint in view.get("hints", ()))
+    for hint in view.get("hints", ()):
+        yield f"  hint {_both(hint)}" + (f"  {hint['name']}  {hint['modified'] or ''}" if "name" in hint else "")
 
 
 def _gap_lines(gap: Json) -> Iterator[str]:

@@ -127,7 +127,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Duty.MUST_FULL: ("应当全程音像记录", "must be recorded in full"),
     },
     GapState: {
-        GapState.AUTOMATIC: ("设备自动分段间隙", "between two files of a recorder"),
+        GapState.AUTOMATIC: ("自动分段间隙，不超过 2 秒", "no longer than two seconds"),
         GapState.EXPLAINED: ("已说明", "explained"),
         GapState.UNCONFIRMED: ("说明待确认", "explanation to be confirmed"),
         GapState.UNEXPLAINED: ("中断未说明", "not explained"),
