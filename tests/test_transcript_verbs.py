@@ -141,6 +141,26 @@ def test_a_machine_s_text_is_unchecked_everywhere_until_a_person_signs_it(say: S
     assert told(say("transcript", "show", recording, "--version", "1", "--json"))["mark"]["en"].endswith("version 2")
 
 
+def test_sound_is_complete_only_with_a_text_that_a_person_answers_for(say: Say, recording: str, text: Path) -> None:
+    """And that the stage was said is counted, by the same journal."""
+    fields = ("method=audio", "makers=张三/37080012345", "proof_object=证明现场询问的经过", "stage=S05")
+    options = [part for field in fields for part in ("--field", field)]
+    assert say("metadata", "set", recording, *options, "--who", "张三", "--why", "补充")[0] == 0
+
+    def missing() -> list[str]:
+        return [one["name"] for one in told(say("metadata", "show", recording, "--json"))["missing"]]
+
+    assert missing() == ["transcript"]
+    assert say("transcript", "add", recording, text, "--kind", "machine", "--author", "张三", "--tool", "asr 1")[0] == 0
+    assert missing() == ["transcript"]
+    kept = told(say("metadata", "show", recording, "--json"))["fields"]["transcript"]["value"][0]
+    assert (kept["kind"]["name"], kept["kind"]["zh"]) == ("machine", UNCHECKED)
+    assert UNCHECKED in say("metadata", "show", recording)[1]
+    assert say("transcript", "sign", recording, "--who", "李四", "--why", "listened")[0] == 0
+    assert missing() == []
+    assert told(say("metadata", "show", recording, "--json"))["completeness"]["name"] == "filled"
+
+
 def test_only_a_machine_s_text_that_waits_can_be_signed(say: Say, recording: str, text: Path, tmp_path: Path) -> None:
     sign = ("transcript", "sign", recording, "--who", "李四", "--why", "listened")
     assert "没有待核对的机器转写" in say(*sign)[2]

@@ -16,6 +16,7 @@ from agent.metadata import FIELDS, SCHEMA_VERSION, default_method, is_certified,
 from agent.model import ClockTrust, Codes, Device, Facts, Forms, Missing, Transcript
 from agent.register import recognise
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.transcripts import transcripts_view
 from agent.status.words import at, named, words
 
 Json = dict[str, Any]
@@ -100,12 +101,13 @@ def record_view(known: Known, config: Config, now: datetime) -> Json:
         fields[name] = {**words(*label), "value": value, "source": source.value}
     if "makers" in fields:
         fields["makers"]["value"] = _makers(said["makers"], day, config.forms)
+    lacks = known.row.metadata.lacks - (fields.keys() - {Missing.TRANSCRIPT})  # a machine's text is no transcript yet
     problems = [asdict(problem) for problem in warnings(said, day, config.forms)]
     return {
         "recording_id": known.row.recording.recording_id,
         "version": known.row.metadata.version,
         "completeness": named(known.row.metadata.completeness),
-        "missing": [labelled(name) for name in Missing if name in known.row.metadata.lacks and name not in fields],
+        "missing": [labelled(name) for name in Missing if name in lacks],
         "warnings": [*problems, *_late(said, fields)],
         "fields": fields,
         "absent": [name for name in (*_OWN, *FIELDS) if name not in fields],
@@ -275,15 +277,16 @@ def _makers(makers: Sequence[Mapping[str, str]], day: date, forms: Forms) -> lis
 
 def _transcripts(documents: Sequence[DocumentView]) -> list[Json]:
     found = [(document.asset, document.said) for document in documents if isinstance(document.said, Transcript)]
+    marks = [version["mark"] for version in transcripts_view("", documents, ())["versions"]]
     return [
         {
             "ref": asset.asset_id,
             "digest": asset.digests.sha256 if asset.digests else None,
-            "kind": said.kind.value,
+            "kind": {"name": said.kind.value, **mark},
             "by": said.author,
             "at": at(said.at),
         }
-        for asset, said in found
+        for (asset, said), mark in zip(found, marks, strict=True)
     ]
 
 
