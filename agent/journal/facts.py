@@ -28,12 +28,12 @@ _LASTS: Final = (
 _KEPT: Final = "asset.state IN ('held', 'stored', 'released') OR asset.resume_to = 'held'"
 # Recordings whose bytes are those of another one are counted with it.
 _FACTS: Final = (
-    f"SELECT asset_id, recording_id, device_id, unixepoch({_MADE}) AS made, deadline,"  # noqa: S608
+    f"SELECT asset.asset_id, recording_id, recording.device_id, unixepoch({_MADE}) AS made, deadline,"  # noqa: S608
     f" json_extract(receipt, '$.confirmed_at'), CASE WHEN {_KEPT} THEN held_at END,"
     f" json_extract(declared, '$.cause'), coalesce(size_bytes, expected_bytes), {_LASTS}"
     " FROM asset JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
-    " WHERE asset_id > ? AND role = 'original' AND state <> 'matched' AND made >= ? AND made < ?"
-    " ORDER BY asset_id LIMIT ?"
+    " WHERE asset.asset_id > ? AND asset.role = 'original' AND asset.state <> 'matched' AND made >= ? AND made < ?"
+    " ORDER BY asset.asset_id LIMIT ?"
 )
 _SAID: Final = (
     "SELECT recording_id, activity.seq FROM segment JOIN activity USING (activity_id) WHERE recording_id IN ({0})"
