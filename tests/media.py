@@ -44,10 +44,37 @@ def box(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(body), name) + body
 
 
-async def facts_of(content: bytes, folder: Path, *, gps: bool = False, limits: Limits = DEFAULT_LIMITS) -> Facts:
-    """What a real child tells of these bytes; the file's name says nothing."""
+def with_position(jpeg: bytes) -> bytes:
+    """The photo with an EXIF segment that holds nothing but a position (CIPA DC-008, GPS IFD)."""
+
+    def degrees(*numbers: int) -> bytes:
+        return b"".join(struct.pack("<II", number, 1) for number in numbers)
+
+    def directory(offset: int, *fields: tuple[int, int, int, bytes]) -> bytes:
+        entries, values = b"", b""
+        for tag, kind, count, value in fields:
+            stored = value.ljust(4, b"\0")
+            if len(value) > 4:
+                stored = struct.pack("<I", offset + 6 + 12 * len(fields) + len(values))
+                values += value
+            entries += struct.pack("<HHI", tag, kind, count) + stored
+        return struct.pack("<H", len(fields)) + entries + bytes(4) + values
+
+    first = directory(8, (0x8825, 4, 1, struct.pack("<I", 26)))
+    east, north = degrees(117, 7, 12), degrees(36, 39, 0)
+    second = directory(26, (1, 2, 2, b"N\0"), (2, 5, 3, north), (3, 2, 2, b"E\0"), (4, 5, 3, east))
+    body = b"Exif\0\0" + struct.pack("<2sHI", b"II", 42, 8) + first + second
+    return jpeg[:2] + struct.pack(">HH", 0xFFE1, 2 + len(body)) + body + jpeg[2:]
+
+
+async def facts_of(
+    content: bytes, folder: Path, *, gps: bool = False, limits: Limits = DEFAULT_LIMITS, size_bytes: int = 0
+) -> Facts:
+    """What a real child tells of these bytes, followed by zeros up to a size; the file's name says nothing."""
     path = folder / "original"
     path.write_bytes(content)
+    if size_bytes:
+        os.truncate(path, size_bytes)
     fd = os.open(path, os.O_RDONLY)
     try:
         return await probe(fd, gps=gps, limits=limits)

@@ -18,7 +18,7 @@ from agent.media.probing import DEFAULT_LIMITS, Answer, Limits, probe
 from agent.media.structure import damage_of
 from agent.model import Facts, Integrity, Measured, Medium
 from simulator.exif import with_exif
-from tests.media import KINDS, box, facts_of, film
+from tests.media import KINDS, box, facts_of, film, with_position
 
 CHINA = timezone(timedelta(hours=8))
 CREATED = "2026-11-20T01:00:00.000000Z"
@@ -84,6 +84,29 @@ async def test_a_position_leaves_the_original_only_if_that_is_allowed(tmp_path: 
     content = film(tmp_path, "mp4", 1, ("-metadata", "location=+36.65+117.12/", "-movflags", "+use_metadata_tags"))
     assert (await facts_of(content, tmp_path)).gps == ""
     assert (await facts_of(content, tmp_path, gps=True)).gps == "+36.6500+117.1200/"
+
+
+async def test_a_position_of_a_photo_does_not_either(made: dict[str, bytes], tmp_path: Path) -> None:
+    content = with_position(made["jpg"])
+    assert (await facts_of(content, tmp_path)).gps == ""
+    assert "36:1 , 39:1 , 0:1" in (await facts_of(content, tmp_path, gps=True)).gps
+
+
+async def test_of_a_large_recording_only_the_tail_is_read_and_that_is_said(tmp_path: Path) -> None:
+    """More than a gibibyte: whether its end is there is found by going to it."""
+    size = 3 << 29
+    rest = size - 44
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", rest + 36, b"WAVE", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", rest
+    )
+    facts = await facts_of(head, tmp_path, size_bytes=size)
+    assert (facts.integrity, facts.measured) == (Integrity.COMPLETE, Measured.TAIL)
+    assert facts.duration_ms == facts.header_ms == rest // 16
+    clip = film(tmp_path, "mp4", 40)
+    filler = struct.pack(">I4s", (1 << 30) + 8, b"free")
+    facts = await facts_of(clip + filler, tmp_path, size_bytes=len(clip) + (1 << 30) + 8)
+    assert (facts.integrity, facts.measured) == (Integrity.COMPLETE, Measured.TAIL)
+    assert facts.duration_ms == pytest.approx(40_000, abs=300)
 
 
 # Damage.
@@ -207,7 +230,7 @@ async def test_mutated_files_never_hurt_the_one_who_asks(kind: str, made: dict[s
     """Whatever the child does with them, the answer is one of facts, in bounds."""
     rng = random.Random(f"probe {kind}")
     head = made[kind][:4096] if kind != "mp4" else b""
-    for _ in range(6):
+    for _ in range(20):
         content = mutations(made[kind], rng)
         if head and rng.random() < 0.5:
             content = mutations(head, rng) + made[kind][4096:]

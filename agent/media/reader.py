@@ -192,8 +192,8 @@ def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
         way = "partial"
     except (av.FFmpegError, OSError) as error:
         broken = text(error.strerror or "unreadable")
-    if way == "tail" and container.start_time is not None:
-        first = container.start_time / 1e6
+    if way == "tail" and first is not None:
+        first = (container.start_time or 0) / 1e6
     span_ms = None if first is None else round(1000 * (last - first))
     return {"way": way, "count": count, "span_ms": span_ms, "broken": broken}
 
