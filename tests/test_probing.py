@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {kind: film(folder, kind, options=stamp) for kind in KINDS}
 
 
-def structure(content: bytes) -> tuple[Integrity, str] | None:
+def structure(content: bytes) -> tuple[str, str] | None:
     return damage_of(lambda at, length: content[at : at + length], len(content))
 
 

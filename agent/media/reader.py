@@ -112,7 +112,7 @@ def probe(original: Original, *, gps: bool, cpu_s: int) -> None:
     """Print what the structure proves, then what FFmpeg makes of it. Raises what FFmpeg raises."""
     damage = damage_of(original.pread, original.size_bytes)
     if damage is not None:
-        say({"damage": [damage[0].value, damage[1]]})
+        say({"damage": damage})
     brand = original.pread(8, 4)
     options = {"format_whitelist": FORMATS}
     with av.open(original, mode="r", options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace") as container:

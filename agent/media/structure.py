@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from agent.model.facts import Integrity
-
 Read = Callable[[int, int], bytes]
 """(offset, length) -> bytes, fewer only at the end of the file."""
 
-Damage = tuple[Integrity, str]
-"""What is wrong, and the words for it."""
+Damage = tuple[str, str]
+"""TRUNCATED or SUSPECT, and the words for it."""
+
+# As `Integrity` has them; the model itself takes longer to import than this child works.
+TRUNCATED: Final = "truncated"
+SUSPECT: Final = "suspect"
 
 _PARTS_LIMIT: Final = 200_000
 _PIECE_BYTES: Final = 1 << 16
@@ -50,14 +52,14 @@ def _boxes(read: Read, size_bytes: int) -> Damage | None:
         seen.add(name)
         at = size_bytes if length == 0 else at + length
         if length < 8 and length != 0:
-            return Integrity.SUSPECT, f"the {name.decode()} box has an impossible length"
+            return SUSPECT, f"the {name.decode()} box has an impossible length"
         if at > size_bytes:
             cut = f"the file ends inside its {name.decode()} box, {at - size_bytes} bytes too early"
         if at >= size_bytes:
             break
     if not seen & {b"moov", b"meta"}:
-        return Integrity.TRUNCATED, "; ".join(filter(None, (cut, "the index (moov) is missing")))
-    return (Integrity.TRUNCATED, cut) if cut else None
+        return TRUNCATED, "; ".join(filter(None, (cut, "the index (moov) is missing")))
+    return (TRUNCATED, cut) if cut else None
 
 
 def _chunks(read: Read, at: int, order: str) -> Iterator[tuple[bytes, int, int]]:
@@ -81,17 +83,17 @@ def _riff(read: Read, size_bytes: int, head: bytes) -> Damage | None:
             large = int.from_bytes(read(at + 8, 8), "little")
         if name == b"data" and length in (0, _NO_SIZE) and not large:
             if size_bytes > at:
-                return Integrity.TRUNCATED, "the length of the sound was never written: recording was interrupted"
+                return TRUNCATED, "the length of the sound was never written: recording was interrupted"
             return None
         end = at + (large if name == b"data" and large else length)
         if end > size_bytes:
             shown = name.decode("ascii", "replace").strip()
-            return Integrity.TRUNCATED, f"the {shown} chunk is {end - size_bytes} bytes shorter than its header says"
+            return TRUNCATED, f"the {shown} chunk is {end - size_bytes} bytes shorter than its header says"
         if name == b"data":
             return None
     if head[8:12] == b"AVI ":
-        return None if b"idx1" in names else (Integrity.SUSPECT, "the index (idx1) is missing")
-    return (Integrity.TRUNCATED, "the data chunk is missing") if head[8:12] == b"WAVE" else None
+        return None if b"idx1" in names else (SUSPECT, "the index (idx1) is missing")
+    return (TRUNCATED, "the data chunk is missing") if head[8:12] == b"WAVE" else None
 
 
 def _jpeg(read: Read, size_bytes: int) -> Damage | None:
@@ -99,9 +101,9 @@ def _jpeg(read: Read, size_bytes: int) -> Damage | None:
     for _ in range(_PARTS_LIMIT):
         head = read(at, 4)
         if len(head) < 4:
-            return Integrity.TRUNCATED, "the file ends before the picture begins"
+            return TRUNCATED, "the file ends before the picture begins"
         if head[0] != 0xFF:
-            return Integrity.SUSPECT, "a segment of the picture is damaged"
+            return SUSPECT, "a segment of the picture is damaged"
         if head[1] == 0xFF:
             at += 1
             continue
@@ -118,7 +120,7 @@ def _jpeg(read: Read, size_bytes: int) -> Damage | None:
         before = piece[-1:]
         if not piece:
             break
-    return Integrity.TRUNCATED, "the picture has no end mark (EOI)"
+    return TRUNCATED, "the picture has no end mark (EOI)"
 
 
 def _png(read: Read, size_bytes: int) -> Damage | None:
@@ -130,4 +132,4 @@ def _png(read: Read, size_bytes: int) -> Damage | None:
             break
         if head[4:8] == b"IEND":
             return None
-    return Integrity.TRUNCATED, "the picture has no end (IEND)"
+    return TRUNCATED, "the picture has no end (IEND)"
