@@ -25,6 +25,7 @@ from simulator import proof
 from simulator.console import Console
 from simulator.demo_s3 import ceph_store
 from simulator.demo_store import DemoStore, folder_store
+from simulator.demo_words import Words
 from simulator.footage import FootageError
 from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
 from simulator.outage import Outage, Server
@@ -126,6 +127,8 @@ class Demo:
             self._tell_deadlines()
             self._verify()
             self._prove()
+            Words(self._stage, show).tell(service)
+            self._verify()
             if stay:
                 self._stay(handling, service)
             show.step("停止", "SIGTERM")
