@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import random
+import wave
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from agent import cli
 from agent.cli import Exit
 from agent.config import load
 from agent.deadline import ZONE, Rules
+from agent.journal import Reader
+from simulator.card import Card
 from simulator.stage import Stage
 from tests.daemons import running, stage
 from tests.filming import filmed
@@ -149,3 +155,52 @@ def test_before_anything_was_docked_there_is_no_activity(tmp_path: Path, capsys:
     code = cli.main(["--config", str(empty.config), "activity", "list"])
     assert code == Exit.JOURNAL
     assert "Dock a recorder first" in capsys.readouterr().err
+
+
+def sound(seconds: int) -> bytes:
+    """A real recording, so that its content tells how long it lasts."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setparams((1, 1, 2000, 0, "NONE", ""))
+        file.writeframes(random.Random(seconds).randbytes(2000 * seconds))
+    return made.getvalue()
+
+
+def test_from_a_card_to_its_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a recorder brought, as its content tells it: the second file is shorter than its stamps."""
+    made = stage(tmp_path)
+    began = (datetime.now(ZONE) - timedelta(days=2)).replace(hour=9, minute=0, second=0, microsecond=0)
+    path = tmp_path / "card.img"
+    with Card.fat32(path, 64 << 20, cluster_bytes=4096) as card:
+        for number, (start, end, lasts) in enumerate([(0, 10, 600), (10, 20, 540), (30, 40, 599)], 1):
+            stamps = [(began + minutes * MINUTE).replace(tzinfo=None) for minutes in (start, end)]
+            card.add(f"REC{number:04}.WAV", sound(lasts), created=stamps[0], modified=stamps[1])
+        card.finish()
+    with running(made) as daemon:
+
+        def say(*arguments: str) -> dict[str, Any]:
+            capsys.readouterr()
+            assert cli.main(["--config", str(made.config), *arguments, "--json"]) == 0, capsys.readouterr()
+            found: dict[str, Any] = json.loads(capsys.readouterr().out)
+            return found
+
+        say("pull", str(path))
+        journal = load(made.config).storage.root / "journal.db"
+        daemon.until(lambda: probed(journal) == 3)
+        (proposal,) = say("activity", "propose")["proposals"]
+        times = [(began + minutes * MINUTE).isoformat() for minutes in (0, 40)]
+        activity_id = say(
+            "activity", "state", "--proposal", proposal["key"], "--stage", "S08", "--arrived", times[0], "--left",
+            times[1], *SIGNED,
+        )["activity"]  # fmt: skip
+        shown = say("activity", "show", str(activity_id))
+    assert [(gap["length_s"], gap["state"]["name"]) for gap in shown["gaps"]] == [
+        (60, "unexplained"), (601, "unexplained"),
+    ]  # fmt: skip
+    assert shown["red_flag"]
+    assert shown["coverage"]["at_least"] == pytest.approx(29 / 40, abs=0.01)
+
+
+def probed(journal: Path) -> int:
+    with closing(Reader(journal)) as reader:
+        return sum(event.kind == "probed" for event in reader.events())
