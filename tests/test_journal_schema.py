@@ -118,6 +118,9 @@ async def test_a_journal_that_version_4_wrote_is_taken_over_and_takes_documents(
         assert due is not None
         assert due.asset.asset_id == "b"
         assert journal.reader.overview(NOW).assets[AssetState.HELD].files == 2
+        to_probe = journal.reader.next_to_probe()
+        assert to_probe is not None
+        assert to_probe.state in (AssetState.HELD, AssetState.STORED, AssetState.MATCHED)
         await journal.record(document("s", "a", "b"))
         assert [view.asset.asset_id for view in journal.reader.documents("rec-b")] == ["s"]
     assert_consistent(path)

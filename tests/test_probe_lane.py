@@ -228,6 +228,27 @@ async def test_a_bug_at_one_original_is_told_once_and_the_others_go_on(
     assert len(lane.given_up) == 1
 
 
+async def test_a_disk_that_refuses_what_was_found_is_asked_again(
+    station: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await docked(station, {"/A.WAV": film(tmp_path, "wav")})
+    record, refused = station.journal.record, []
+
+    async def refusing(*entries: Any) -> int:  # noqa: ANN401
+        if not refused:
+            refused.append(entries)
+            raise JournalError("the disk is full")
+        return await record(*entries)
+
+    monkeypatch.setattr(station.journal, "record", refusing)
+    lane = ProbeLane(station, lambda: False)
+    await lane.step()
+    assert view_of(station, "/A.WAV").facts is None
+    await lane.step()
+    assert view_of(station, "/A.WAV").facts is not None
+    assert (len(refused), lane.given_up) == (1, set())
+
+
 async def test_a_content_that_kills_its_reader_is_said_to_be_unreadable(station: Station, tmp_path: Path) -> None:
     """And the alarm and everything else of that recording stay as they were."""
     await docked(station, {"/A.MP4": film(tmp_path, "mp4")})

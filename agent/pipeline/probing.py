@@ -33,18 +33,20 @@ class ProbeLane:
 
     async def step(self) -> None:
         """Probe the next original, or wait a little if there is none or others need the station."""
-        station = self._station
+        station, asset = self._station, None
+        if not self._is_busy() and len(self.given_up) < _GIVEN_UP_LIMIT:
+            asset = await station.on_disk(station.journal.reader.next_to_probe, frozenset(self.given_up))
+        if asset is None:
+            await asyncio.sleep(station.limits.probe_pause_s)
+            return
+        self.given_up.add(asset.asset_id)
         try:
-            if not self._is_busy() and len(self.given_up) < _GIVEN_UP_LIMIT:
-                asset = await station.on_disk(station.journal.reader.next_to_probe, frozenset(self.given_up))
-                if asset is not None:
-                    self.given_up.add(asset.asset_id)
-                    if await self._probe(asset):
-                        self.given_up.discard(asset.asset_id)
-                    return
-        except JournalError:
-            self.given_up.clear()  # the disk refused, or somebody changed the limit meanwhile
-        await asyncio.sleep(station.limits.probe_pause_s)
+            done = await self._probe(asset)
+        except JournalError:  # the disk refuses: reading again at once would only be read for nothing
+            done = True
+            await asyncio.sleep(station.limits.backoff_max_s)
+        if done:
+            self.given_up.discard(asset.asset_id)
 
     async def _probe(self, asset: Asset) -> bool:
         """Whether the content could be read at all; what it says is entered."""
