@@ -95,6 +95,7 @@ async def test_what_the_content_says_is_entered_and_shown(station: Station, tmp_
     assert told["made"]["sources"][0]["agrees"]
     broken = recording_view(view_of(station, "/B.MP4"), station.rules, Milestone.CENTRAL, {}, station.clock())
     assert broken["facts"]["integrity"]["zh"] == "无法解析"
+    assert broken["facts"]["integrity"]["reason"]["zh"] == "不是可识别的音像记录"
     assert broken["verdict"]["name"] == told["verdict"]["name"]
 
 

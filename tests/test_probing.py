@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import struct
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,7 @@ from agent.child import Child, ChildError
 from agent.media.probing import DEFAULT_LIMITS, Answer, Limits, probe
 from agent.media.structure import damage_of
 from agent.model import Facts, Integrity, Measured, Medium
+from agent.status.content import reason_words
 from simulator.exif import with_exif
 from tests.media import KINDS, box, facts_of, film, with_position
 
@@ -161,6 +163,7 @@ def test_no_cut_goes_unnoticed_where_the_format_writes_lengths(kind: str, made: 
     for length in [16, 64, len(content) - 3, *(rng.randrange(16, len(content) - 3) for _ in range(200))]:
         found = structure(content[:length])
         assert found is not None, f"{kind} cut at {length} of {len(content)}"
+        assert not re.search("[a-z]{5}", reason_words(found[1])["zh"]), found
 
 
 def test_padding_behind_the_last_box_is_no_damage(made: dict[str, bytes]) -> None:
