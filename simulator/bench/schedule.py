@@ -139,9 +139,15 @@ class World:
         self._lane = StoreLane(cast("Station", station))
         self._lane._shares = shares  # noqa: SLF001 - the other order is not the product's
         self.stored_s: dict[str, float] = {}
+        self.parts: list[str] = []
 
-    async def run(self) -> list[tuple[Job, float]]:
+    @property
+    def stored(self) -> list[tuple[Job, float]]:
         """Every job, and when it was stored."""
+        return [(job, self.stored_s[name]) for name, job in self._jobs.items()]
+
+    async def run(self) -> None:
+        """Until everything is stored."""
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self._work()) for _ in range(Runner().store_workers + OVERTAKERS)]
             await self._hold()
@@ -150,7 +156,6 @@ class World:
                 worker.cancel()
         self._reader.close()
         self._db.close()
-        return [(job, self.stored_s[name]) for name, job in self._jobs.items()]
 
     async def _hold(self) -> None:
         for name, job in sorted(self._jobs.items(), key=lambda item: item[1].held_s):
@@ -176,6 +181,7 @@ class World:
             while left:
                 await self._gate.give_way(turn)
                 part = min(left, PART_BYTES)
+                self.parts.append(delivery.asset.asset_id)
                 async with self._line:
                     await asyncio.sleep(part / RATE_BYTES_S)
                 left -= part
@@ -210,11 +216,13 @@ def _fill(db: sqlite3.Connection, jobs: dict[str, Job], *, by_deadline: bool) ->
     db.execute("COMMIT")
 
 
-def simulated(folder: Path, jobs: Sequence[Job], shares: Shares, *, by_deadline: bool) -> list[tuple[Job, float]]:
-    """Every job, and when the product would have stored it."""
+def simulated(folder: Path, jobs: Sequence[Job], shares: Shares | None = None, *, by_deadline: bool = True) -> World:
+    """What the product would have done with the jobs, at its end."""
 
-    async def run() -> list[tuple[Job, float]]:
-        return await World(path, jobs, shares, by_deadline=by_deadline).run()
+    async def run() -> World:
+        world = World(path, jobs, shares or Shares(), by_deadline=by_deadline)
+        await world.run()
+        return world
 
     path = folder / "simulated.db"
     with closing(_SimulatedTime()) as loop:
@@ -225,9 +233,9 @@ def simulated(folder: Path, jobs: Sequence[Job], shares: Shares, *, by_deadline:
                 one.unlink()
 
 
-def crowd() -> list[Job]:
-    """One camera with 2,000 photos, and nine recorders with ten recordings each, all due at midnight, all held now."""
-    photos = [Job(0, 24 * _HOUR_S, 8_000_000, "a camera") for _ in range(2000)]
+def crowd(photos_taken: int = 2000) -> list[Job]:
+    """A camera with many photos, and nine recorders with ten recordings each, all due at midnight, all held now."""
+    photos = [Job(0, 24 * _HOUR_S, 8_000_000, "a camera") for _ in range(photos_taken)]
     return photos + [Job(0, 24 * _HOUR_S, 30_000_000, f"recorder {at % 9}") for at in range(90)]
 
 
@@ -253,12 +261,12 @@ def schedule(bench: Bench) -> list[Row]:
     for seed in range(loads):
         jobs = load(random.Random(seed))
         for by_deadline in (True, False):
-            stored = simulated(bench.root, jobs, Shares(), by_deadline=by_deadline)
+            stored = simulated(bench.root, jobs, by_deadline=by_deadline).stored
             late_s = [end_s - job.due_s for job, end_s in stored if end_s > job.due_s]
             missed[by_deadline].append(len(late_s))
             worst_h[by_deadline] = max([worst_h[by_deadline], *(each / _HOUR_S for each in late_s)])
     bench.say(f"{loads} loads simulated")
-    waits = {fair: longest_wait(simulated(bench.root, crowd(), Shares() if fair else _ById(), by_deadline=True))
+    waits = {fair: longest_wait(simulated(bench.root, crowd(), Shares() if fair else _ById()).stored)
              for fair in (True, False)}  # fmt: skip
     what = f"{loads} loads of {_FILES} originals that fill a line to {_FILLED:.0%}, all of which can be in time"
     other = "first come, first served"
