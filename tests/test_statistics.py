@@ -26,7 +26,7 @@ from agent.statistics.report import (
     tables,
     timeliness,
 )
-from agent.statistics.suppression import SMALLEST, Place, exposed, hidden, hidden_in_column
+from agent.statistics.suppression import SMALLEST, Place, hidden, hidden_in_column
 from agent.status.statistics import Figures, figures_csv
 from tests.journal_entries import NOW, deadline
 
@@ -81,16 +81,15 @@ def unknowns(sums: Sequence[Mapping[T, int]], places: Collection[T]) -> set[T]:
 
 
 @settings(deadline=None, max_examples=300)
-@given(grids(6, 6), st.booleans())
-@example([[3, 10], [7, 0]], True)
-@example([[1, 30], [4, 30], [30, 30]], True)
-def test_no_hidden_number_follows_from_the_sums(grid: Grid, whole: bool) -> None:
+@given(grids(6, 6))
+@example([[3, 10], [7, 0]])
+@example([[1, 30], [4, 30], [30, 30]])
+def test_no_hidden_number_follows_from_the_sums(grid: Grid) -> None:
     """Rows, columns and totals, solved exactly; and what is small is hidden, with its hours and bytes."""
     grid = told(grid)
     if not grid[0]:
         return
-    bytes_of = [[100 * count + row for count in counts] for row, counts in enumerate(grid)]
-    places = hidden([grid, bytes_of], whole=whole)
+    places = hidden(grid)
     assert computable(grid, places) == set()
     table = [[*row, sum(row)] for row in grid]
     assert all(
@@ -100,14 +99,14 @@ def test_no_hidden_number_follows_from_the_sums(grid: Grid, whole: bool) -> None
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.lists(st.integers(0, 6), min_size=2, max_size=2), min_size=2, max_size=3), st.booleans())
-@example([[1, 5], [1, 5], [3, 0]], True)
-def test_nor_by_knowing_that_what_is_hidden_is_not_zero(grid: Grid, whole: bool) -> None:
+@given(st.lists(st.lists(st.integers(0, 6), min_size=2, max_size=2), min_size=2, max_size=3))
+@example([[1, 5], [1, 5], [3, 0]])
+def test_nor_by_knowing_that_what_is_hidden_is_not_zero(grid: Grid) -> None:
     """All tables of whole numbers that say the same are tried: each hidden number differs in two of them."""
     grid = told(grid)
     if not grid[0]:
         return
-    places = hidden([grid], whole=whole)
+    places = hidden(grid)
     width = len(grid[0])
     seen: dict[Place, set[int]] = {place: set() for place in places}
     for other in alternatives(grid, places):
@@ -143,22 +142,14 @@ def parts(total: int, count: int) -> Iterator[tuple[int, ...]]:
             yield from ((first, *rest) for rest in parts(total - first, count - 1))
 
 
-def test_what_is_computable_is_found_by_the_product_too() -> None:
-    """The check that decides whether a total is told, against elimination, on tables that were hidden at random."""
-    for grid in ([[9, 9], [9, 9]], [[9, 9, 9], [9, 9, 9], [9, 9, 9]]):
-        cells = [(row, column) for row in range(len(grid)) for column in range(len(grid[0]) + 1)]
-        for number in range(1, 5):
-            for places in itertools.combinations(cells, number):
-                assert exposed(grid, frozenset(places)) == computable(grid, frozenset(places))
-
-
 @pytest.mark.parametrize(
     ("counts", "rows"),
     [
         ([30, 8, 7, 0], set()),
         ([30, 8, 3, 0], {1, 2}),
-        ([30, 1, 1], {0, 1, 2}),  # 1 + 1: what is left would be one each
-        ([30, 2, 1], {1, 2}),
+        ([30, 8, 1, 1], {1, 2, 3}),  # 1 + 1: what is left would be one each
+        ([30, 8, 2, 1], {1, 2, 3}),  # 2 + 1: a small number too
+        ([30, 8, 4, 1], {2, 3}),
         ([1, 1, 1, 1, 1], None),
         ([], set()),
     ],
@@ -204,15 +195,58 @@ def test_what_was_published_of_a_month_is_what_the_year_says_of_it() -> None:
     assert january.rows == {"S03": (Amount(40, 2400, 40_000),), "S05": (None,), "S09": (None,)}
 
 
-def test_the_total_of_a_row_with_hidden_numbers_waits_for_the_end_of_the_year() -> None:
-    """Until then it would be told with and without the next month."""
-    found = [
-        one(month, stage) for month in (1, 2, 3) for stage, n in (("S03", 40), ("S05", 4), ("S09", 3)) for _ in range(n)
-    ]
-    rows = by(found, now=datetime(2026, 12, 31, 23, 59, tzinfo=ZONE)).rows
-    assert [rows[stage][-1] is None for stage in ("S03", "S05", "S09")] == [False, True, True]
-    rows = by(found, now=datetime(2027, 1, 1, tzinfo=ZONE)).rows
-    assert [row[-1].count for row in rows.values() if row[-1] is not None] == [120, 12, 9]
+MONTHLY = st.lists(
+    st.dictionaries(st.tuples(st.sampled_from("ABC"), st.sampled_from(Timeliness)), st.integers(1, 12), max_size=5),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(MONTHLY)
+def test_all_editions_together_tell_no_more(months: list[dict[tuple[str, Timeliness], int]]) -> None:
+    """Published at the end of each month, and at the end of the year: everything is solved together, once more."""
+    found: list[Counted] = []
+    told: dict[tuple[Subject, str, object], int] = {}
+    kept: dict[tuple[Subject, str, object], int] = {}
+    sums: list[dict[tuple[Subject, str, object], int]] = []
+    for edition, of_month in enumerate([*months, {}], 1):
+        for (stage, kind), number in of_month.items():
+            codes = {Subject.STAGE: stage, Subject.DEVICE: "", Subject.TIMELINESS: kind.value}
+            found += [Counted(edition, codes, Amount(1))] * number
+        now = datetime(2026, edition + 1, 1, tzinfo=ZONE) if edition <= len(months) else LATER
+        for table in tables(found, 2026, now):
+            columns = [column.months or f"the year, edition {edition}" for column in table.columns]
+            for code, cells in [*table.rows.items(), ("total", table.totals)]:
+                for column, cell in zip(columns, cells, strict=True):
+                    place = (table.subject, code, column)
+                    if cell is None:
+                        shown = column if isinstance(column, tuple) else [of for group in columns[:-1] for of in group]
+                        true = [
+                            one.amount.count for one in found if one.month in shown and one.codes[table.subject] == code
+                        ]
+                        assert kept.setdefault(place, sum(true)) == sum(true)
+                    else:
+                        assert told.setdefault(place, cell.count) == cell.count, "what was told stays true"
+                sums.append(
+                    {(table.subject, code, of): 1 for of in columns[:-1]} | {(table.subject, code, columns[-1]): -1}
+                )
+            sums += [
+                {(table.subject, code, of): 1 if code != "total" else -1 for code in [*table.rows, "total"]}
+                for of in columns
+            ]
+    assert not kept.keys() & told.keys()
+    assert not any(0 < count < SMALLEST for count in told.values())
+    assert unknowns(sums, kept) == set()
+
+
+def test_the_total_of_a_row_is_told_only_with_all_its_months() -> None:
+    """Told, it would tie months together, and sums over some of them would follow that are small."""
+    parts = (("S03", 40), ("S05", 4), ("S09", 3), ("S10", 3))
+    found = [one(month, stage) for month in (1, 2, 3) for stage, number in parts for _ in range(number)]
+    rows = by(found).rows
+    assert [row[-1].count for row in rows.values() if row[-1] is not None] == [120]
+    assert by(found).totals[-1].count == 150
 
 
 def test_no_text_is_a_formula_to_a_spreadsheet() -> None:

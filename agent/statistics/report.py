@@ -17,8 +17,6 @@ from agent.model import Basis, Deadline
 from agent.statistics.suppression import SMALLEST, hidden, hidden_in_column
 
 MONTHS: Final = 12
-_BALANCED: Final = ("count", "seconds", "size_bytes")
-"""What adds up over rows and columns alike; delays belong to one row."""
 
 
 class Subject(StrEnum):
@@ -191,16 +189,16 @@ def _table(
 ) -> Table:
     everything = {code: [_sum(months, group) for group in groups] for code, months in sorted(counted.items())}
     cells = {code: row for code, row in everything.items() if any(amount.count for amount in row)}
-    grids = [[[getattr(amount, name) for amount in row] for row in cells.values()] for name in _BALANCED]
-    ended = has_ended(year, MONTHS, now)
-    places = hidden(grids, whole=ended)
+    places = hidden([[amount.count for amount in row] for row in cells.values()])
     rows = {
         code: tuple(None if (number, place) in places else amount for place, amount in enumerate([*row, _total(row)]))
         for number, (code, row) in enumerate(cells.items())
     }
     totals = [_total(row[place] for row in cells.values()) for place in range(len(groups))]
     columns = [Column(group, not all(has_ended(year, month, now) for month in group)) for group in groups]
-    return Table(subject, (*columns, Column((), not ended)), rows, (*totals, _total(totals)), withheld)
+    return Table(
+        subject, (*columns, Column((), not has_ended(year, MONTHS, now))), rows, (*totals, _total(totals)), withheld
+    )
 
 
 def _sum(months: Sequence[Amount], group: _Group) -> Amount:
