@@ -114,7 +114,8 @@ def test_it_ends_with_the_agent_that_is_killed(original: Path) -> None:
         "from pathlib import Path; from agent.pipeline.transcribing import written_down;"
         f" written_down({command!r}, Path({str(original)!r}), timeout_s=99)"
     )
-    with subprocess.Popen([sys.executable, "-c", code]) as agent:
+    folder = {"TMPDIR": str(original.parent)}  # it can't tidy up
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | folder) as agent:
         deadline = time.monotonic() + 20
         while not [pid for pid in living(MARKER) if pid != agent.pid] and time.monotonic() < deadline:
             time.sleep(0.02)
