@@ -16,6 +16,7 @@ import pytest
 from agent.errors import JournalError, RequestError, UnknownError
 from agent.journal import Reader, rebuild, verify
 from agent.model import AssetState, Completeness, Forms, Officer, Recorder, RecorderKind, Role
+from agent.pipeline.activities import state
 from agent.pipeline.saying import check, say
 from agent.pipeline.station import Station
 from agent.status.record import history_lines, history_view, known_of, record_lines, record_view
@@ -212,6 +213,17 @@ async def test_a_docking_stands_for_the_recordings_that_were_new_in_it(station: 
     assert told["recordings"] == 1, "what an earlier day said of older footage on the card stays"
     told = await say(station, asked({"stage": "S05"}, *ids.values(), docking=first))
     assert told["recordings"] == 4
+
+
+async def test_an_activity_stands_for_all_its_recordings(station: Station, clock: SettableClock) -> None:
+    ids = await docked(station)
+    times = {"arrived": "2026-11-20 08:00", "left": "2026-11-20 09:30"}
+    recordings = f"{ids['1']} {ids['3']}"
+    stated = await state(station, {"stage": "S03", "recordings": recordings, "who": "张三", "why": "检查", **times})
+    told = await say(station, asked({"proof_object": PROOF}, ids["3"], activity=str(stated["activity"])))
+    assert told["recordings"] == 2
+    assert record(station, ids["1"], clock)["fields"]["activity_id"]["value"] == [stated["activity"]]
+    assert history(station, ids["2"]) == []
 
 
 async def test_nothing_is_entered_if_anything_is_wrong(station: Station) -> None:

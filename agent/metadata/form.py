@@ -14,9 +14,12 @@ from agent.model import Forms
 
 _MADE_AT: Final = ("用 capture-agent deadline state 说明", "is stated with `capture-agent deadline state`")
 _DECLARED: Final = ("用 capture-agent deadline declare 说明", "is declared with `capture-agent deadline declare`")
+_JOINED: Final = ("用 capture-agent activity 填写", "is said with `capture-agent activity`")
+_ATTACHED: Final = ("用 capture-agent transcript 附上", "is attached with `capture-agent transcript`")
 _AUTOMATIC: Final = ("由系统自动记录，不能填写", "is recorded by the agent, and can't be said")
 _ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {"made_start_at": _MADE_AT, "made_end_at": _MADE_AT, "return_to_unit_at": _DECLARED}
+    {"made_start_at": _MADE_AT, "made_end_at": _MADE_AT, "return_to_unit_at": _DECLARED, "transcript": _ATTACHED}
+    | dict.fromkeys(("activity_id", "arrived_at", "left_at", "interruptions"), _JOINED)
     | dict.fromkeys(
         (
             "item_id", "media_type", "device", "tech", "digests", "deadline", "org_code", "org_name", "org_type",

@@ -36,7 +36,7 @@ class _Spoken:
 
 
 async def say(station: Station, asked: Asked) -> dict[str, object]:
-    """A form: `fields` (JSON) said of the recordings `ids` or of those that were new in `docking`, by `who`, `why`.
+    """A form: `fields` (JSON) said by `who`, `why` of recordings: `ids`, those new in `docking`, those of `activity`.
 
     With `version` only of recordings that are at it. One statement for up to 1000 recordings whose method is the same.
     Raises RequestError with all problems of the form, JournalError if somebody else has spoken since.
@@ -83,10 +83,11 @@ def _object(text: str) -> dict[str, object]:
 def _spoken_of(station: Station, asked: Asked) -> list[_Spoken]:
     reader = station.journal.reader
     names = reader.brought_by(asked["docking"]) if asked.get("docking") else ()
-    names = (*asked.get("ids", "").split(), *names)
+    joined = reader.activity(asked["activity"]).recordings if asked.get("activity") else ()
+    names = (*asked.get("ids", "").split(), *names, *(row.recording.recording_id for row in joined))
     rows = {row.recording.recording_id: row for row in map(reader.recording, dict.fromkeys(names))}
     if not 1 <= len(rows) <= _MOST:
-        do = "Give ids as the status shows them, or a docking that brought new recordings."
+        do = "Give ids as the status shows them, an activity, or a docking that brought new recordings."
         raise JournalError(f"Of 1 to {_MOST} recordings, not of {len(rows)}.", safe=_UNCHANGED, do=do)
     devices = reader.devices()
     spoken = [_spoken(station, row, devices.get(row.recording.device_id)) for row in rows.values()]

@@ -43,6 +43,7 @@ def add_metadata(add: Add, clock: Clock) -> None:
     for verb in (say, check):
         verb.add_argument("ids", nargs="*", metavar="ID", help="asset or recording ids, as the status shows them")
         verb.add_argument("--docking", default="", metavar="ID", help="also all recordings that were new in a docking")
+        verb.add_argument("--activity", default="", metavar="ID", help="also all recordings of an activity")
         text = "only if this is the version of all of them: nobody else has spoken since"
         verb.add_argument("--if-version", dest="version", type=text_of(_number), metavar="N", help=text)
     signed_options(say, "says so", text_of(line))
@@ -96,7 +97,7 @@ def _check(options: argparse.Namespace, clock: Clock) -> int:
 
 def _enter(options: argparse.Namespace, clock: Clock, verb: str, said: dict[str, str]) -> int:
     signed = {"who": options.who, "why": options.why, "version": options.version or ""}
-    asked = {"ids": " ".join(options.ids), "docking": options.docking, **signed, **said}
+    asked = {"ids": " ".join(options.ids), "docking": options.docking, "activity": options.activity, **signed, **said}
     answer = asyncio.run(entered(load(options.config), clock, verb, asked))
     return _print(options, answer, _answer_lines)
 
