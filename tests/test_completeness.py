@@ -146,7 +146,7 @@ async def test_a_statement_that_follows_another_version_is_refused_with_all_it_b
 
 async def test_the_counts_are_those_of_the_rows_also_after_a_rebuild(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    await write(path, opened(), *map(footage, "abcd"), said("s", "a", "b"), checked, said("t", "b", fields=GONE))
+    await write(path, opened(), *map(footage, "abcd"), said("s", "a", "b"), CHECK, said("t", "b", fields=GONE))
     for _ in range(2):
         with closing(Reader(path)) as reader:
             assert reader.completeness() == {INCOMPLETE: 3, FILLED: 0, CHECKED: 1}
@@ -157,10 +157,8 @@ async def test_the_counts_are_those_of_the_rows_also_after_a_rebuild(tmp_path: P
 async def test_recordings_of_the_version_before_lack_what_they_lacked_then(tmp_path: Path) -> None:
     path, old = tmp_path / "journal.db", tmp_path / "old.db"
     stated = TimeStated("c", Stated(NOW, "张三", "时钟复位"), deadline(), deadline())
-    entries = (
-        footage("a"), footage("b", Medium.AUDIO, ClockTrust.UNTRUSTED), footage("c", trust=ClockTrust.UNTRUSTED), stated,
-    )  # fmt: skip
-    await write(path, opened(), *entries)
+    wrong = ClockTrust.UNTRUSTED
+    await write(path, opened(), footage("a"), footage("b", AUDIO, wrong), footage("c", trust=wrong), stated)
     with closing(sqlite3.connect(path)) as new, closing(connect(old, write=True)) as db:
         migrate(db, old, MIGRATIONS[:4])
         for table in ("event", "device", "docking", "recording", "asset", "clip", "counter"):
