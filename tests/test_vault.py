@@ -29,7 +29,7 @@ SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "fdatasync", "finish_writeback", "fsync_dir", "fsync_file", "make_dir", "make_immutable",
     "make_mutable", "make_read_only", "make_writable", "remove_part", "rename_no_replace", "start_writeback",
-    "sync_filesystem",
+    "sync_filesystem", "write_part",
 )  # fmt: skip
 
 

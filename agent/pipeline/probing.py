@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from agent import durable
 from agent.capture_time import made
 from agent.errors import JournalError
 from agent.media.probing import DEFAULT_LIMITS, Limits, probe
@@ -53,14 +54,12 @@ class ProbeLane:
         station = self._station
         assert asset.digests is not None, "what is held has digests"
         path = station.vault.address(asset.digests.blake3)
-        try:
-            fd = await station.on_disk(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False  # the store lane or `verify` finds that, and tells
-        try:
+        with contextlib.ExitStack() as opened:  # closes it too if we are cancelled while it is being opened
+            try:
+                fd = await station.on_disk(lambda: opened.enter_context(durable.opened(path)))
+            except OSError:
+                return False  # the store lane or `verify` finds that, and tells
             facts = await probe(fd, gps=station.gps, limits=self._limits)
-        finally:
-            os.close(fd)
         await self._enter(asset, facts)
         return True
 
