@@ -37,7 +37,15 @@ from agent.model import (
     Stamp,
     Voice,
 )
-from agent.status.activities import SHOWN, activities_view, activity_lines, activity_row, activity_view, proposals_view
+from agent.status.activities import (
+    SHOWN,
+    activities_view,
+    activity_lines,
+    activity_row,
+    activity_view,
+    place_view,
+    proposals_view,
+)
 from agent.status.hints import SHOWN as HINTS
 from agent.status.hints import hints
 from agent.status.summary import printable
@@ -104,6 +112,17 @@ def test_a_gap_in_what_must_be_full_raises_a_red_flag_and_waits_for_a_word() -> 
     assert view["explanation_citation"] == view["obligation"]["citation"]
     (gap,) = view["gaps"]
     assert (gap["from"], gap["length_s"], gap["before"]) == ("2026-11-20T09:20:00+08:00", 1200, "rec-a")
+
+
+def test_a_recording_has_its_place_and_the_gaps_beside_it() -> None:
+    view = activity_view(activity([*BROKEN, row("c", 62, 63)], left_at=NINE + 2 * HOUR), SHANDONG)
+    first, second = (place_view(view, name) for name in ("rec-a", "rec-b"))
+    assert first["segment_no"] == {"activity_id": "act", "segment_no": 1, "prev_item": ""}
+    assert second["segment_no"] == {"activity_id": "act", "segment_no": 2, "prev_item": "rec-a"}
+    assert [(gap["before"], gap["after"]) for gap in first["interruptions"]] == [("rec-a", "rec-b")]
+    assert [gap["after"] for gap in second["interruptions"]] == ["rec-b", "rec-c"]
+    assert second["obligation"]["must_full"]
+    assert second["coverage_ratio"]["at_least"] == pytest.approx(41 / 120)
 
 
 def test_where_recording_may_be_left_out_a_gap_is_a_fact_and_nothing_waits() -> None:

@@ -27,6 +27,7 @@ from agent.metadata import (
 from agent.model import (
     ACT_TYPES,
     CARRIERS,
+    EVIDENCE_CLASSES,
     KEY_CONTENTS,
     LATE_CAUSES,
     METHODS,
@@ -257,7 +258,8 @@ def test_no_control_of_writing_direction_is_ever_kept(mark: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "codes", [ACT_TYPES, STAGES, METHODS, KEY_CONTENTS, SENSITIVITIES, RETENTIONS, CARRIERS, LATE_CAUSES]
+    "codes",
+    [ACT_TYPES, STAGES, METHODS, KEY_CONTENTS, SENSITIVITIES, RETENTIONS, CARRIERS, EVIDENCE_CLASSES, LATE_CAUSES],
 )
 def test_every_code_has_words_of_its_own_in_both_languages(codes: Codes) -> None:
     assert all(code.zh and code.en.isascii() for code in codes.values())

@@ -226,6 +226,28 @@ async def test_an_activity_stands_for_all_its_recordings(station: Station, clock
     assert history(station, ids["2"]) == []
 
 
+async def test_a_record_tells_its_place_in_each_activity(station: Station, clock: SettableClock) -> None:
+    """Two activities, one of them sealing: each with its own place, duty and coverage; outside of any: nothing."""
+    ids = await docked(station)
+    said = {"who": "张三", "why": "检查", "arrived": "2026-11-20 08:00", "left": "2026-11-20 23:00"}
+    both = f"{ids['1']} {ids['3']}"
+    first = await state(station, {"stage": "S09", "recordings": both, **said})
+    second = await state(station, {"stage": "S03", "recordings": ids["3"], **said})
+    fields = record(station, ids["3"], clock)["fields"]
+    order = {place["activity_id"]: place for place in fields["segment_no"]["value"]}
+    assert order.keys() == {first["activity"], second["activity"]} == set(fields["activity_id"]["value"])
+    other = record(station, ids["1"], clock)["fields"]["segment_no"]["value"][0]
+    places = sorted([other["segment_no"], order[first["activity"]]["segment_no"]])
+    assert places == [1, 2]
+    assert {other["prev_item"], order[first["activity"]]["prev_item"]} <= {"", ids["1"], ids["3"]}
+    assert order[second["activity"]]["prev_item"] == ""
+    duties = {duty["activity_id"]: duty["must_full"] for duty in fields["obligation"]["value"]}
+    assert duties == {first["activity"]: True, second["activity"]: False}
+    assert all(0 <= one["at_least"] <= one["at_most"] <= 1 for one in fields["coverage_ratio"]["value"])
+    assert "segment_no" in record(station, ids["2"], clock)["absent"]
+    assert "\n".join(record_lines(record(station, ids["3"], clock)))
+
+
 async def test_nothing_is_entered_if_anything_is_wrong(station: Station) -> None:
     ids = await docked(station)
     head = station.journal.reader.events(limit=10_000)[-1].seq

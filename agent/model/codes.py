@@ -78,6 +78,11 @@ KEY_CONTENTS: Final[Codes] = MappingProxyType({
     "other": Code("其他应当记录的内容", "other content", f"{SHANDONG_RECORD}第十二条第（六）项"),
 })  # fmt: skip
 
+EVIDENCE_CLASSES: Final[Codes] = MappingProxyType({
+    "AV": Code("视听资料", "audio-visual material", "行政处罚法 第四十六条"),
+    "EDATA": Code("电子数据", "electronic data", "行政处罚法 第四十六条"),
+})  # fmt: skip
+
 SENSITIVITIES: Final[Codes] = MappingProxyType({
     "ordinary": Code("一般", "ordinary"),
     "privacy": Code("个人隐私", "personal privacy", f"{SHANDONG_RECORD}第二十三条第二款"),

@@ -62,6 +62,20 @@ def activity_view(view: ActivityView, profile: Profile) -> Json:
     }
 
 
+def place_view(view: Json, recording_id: str) -> Json:
+    """Where a recording stands in an activity's view, what is asked for there, and the gaps before and after it."""
+    order = [""] + [part["recording_id"] for part in view["recordings"]]
+    number, name = order.index(recording_id), view["activity_id"]
+    coverage = {part: view["coverage"][part] for part in ("at_least", "at_most")}
+    return {
+        "activity_id": name,
+        "segment_no": {"activity_id": name, "segment_no": number, "prev_item": order[number - 1]},
+        "obligation": {"activity_id": name, **view["obligation"]},
+        "coverage_ratio": {"activity_id": name, **coverage},
+        "interruptions": [gap for gap in view["gaps"] if recording_id in {gap["before"], gap["after"]}],
+    }
+
+
 def activity_row(view: Json) -> Json:
     """What of an activity stands in the list of those that wait."""
     keys = ("activity_id", "stage", "arrived_at", "left_at", "coverage", "red_flag", "unexplained", "unconfirmed")

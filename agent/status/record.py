@@ -11,10 +11,11 @@ from typing import Any, Final
 from agent.config import Config
 from agent.deadline import ZONE, Rules
 from agent.journal import Reader
-from agent.journal.views import DocumentView, RecordingView, StatementView
+from agent.journal.views import ActivityView, DocumentView, RecordingView, StatementView
 from agent.metadata import FIELDS, SCHEMA_VERSION, default_method, is_certified, so_far, warnings
 from agent.model import ClockTrust, Codes, Device, Facts, Forms, Missing, Transcript
 from agent.register import recognise
+from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.transcripts import transcripts_view
 from agent.status.words import at, named, words
@@ -53,6 +54,10 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "gps": ("位置", "position"),
     "tech": ("技术参数", "technical facts"),
     "activity_id": ("执法活动", "activity"),
+    "segment_no": ("分段序号、上一段", "place in the activity, and the recording before"),
+    "obligation": ("记录要求", "what the activity's stage asks for"),
+    "coverage_ratio": ("覆盖率", "how much of the activity is covered"),
+    "interruptions": ("中断记录", "gaps before and after it"),
     "transcript": ("文字记录", "transcript"),
     "ingested_by_station": ("采集站", "station"),
     "ingest_start_at": ("采集开始", "docking began"),
@@ -72,7 +77,7 @@ class Known:
     kept: RecordingView
     documents: Sequence[DocumentView]
     statements: Sequence[StatementView]
-    activities: Sequence[str]
+    activities: Sequence[ActivityView]
     docked_at: datetime | None
     device: Device | None
 
@@ -86,7 +91,7 @@ def known_of(reader: Reader, identifier: str) -> Known:
     statements = reader.statements([recording.recording_id])[recording.recording_id]
     docked_at = reader.docked_at(row.docking_id)
     device = reader.devices().get(recording.device_id)
-    activities = reader.activities_of(recording.recording_id)
+    activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
     return Known(row, kept, documents, statements, activities, docked_at, device)
 
 
@@ -175,7 +180,7 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         ("org_type", named(station.org_type) if station.org_type else None, Source.PROFILE),
         *_made(row),
         *_content(row.facts),
-        ("activity_id", list(known.activities), Source.OFFICER),
+        *_activities(known, config),
         *_origin(known, config),
         ("digests", asdict(row.asset.digests) if row.asset.digests else None, Source.AUTOMATIC),
         ("transcript", _transcripts(known.documents), Source.OFFICER),
@@ -217,6 +222,15 @@ def _content(facts: Facts | None) -> Iterator[tuple[str, Any, Source]]:
             {name: value for name, value in told.items() if name not in {"integrity", "reason"}},
             Source.DEVICE,
         )
+
+
+def _activities(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
+    """Its place in each activity that it belongs to, what that asks for, and the gaps beside it."""
+    name = known.row.recording.recording_id
+    places = [place_view(activity_view(one, config.profile), name) for one in known.activities]
+    yield "activity_id", [place["activity_id"] for place in places], Source.OFFICER
+    for field in ("segment_no", "obligation", "coverage_ratio", "interruptions"):
+        yield field, [place[field] for place in places if place[field] != []], Source.AUTOMATIC
 
 
 def _origin(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
