@@ -17,6 +17,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 _PORTS: Final = range(20000, 32000)
 _LOOK_AGAIN_S: Final = 0.02
+_ORDERLY_S: Final = 20
 _TAIL_BYTES: Final = 2000
 
 
@@ -79,9 +80,16 @@ class Servers:
         return process
 
     def stop(self, process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGKILL) -> None:
-        """End one server by a signal and wait for it; one that has ended already is fine."""
+        """End one server by a signal, in the end by SIGKILL; one that has ended already is fine.
+
+        A gateway that is asked to end in good order now and then hangs while it does.
+        """
         process.send_signal(number)
-        process.wait(timeout=30)
+        try:
+            process.wait(timeout=_ORDERLY_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=30)
         self._running.remove(process)
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
