@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from agent.errors import UnknownError
@@ -18,14 +19,14 @@ _UNJOINED: Final = (
 )
 
 
-class ActivityQueries:
+class ActivityQueries(ABC):
     """The part of the reader that knows activities."""
 
     _db: Connection
 
+    @abstractmethod
     def recording(self, identifier: str) -> RecordingView:
         """As the reader has it."""
-        raise NotImplementedError
 
     def activity_heads(self, limit: int) -> list[tuple[str, int]]:
         """Return (activity id, `ActivityView.changed_seq`), those that ended last first."""

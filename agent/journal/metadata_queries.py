@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from agent.errors import UnknownError
+from agent.journal.documents import DocumentQueries
 from agent.journal.projection.metadata import SCOPE, lacks_of
 from agent.journal.views import DocumentView, MetadataView, StatementView
 from agent.model import Completeness, Statement
 
-if TYPE_CHECKING:
-    from agent.journal.connection import Connection
 
-
-class MetadataQueries:
+class MetadataQueries(DocumentQueries):
     """The part of the reader that knows how complete the capture metadata is."""
-
-    _db: Connection
-
-    def document(self, asset_id: str) -> DocumentView:
-        """As the reader has it."""
-        raise NotImplementedError
 
     def completeness(self) -> dict[Completeness, int]:
         """Return how many recordings are in each state of completeness: counted as they change, read at once."""

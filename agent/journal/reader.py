@@ -14,7 +14,6 @@ from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.dockings import DockingQueries
-from agent.journal.documents import DocumentQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
     ASSET_COLUMNS,
@@ -74,7 +73,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, DocumentQueries, ActivityQueries, MetadataQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
