@@ -113,7 +113,7 @@ def test_the_documented_default_is_the_real_one() -> None:
         ("[runner]\nbackoff_base_s = 10\nbackoff_max_s = 5", "runner.backoff_max_s = 5.0: must not be less"),
         ("[storage]\nrot = '/x'", "storage.rot: there is no such option; did you mean storage.root?"),
         ("[storge]\nroot = '/x'", "storge: there is no such option; did you mean storage?"),
-        ("zzz = 1", "zzz: there is no such option; known are deadline, dock"),
+        ("zzz = 1", "zzz: there is no such option; known are access, deadline, dock"),
         ("storage = 3", "storage = 3: must be a table"),
         ("[storage", "is not a TOML file"),
         ("a = 1\na = 2", "is not a TOML file"),

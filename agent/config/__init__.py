@@ -125,6 +125,33 @@ class Runner:
     probe_pause_s: float = number(2, 0, 3600, "seconds")
 
 
+class Overlay(StrEnum):
+    """What is written into the pictures of an access copy; it says nothing that the original doesn't."""
+
+    NOTHING = ""
+    TIME = "time"
+    NOTICE = "notice"
+
+
+class Encoder(StrEnum):
+    """Who encodes the pictures of an access copy: the graphics hardware where it is proven, or always the processor."""
+
+    AUTO = "auto"
+    SOFTWARE = "software"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessCopies:
+    """[access]: whether and how access copies (查阅副本) and pictures are made; no original depends on it."""
+
+    enabled: bool = flag(default=True)
+    encoder: Encoder = choice(Encoder.AUTO)
+    overlay: Overlay = choice(Overlay.NOTHING)
+    notice: str = text("查阅副本", 40)
+    height_px_max: int = integer(1080, 144, 4320, "pixels")
+    photo_px_max: int = integer(2048, 256, 16384, "pixels")
+
+
 @dataclass(frozen=True, slots=True)
 class Privacy:
     """[privacy]: what is read out of originals beyond what the law asks for."""
@@ -155,6 +182,7 @@ class Config:
     status: StatusPage
     runner: Runner
     transcript: Transcripts
+    access: AccessCopies
     privacy: Privacy
     profile: Profile
     calendars: Mapping[int, CalendarYear]
@@ -172,6 +200,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "status": StatusPage,
     "runner": Runner,
     "transcript": Transcripts,
+    "access": AccessCopies,
     "privacy": Privacy,
 }
 

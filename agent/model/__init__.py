@@ -5,6 +5,7 @@
 from agent.card import *
 from agent.model.activities import *
 from agent.model.codes import *
+from agent.model.derived import *
 from agent.model.documents import *
 from agent.model.events import *
 from agent.model.evidence import *

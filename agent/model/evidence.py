@@ -24,12 +24,20 @@ class Medium(StrEnum):
 
 
 class Role(StrEnum):
-    """What an asset is to its recording: the recording itself, or a document about it."""
+    """What an asset is to its recording: the recording itself, a document about it, or what was made from it."""
 
     ORIGINAL = "original"
     STATEMENT = "statement"
     TRANSCRIPT = "transcript"
     EXPLANATION = "explanation"
+    ACCESS_COPY = "access_copy"
+    RECOVERY_COPY = "recovery_copy"
+    POSTER = "poster"
+    CONTACT_SHEET = "contact_sheet"
+    WAVEFORM = "waveform"
+    TIMELINE = "timeline"
+    FINDINGS = "findings"
+    CERTIFICATE = "certificate"
 
 
 class ClockTrust(StrEnum):

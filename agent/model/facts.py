@@ -40,7 +40,11 @@ class TimeBasis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """One track; 0 and "" where the content doesn't say. `fps` is a fraction like "30000/1001"."""
+    """One track; 0 and "" where the content doesn't say. `fps` is a fraction like "30000/1001".
+
+    `pixels` and `profile` are FFmpeg's names, like "yuv420p" and "High". `rotation_deg`: the picture is shown turned
+    so far clockwise.
+    """
 
     kind: str
     codec: str = ""
@@ -50,6 +54,9 @@ class StreamFacts:
     rate_hz: int = 0
     channels: int = 0
     duration_ms: int | None = None
+    pixels: str = ""
+    profile: str = ""
+    rotation_deg: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ class Facts:
     """What the content says, never its name. `medium` is None where the content can't tell.
 
     `created` (container), `taken` and `taken_zone` (EXIF DateTimeOriginal, OffsetTimeOriginal) are as they are written.
-    `streams` are the first of `stream_count`. `gps` only where `[privacy] gps` allows it.
+    `streams` are the first of `stream_count`. `gps` only where `[privacy] gps` allows it. `signed_stream` names the
+    scheme by which the camera signed its pictures ("axis", "onvif", "gb35114"): seen, never verified.
     """
 
     medium: Medium | None
@@ -73,6 +81,7 @@ class Facts:
     taken: str = ""
     taken_zone: str = ""
     gps: str = ""
+    signed_stream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,32 @@
+"""What every maker of derived files gives back: the file, and all that its certificate has to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agent.model import Role
+
+SOURCE: Final = "{source}"
+OUTPUT: Final = "{output}"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished, checked file in the work folder.
+
+    `arguments` are the tool's exact words, with SOURCE and OUTPUT for the two paths; empty if `tool` is this agent.
+    `repeatable`: the same tool makes the same bytes from them. `counts` is what was counted in source and file, as
+    plain JSON. `remarks` say in English what is not as in the source.
+    """
+
+    role: Role
+    path: Path
+    tool: str
+    arguments: tuple[str, ...] = ()
+    repeatable: bool = True
+    complete: bool = True
+    remarks: tuple[str, ...] = ()
+    counts: Mapping[str, object] = field(default_factory=dict)

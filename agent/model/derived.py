@@ -1,0 +1,84 @@
+"""What is made from an original for viewing, and what is found wrong with it: facts, never a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from agent.model.evidence import Role
+
+FINDINGS_LIMIT: Final = 200
+"""So many findings of a recording are in the journal; its findings document has all of them, up to a bound."""
+
+
+class FindingKind(StrEnum):
+    """What can be seen in a recording without knowing what it shows.
+
+    GAP, BACKWARDS: the time stamps of a track jump; OFFSET: a track begins or ends apart from the others.
+    UNDECODABLE: packets that give no picture or sound. ZEROS: bytes that are zero for longer than any content is.
+    CUT: the end or the index is missing.
+    """
+
+    BLACK = "black"
+    FROZEN = "frozen"
+    SILENT = "silent"
+    GAP = "gap"
+    BACKWARDS = "backwards"
+    OFFSET = "offset"
+    UNDECODABLE = "undecodable"
+    ZEROS = "zeros"
+    CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFinding:
+    """One fact. Times count from the first packet of the recording; None where the fact has no place in time.
+
+    `offset_bytes` and `length_bytes` are a range of the file, for what has a place there. `detail` is English.
+    """
+
+    kind: FindingKind
+    start_ms: int | None = None
+    end_ms: int | None = None
+    offset_bytes: int | None = None
+    length_bytes: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A file that was made from an original (its asset id is `source`): how, tells the certificate with this BLAKE3.
+
+    `certificate` is empty for certificates themselves. Not `complete`: less is in it than its original has or says.
+    """
+
+    role: Role
+    source: str
+    at: datetime
+    tool: str
+    certificate: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """All that could be made from the original `asset_id` is made; `reason` says why there is no access copy.
+
+    `findings` are the first of `found`.
+    """
+
+    asset_id: str
+    findings: tuple[MediaFinding, ...] = ()
+    found: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeriveAsked:
+    """Somebody wants copies of an original to be made again, because the tool or its settings are others now."""
+
+    asset_id: str
+    who: str
+    why: str
