@@ -11,7 +11,7 @@ System calls on the happy path of an original, in this order:
     ioctl(FS_IOC_GETFLAGS) ioctl(FS_IOC_SETFLAGS)        vault: immutable, where that is permitted
     fsync(folder of the original) fsync(staging)         vault: the name is durable
 
-Nothing here removes a file that could be an original: `remove_part` takes only names of unfinished copies.
+Nothing here removes a file that could be an original: `remove_part` and `remove_work` take only unfinished ones.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # the puller must not pay for it
     from pathlib import Path
 
 PART_SUFFIX: Final = ".part"
+WORK_FOLDER: Final = "derived"
+"""What is being made from originals lies below a folder of this name, in one folder for each of them."""
+
 INCOMING_PREFIX: Final = ".incoming-"
 READ_ONLY_MODE: Final = 0o440
 CHUNK_BYTES: Final = 512 * 1024
@@ -186,6 +189,18 @@ def remove_part(path: Path) -> None:
     unfinished = path.name.endswith(PART_SUFFIX) or path.name.startswith(INCOMING_PREFIX)
     assert unfinished, f"{path} is not the name of an unfinished copy"
     path.unlink(missing_ok=True)
+
+
+def remove_work(folder: Path) -> None:
+    """Remove one folder of unfinished work with all that is in it, never anything else; one that is gone is fine."""
+    assert folder.parent.name == WORK_FOLDER, f"{folder} is no folder of unfinished work"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+    if folder.exists():
+        folder.rmdir()
 
 
 # Reading from the medium instead of from memory.

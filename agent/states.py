@@ -8,6 +8,7 @@ from typing import assert_never
 
 from agent.errors import EvidenceError, JournalError
 from agent.model import (
+    DERIVED_ROLES,
     Acquired,
     Asset,
     AssetEvent,
@@ -59,9 +60,16 @@ def transition(asset: Asset, event: AssetEvent) -> Asset:
             assert_never(event)
 
 
+def scope_of(role: Role) -> str:
+    """Return what an asset of this role is counted as: an original, what is said about it, or made from it."""
+    if role is Role.ORIGINAL:
+        return "asset"
+    return "derived" if role in DERIVED_ROLES else "document"
+
+
 def may_match(role: Role, other: Role) -> bool:
-    """Tell whether one asset may stand for another of equal content: no original ever depends on a document."""
-    return (role is Role.ORIGINAL) == (other is Role.ORIGINAL)
+    """Tell whether one asset may stand for another of equal content: no original ever depends on what is about it."""
+    return scope_of(role) == scope_of(other)
 
 
 def is_kept(asset: Asset) -> bool:

@@ -48,16 +48,18 @@ class Settled:
     digests: Digests
 
 
-def fingerprint(fd: int, each_block: Callable[[], None] = lambda: None) -> tuple[int, Digests]:
+def fingerprint(
+    fd: int, each_block: Callable[[], None] = lambda: None, reader: durable.MediumReader | None = None
+) -> tuple[int, Digests]:
     """Bytes read and fingerprints of a whole durable file, from the medium; raises OSError.
 
     `each_block` is called before every block, and may raise to give up.
     """
     size = os.fstat(fd).st_size
     whole, sha256 = blake3(), hashlib.sha256()
-    reader = durable.MediumReader()
+    reader = reader or durable.MediumReader()
     done = 0
-    for at in range(0, size, BLOCK_BYTES):
+    for at in range(0, size or 1, BLOCK_BYTES):
         each_block()
         done += reader.feed(fd, at, min(BLOCK_BYTES, size - at), whole, sha256)
     return done, Digests(whole.hexdigest(), sha256.hexdigest())
@@ -162,8 +164,9 @@ class Vault:
         self.staging_dir = root / "staging"
         self.originals_dir = root / "vault"
         self.damaged_dir = root / "damaged"
+        self.work_dir = root / durable.WORK_FOLDER
         with _world(root):
-            for folder in (root, self.staging_dir, self.originals_dir, self.damaged_dir):
+            for folder in (root, self.staging_dir, self.originals_dir, self.damaged_dir, self.work_dir):
                 durable.make_dir(folder)
 
     def free_bytes(self) -> int:
@@ -197,7 +200,7 @@ class Vault:
         return ReadBack(asset_id, self._part(asset_id), durable.MediumReader())
 
     def settle(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
-        """Make many small parts, (asset, size in bytes, BLAKE3), durable and read them back, in the order given.
+        """Make parts, (asset, size in bytes, BLAKE3), durable and read them back, in the order given.
 
         If one of them differs the first error is raised, and all parts stay as they are.
         """
@@ -214,7 +217,6 @@ class Vault:
         with contextlib.ExitStack() as opened:
             fds: list[int] = []
             for asset_id, size_bytes, _ in parts:
-                assert size_bytes <= BLOCK_BYTES, "bigger parts are read back block by block"
                 path = self._part(asset_id)
                 with _world(path):
                     fds.append(opened.enter_context(durable.opened(path)))
@@ -226,11 +228,9 @@ class Vault:
         self, reader: durable.MediumReader, fd: int, asset_id: str, size_bytes: int, blake3_hex: str
     ) -> Settled:
         path = self._part(asset_id)
-        whole, sha256 = blake3(), hashlib.sha256()
         with _medium(path):
-            got = reader.feed(fd, 0, size_bytes, whole, sha256)
             size = os.fstat(fd).st_size
-        digests = Digests(whole.hexdigest(), sha256.hexdigest())
+            got, digests = fingerprint(fd, reader=reader)
         if not got == size == size_bytes or digests.blake3 != blake3_hex:
             raise _differs(path, f"{size} bytes, {got} read back, {size_bytes} expected, BLAKE3 {digests.blake3}")
         return Settled(asset_id, size, digests)
@@ -242,6 +242,11 @@ class Vault:
             if not part.stat().st_mode & stat.S_IWUSR:
                 durable.make_writable(part)
         return part.name
+
+    def take_in(self, path: Path, asset_id: str) -> None:
+        """Make a finished file of the work folder the part of an asset; it is neither durable nor read back yet."""
+        with _world(path):
+            durable.rename_no_replace(path, self._part(asset_id))
 
     def keep(self, settled: Sequence[Settled], tell_damaged: Callable[[str], None] = _ignore) -> list[Held]:
         """Give settled parts their final names, durably; safe to repeat after a crash anywhere in between.

@@ -121,7 +121,7 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     lacking = [(row[0], Completeness.INCOMPLETE, "method makers proof_object", 0, 0) for row in recordings]
     db.executemany("INSERT INTO metadata VALUES (?, ?, ?, ?, ?)", lacking)
     assets = [_asset_row(index, at) for index in numbers]
-    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)", assets)
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', NULL)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
 
@@ -222,6 +222,10 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "kept asset": lambda: reader.kept_asset(_digests(recordings // 2 + 50).blake3),
         "next clips": lambda: reader.next_clips(docking, 256),
         "next asset to store": lambda: reader.next_to_store(NOW),
+        "next to derive": reader.next_to_derive,
+        "what was found": lambda: reader.derived(f"rec-{some}"),
+        "derivatives": lambda: reader.derivatives(f"rec-{some}"),
+        "copies": reader.copies,
         "documents": lambda: reader.documents(f"rec-{some}"),
         "unheld documents": reader.unheld_documents,
         "known bytes": lambda: reader.known_bytes("", 50),

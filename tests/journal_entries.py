@@ -11,7 +11,6 @@ from blake3 import blake3
 
 from agent.journal import Journal, verify
 from agent.model import (
-    ROLE_OF,
     Acquired,
     ActivityStated,
     Asset,
@@ -50,6 +49,7 @@ from agent.model import (
     StreamFacts,
     TimeBasis,
     TimeSource,
+    role_of,
 )
 
 NOW = datetime(2026, 7, 6, 9, 0, tzinfo=UTC)
@@ -100,7 +100,7 @@ def clip(number: int, size: int = 1000, *, path: str = "") -> Clip:
 def document(name: str, *about: str, content: str = "", said: Said = STATEMENT) -> DocumentAdded:
     """A document with the id `name` about the recordings of assets `about`."""
     recordings = tuple(f"rec-{original}" for original in about)
-    key = (name, recordings[0], ROLE_OF[type(said)], AssetState.WANTED, 1000)
+    key = (name, recordings[0], role_of(said), AssetState.WANTED, 1000)
     return DocumentAdded(Asset(*key, digests=digests_of(content or name)), recordings, said)
 
 

@@ -31,17 +31,22 @@ from agent.model import (
     Damaged,
     DeadlineRecomputed,
     Declared,
+    Derivation,
+    DeriveAsked,
+    Derived,
     DockingClosed,
     Encoding,
     EventDeclared,
     Explanation,
     Finding,
+    FindingKind,
     GapConfirmed,
     GapExplained,
     Incident,
     JournalEntry,
     Lost,
     Matched,
+    MediaFinding,
     Mode,
     NoSpeechFound,
     Observed,
@@ -49,6 +54,7 @@ from agent.model import (
     Receipt,
     Released,
     Resumed,
+    Role,
     Stated,
     Statement,
     TextForm,
@@ -139,6 +145,17 @@ ENTRIES: list[JournalEntry] = [
         "m", "a", "b", said=Statement("张三", "现场", NOW, {"method": "photo", "late": None}, (0, 3), ("method",), "1")
     ),
     Checked(("rec-a", "rec-b"), (1, 4), "李四", "已核对"),
+    document("p", "a", said=Derivation(Role.ACCESS_COPY, "a", NOW, "ffmpeg 5.1.9", "ef" * 32, complete=False)),
+    Derived(
+        "a",
+        (
+            MediaFinding(FindingKind.BLACK, 2000, 4500),
+            MediaFinding(FindingKind.ZEROS, offset_bytes=1 << 20, length_bytes=4096, detail="zero bytes"),
+        ),
+        2,
+        "it can't be decoded",
+    ),
+    DeriveAsked("a", "李四", "新版工具"),
 ]
 
 

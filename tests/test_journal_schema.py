@@ -218,12 +218,16 @@ BOUNDED = {
     ("next asset to store, some under way", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
     ("what waits", "SCAN docking USING INDEX docking_open"),
     ("overview", "SCAN note"),
+    ("next to derive", "SCAN asset USING INDEX asset_to_derive"),
+    ("copies", "SCAN asset USING INDEX asset_to_derive"),
+    ("overview", "SCAN asset USING INDEX asset_to_derive"),
     # And these what an inner query has limited.
+    ("copies", "SCAN (subquery-1)"),
     ("overview", "SCAN (subquery-1)"),
     ("known clips", "SCAN seen"),
 }
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
-MAY_SORT = {"known clips", "recording with its history", "open clip of", "documents", "statements"}
+MAY_SORT = {"known clips", "recording with its history", "open clip of", "documents", "statements", "derivatives"}
 """Sorts the sightings of one clip or one asset, and what was said about one recording."""
 
 

@@ -28,8 +28,8 @@ from tests.disks import MIB, ext4, fill, tmpfs
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "fdatasync", "finish_writeback", "fsync_dir", "fsync_file", "make_dir", "make_immutable",
-    "make_mutable", "make_read_only", "make_writable", "remove_part", "rename_no_replace", "start_writeback",
-    "sync_filesystem", "write_part",
+    "make_mutable", "make_read_only", "make_writable", "remove_part", "remove_work", "rename_no_replace",
+    "start_writeback", "sync_filesystem", "write_part",
 )  # fmt: skip
 
 

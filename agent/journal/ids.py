@@ -29,3 +29,8 @@ def device_id(device: Device) -> str:
     """
     identity = [device.driver, device.vendor, device.product, device.serial, sorted(device.filesystem_ids)]
     return hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode("ascii")).hexdigest()[:16]
+
+
+def deriving(asset_id: str) -> str:
+    """The name under which attempts to make something from an original are counted, apart from those to store it."""
+    return f"derive {asset_id}"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from agent.errors import AgentError, JournalError
 from agent.journal.codec import FIRST_LINK, Encoded, link
+from agent.journal.ids import deriving
 from agent.journal.projection import Projection
 from agent.journal.rows import holes_text, sortable, storable
 from agent.journal.schema import connect, migrate
 from agent.journal.views import DurableBlock
-from agent.model import Acquired, AssetChanged, Clock, Confirmed, Extent, Matched
+from agent.model import Acquired, AssetChanged, Clock, Confirmed, DeriveAsked, Derived, Extent, Matched
 from agent.vault import Settled
 
 Job = Callable[["Log"], list[int]]
@@ -63,6 +64,8 @@ class Log:
             self._projection.apply(seq, at, entry)
             if isinstance(entry, AssetChanged):
                 self._drop_notes(entry)
+            elif isinstance(entry, Derived | DeriveAsked):
+                self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (deriving(entry.asset_id),))
             self._head = (seq, digest)
         return list(range(first, self._head[0] + 1))
 

@@ -13,6 +13,7 @@ from agent.journal import waiting
 from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
+from agent.journal.derived import TO_DERIVE, DerivedQueries, made_of
 from agent.journal.dockings import DockingQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
@@ -67,13 +68,16 @@ _UNDECIDED: Final = (
 )
 _SELECT_RECORDING: Final = (
     f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended, recording.medium"  # noqa: S608
-    ", completeness, lacks, version, event.kind, event.detail, told.kind, told.detail FROM asset"
+    ", completeness, lacks, version, json_extract(made.detail, '$.found', '$.reason')"
+    ", event.kind, event.detail, told.kind, told.detail FROM asset"
     " JOIN recording USING (recording_id) JOIN metadata USING (recording_id) JOIN event ON event.seq = recording.seq"
     " LEFT JOIN event AS told ON told.seq = recording.probed_seq"
+    " LEFT JOIN asset AS kept ON kept.asset_id = asset.same_as"
+    " LEFT JOIN event AS made ON made.seq = coalesce(kept.derived_seq, asset.derived_seq)"
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries, DerivedQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -193,6 +197,14 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
         )
         return next((asset_of(row) for row in rows if row[0] not in taken), None)
 
+    def next_to_derive(self, taken: Collection[str] = ()) -> Asset | None:
+        """Return the most urgent original from which nothing was made yet, without those `taken`."""
+        rows = self._db.all(
+            SELECT_ASSET + f" INDEXED BY asset_to_derive WHERE {TO_DERIVE} ORDER BY alarm_at, asset_id LIMIT ?",
+            len(taken) + 1,
+        )
+        return next((asset_of(row) for row in rows if row[0] not in taken), None)
+
     def notes(self, subject: str) -> dict[str, str]:
         """Return what was noted about work under way on an asset or by a lane."""
         return dict(self._db.all("SELECT name, value FROM note WHERE subject = ?", subject))
@@ -237,7 +249,7 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
     def overview(self, now: datetime) -> Overview:
         """Return the station in numbers."""
         with self._db.snapshot():
-            assets, documents = self._counters("asset"), self._counters("document")
+            assets, documents, derived = map(self._counters, ("asset", "document", "derived"))
             clips = self._counters("clip")
             late = self._db.all(
                 f"SELECT count(*) FROM (SELECT 1 FROM asset WHERE {_NOT_SAFE} AND late_at <= ? LIMIT ?)",  # noqa: S608
@@ -258,6 +270,8 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
                 head[1].hex(),
                 {state: documents.get(state, Tally()) for state in AssetState},
                 self.completeness(),
+                {state: derived.get(state, Tally()) for state in AssetState},
+                self.copies(),
             )
 
     def recordings(
@@ -319,8 +333,8 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
 
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
-    alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata = row[12:22]
-    kind, detail, *told = row[22:]
+    alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata, made = row[12:23]
+    kind, detail, *told = row[23:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
@@ -340,4 +354,5 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         probed.facts if probed else None,
         probed.time if probed else None,
         metadata_view(*metadata),
+        made_of(made),
     )

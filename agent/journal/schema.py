@@ -303,7 +303,17 @@ _VERSION_5: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+_VERSION_6: Final = (
+    # What was made from an original, and the event that tells of it; '': something is to be made.
+    "ALTER TABLE asset ADD COLUMN derived TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE asset ADD COLUMN derived_seq INTEGER",
+    """
+    CREATE INDEX asset_to_derive ON asset (alarm_at, asset_id)
+    WHERE derived = '' AND probed = 1 AND role = 'original' AND state IN ('held', 'stored')
+    """,
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

@@ -147,6 +147,24 @@ class MetadataView:
 _NOTHING_SAID = MetadataView()
 
 
+class MadeView(NamedTuple):
+    """What was found in a recording, and why there is no access copy of it ("": there is one)."""
+
+    found: int
+    reason: str
+
+
+class Copies(NamedTuple):
+    """Of how many originals copies are still to be made (up to 10,000), there are some, and there can't be any."""
+
+    waiting: int = 0
+    made: int = 0
+    failed: int = 0
+
+
+_NO_COPIES = Copies()
+
+
 @dataclass(frozen=True, slots=True)
 class RecordingView:
     """A recording with its original; `clip` is None if it was adopted from the vault. `after` is its place in pages.
@@ -154,7 +172,7 @@ class RecordingView:
     `recording` is as the recorder tells it, except for its deadline, which is the one in force, and its medium once
     the content has told it. `stated` and `declared` are what persons said since, `facts` and `by_content` what the
     content says; `held_at` is when the vault got the original (also if it has lost it again). `ended` is the end of its
-    activity, if that was on a later day.
+    activity, if that was on a later day. `made`: None as long as nothing was made from its content.
     """
 
     recording: Recording
@@ -169,6 +187,7 @@ class RecordingView:
     facts: Facts | None = None
     by_content: CaptureTime | None = None
     metadata: MetadataView = _NOTHING_SAID
+    made: MadeView | None = None
 
     @property
     def witnessed(self) -> CaptureTime:
@@ -248,6 +267,8 @@ class EventView:
 class Overview:
     """The station in numbers. `late` counts up to `LATE_LIMIT`. `assets` are originals, each one recording.
 
+    `derived` are the files that were made from them, `documents` what persons and programs said of them.
+
     `metadata` counts recordings by how complete theirs is.
     `doubted` are assets that an audit did not find in the store as they were, and that are not stored again yet.
     """
@@ -261,3 +282,5 @@ class Overview:
     head_hash: str
     documents: Mapping[AssetState, Tally] = field(default_factory=dict)
     metadata: Mapping[Completeness, int] = field(default_factory=dict)
+    derived: Mapping[AssetState, Tally] = field(default_factory=dict)
+    copies: Copies = _NO_COPIES

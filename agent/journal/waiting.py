@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Final
 
 from agent.journal.connection import Connection
+from agent.journal.projection.derived import FAR_FUTURE
 from agent.journal.rows import ASSET_COLUMNS, asset_of, sortable
 from agent.journal.views import Batch, DueAsset
 
@@ -66,11 +67,12 @@ def most_urgent(
 
 
 def held_batches(db: Connection) -> tuple[Batch, ...]:
-    """Return what is held and not stored by due time, the most urgent first; at most 200 of the first 10,000 assets."""
+    """Return what is held and must be stored by due time, the most urgent first; at most 200 of the first 10,000."""
     return _batches(
         db,
-        "SELECT alarm_at, expected_bytes FROM asset WHERE state = 'held'"
+        "SELECT alarm_at, expected_bytes FROM asset WHERE state = 'held' AND alarm_at < ?"
         " ORDER BY alarm_at, role <> 'original', device_id, asset_id",
+        FAR_FUTURE,
     )
 
 

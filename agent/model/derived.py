@@ -9,6 +9,9 @@ from typing import Final
 
 from agent.model.evidence import Role
 
+DERIVED_ROLES: Final = frozenset(Role) - {Role.ORIGINAL, Role.STATEMENT, Role.TRANSCRIPT, Role.EXPLANATION}
+"""What is made from an original; everything else is what it is, or what was said about it."""
+
 FINDINGS_LIMIT: Final = 200
 """So many findings of a recording are in the journal; its findings document has all of them, up to a bound."""
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from agent.card import BLOCK_BYTES
 from agent.model.activities import Voice
+from agent.model.derived import Derivation
 from agent.model.evidence import Asset, Role
 
 
@@ -91,19 +92,28 @@ class Explanation:
     voice: Voice | None = None
 
 
-Said = Statement | Transcript | Explanation
+Said = Statement | Transcript | Explanation | Derivation
 
 DOCUMENT_LIMIT_BYTES: Final = BLOCK_BYTES
-"""So large can one document be."""
+"""So large can one document be that somebody attaches; what is made from an original has no limit here."""
 
 RECORDINGS_LIMIT: Final = 1000
 """So many recordings can one document be about."""
 
-ROLE_OF: Final[Mapping[type, Role]] = {
-    Statement: Role.STATEMENT,
-    Transcript: Role.TRANSCRIPT,
-    Explanation: Role.EXPLANATION,
-}
+
+def role_of(said: Said) -> Role:
+    """What the file of these words is to its recording."""
+    match said:
+        case Statement():
+            return Role.STATEMENT
+        case Transcript():
+            return Role.TRANSCRIPT
+        case Explanation():
+            return Role.EXPLANATION
+        case Derivation():
+            return said.role
+        case _:
+            assert_never(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +132,7 @@ class DocumentAdded:
 
     asset: Asset
     recordings: tuple[str, ...]
-    said: Statement | Transcript | Explanation
+    said: Said
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from agent.card import Extent, Finding
 from agent.model.activities import ActivityEnded, ActivityStated, GapConfirmed, GapExplained
+from agent.model.derived import DeriveAsked, Derived
 from agent.model.documents import Checked, DocumentAdded, NoSpeechFound
 from agent.model.evidence import (
     Asset,
@@ -281,4 +282,6 @@ JournalEntry = (
     | GapExplained
     | GapConfirmed
     | Checked
+    | Derived
+    | DeriveAsked
 )

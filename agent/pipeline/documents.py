@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
@@ -23,22 +24,27 @@ from agent.journal.views import DocumentView
 from agent.model import (
     DOCUMENT_LIMIT_BYTES,
     RECORDINGS_LIMIT,
-    ROLE_OF,
     Asset,
     AssetChanged,
     AssetState,
     Blocked,
+    Derivation,
+    DeriveAsked,
+    Derived,
     Digests,
     DocumentAdded,
     Incident,
+    JournalEntry,
     Resumed,
     Said,
+    role_of,
 )
 from agent.pipeline.hold import ReadBack, hold
 from agent.pipeline.station import Station
 from agent.vault import Settled, Vault
 
 _LOST: Final = "文件内容已丢失，请重新附上同一文件 (its bytes are lost here: attach the same file again)"
+_REMADE: Final = "文件内容已丢失，将由本站重新制作 (its bytes are lost here: this station makes it again)"
 
 
 def written(said: Said, recordings: Sequence[str]) -> bytes:
@@ -56,7 +62,7 @@ async def add_document(station: Station, said: Said, recordings: Sequence[str], 
     body = written(said, recordings) if content is None else content
     _check_fits(station, len(body))
     await station.on_disk(_check_about, station.journal.reader, recordings)
-    key = (new_id(station.clock), recordings[0], ROLE_OF[type(said)], AssetState.WANTED)
+    key = (new_id(station.clock), recordings[0], role_of(said), AssetState.WANTED)
     asset = Asset(*key, len(body), digests=Digests(blake3(body).hexdigest(), hashlib.sha256(body).hexdigest()))
     try:
         settled = await station.on_disk(_stage, station.vault, asset, body)
@@ -68,14 +74,39 @@ async def add_document(station: Station, said: Said, recordings: Sequence[str], 
     return await station.on_disk(station.journal.reader.asset, asset.asset_id)
 
 
-async def _enter(station: Station, entry: DocumentAdded) -> None:
+async def add_made(station: Station, files: Sequence[tuple[Path, DocumentAdded]], told: Derived) -> None:
+    """Take finished files out of the work folder: all of them with what is told of their original, or nothing.
+
+    Raises as `add_document` does.
+    """
+    try:
+        settled = await station.on_disk(_take_in, station.vault, files)
+    except (EvidenceError, StoreError) as error:
+        await station.on_disk(_remove, station.vault, *(entry.asset.asset_id for _, entry in files))
+        raise StoreError(error.what, safe="Nothing was entered.", do=error.do) from error
+    await _enter(station, *(entry for _, entry in files), told)
+    parts = [ReadBack(one, role=entry.asset.role) for one, (_, entry) in zip(settled, files, strict=True)]
+    await hold(station, parts)
+
+
+def _take_in(vault: Vault, files: Sequence[tuple[Path, DocumentAdded]]) -> list[Settled]:
+    parts = []
+    for path, entry in files:
+        assert entry.asset.digests is not None, "a document is entered with its fingerprints"
+        vault.take_in(path, entry.asset.asset_id)
+        parts.append((entry.asset.asset_id, entry.asset.expected_bytes, entry.asset.digests.blake3))
+    return vault.settle(parts)
+
+
+async def _enter(station: Station, *entries: DocumentAdded | Derived) -> None:
     """What is refused leaves no part; only what may have been written after all keeps it for the next start."""
     try:
-        await station.journal.record(entry)
+        await station.journal.record(*entries)
     except CommitError:
         raise
     except JournalError:
-        await station.on_disk(_remove, station.vault, entry.asset.asset_id)
+        added = (entry.asset.asset_id for entry in entries if isinstance(entry, DocumentAdded))
+        await station.on_disk(_remove, station.vault, *added)
         raise
 
 
@@ -121,16 +152,34 @@ async def recover_documents(station: Station) -> None:
 
 
 async def complete_document(station: Station, view: DocumentView) -> None:
-    """Let the vault have a document that is not held; if its bytes are nowhere it is stuck, with what to do."""
+    """Let the vault have a document that is not held; if its bytes are nowhere it is stuck, with what to do.
+
+    What was made from an original is made again, and asks nobody.
+    """
     asset = view.asset
     settled = await station.on_disk(_found, station.vault, view)
     if settled is not None:
         if asset.state is AssetState.STUCK:
             await station.journal.record(AssetChanged(asset.asset_id, Resumed("recovery", "its bytes are here")))
         await hold(station, [ReadBack(settled, role=asset.role)])
+    elif isinstance(view.said, Derivation):
+        await station.journal.unsettled(asset.asset_id)
+        await station.journal.record(*_asked_again(asset, view.said))
     elif asset.state is AssetState.WANTED:
         await station.journal.unsettled(asset.asset_id)
         await station.journal.record(AssetChanged(asset.asset_id, Blocked(_LOST)))
+
+
+def _asked_again(asset: Asset, said: Derivation) -> list[JournalEntry]:
+    """Once: what is made then has other bytes, or brings these back."""
+    if asset.reason == _REMADE:
+        return []
+    free = [] if asset.state is AssetState.WANTED else [AssetChanged(asset.asset_id, Resumed("recovery", asset.reason))]
+    return [
+        *free,
+        AssetChanged(asset.asset_id, Blocked(_REMADE)),
+        DeriveAsked(said.source, "recovery", f"the bytes of {said.role} {asset.asset_id} are lost"),
+    ]
 
 
 def _found(vault: Vault, view: DocumentView) -> Settled | None:
@@ -156,14 +205,17 @@ def _stage(vault: Vault, asset: Asset, content: bytes) -> Settled:
     return vault.settle([(asset.asset_id, len(content), asset.digests.blake3)])[0]
 
 
-def _remove(vault: Vault, asset_id: str) -> None:
-    name = vault.part_name(asset_id)
-    with _refusing(name):
-        durable.remove_part(vault.staging_dir / name)
+def _remove(vault: Vault, *asset_ids: str) -> None:
+    for name in map(vault.part_name, asset_ids):
+        with _refusing(name):
+            durable.remove_part(vault.staging_dir / name)
 
 
 def _drop_debris(vault: Vault, reader: Reader) -> None:
-    """Parts of documents that were never entered: the part of an original is begun after its event."""
+    """Parts of documents that were never entered (the part of an original is begun after its event), and begun work."""
+    for folder in vault.work_dir.iterdir():
+        with _refusing(folder.name):
+            durable.remove_work(folder)
     for part in vault.staging_dir.glob(f"*{durable.PART_SUFFIX}"):
         try:
             reader.asset(part.name.removesuffix(durable.PART_SUFFIX))

@@ -12,7 +12,7 @@ from typing import Final
 from agent import journal as log
 from agent.errors import EvidenceError, StoreError
 from agent.journal import Reader
-from agent.model import Asset, AssetState, Role
+from agent.model import DERIVED_ROLES, Asset, AssetState, Role
 from agent.states import is_kept
 from agent.uploader.base import Store
 from agent.vault import Vault
@@ -58,13 +58,14 @@ async def verify(
         return report
     with contextlib.closing(Reader(journal)) as reader:
         overview = reader.overview(now)
-        total = sum(tallies[state].files for tallies in (overview.assets, overview.documents) for state in _WITH_BYTES)
+        kinds = overview.assets, overview.documents, overview.derived
+        total = sum(tallies[state].files for tallies in kinds for state in _WITH_BYTES)
         for done, asset in enumerate(_known_bytes(reader)):
             tell("originals", done, total)
             if is_kept(asset) and asset.state is not AssetState.RELEASED:
                 _check_held(vault, asset, report)
             elif asset.role is not Role.ORIGINAL:
-                if asset.state is AssetState.STUCK:
+                if asset.state is AssetState.STUCK and asset.role not in DERIVED_ROLES:  # those are made again
                     report.problems.append(f"{asset.asset_id}: a document that is not here: {asset.reason}")
             elif asset.receipt is None:
                 report.problems.append(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
@@ -75,7 +76,7 @@ async def verify(
 
 
 def _known_bytes(reader: Reader) -> Iterator[Asset]:
-    """Every original that was ever held, whatever state it is in now, and every document."""
+    """Every original that was ever held, whatever state it is in now, every document, and all that was made."""
     after = ""
     while page := reader.known_bytes(after, _PAGE):
         yield from page

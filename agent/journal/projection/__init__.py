@@ -8,12 +8,13 @@ from typing import assert_never
 from agent.journal.projection.activities import ActivityEntry, apply_activity
 from agent.journal.projection.assets import apply_adopted
 from agent.journal.projection.custody import CustodyEntry, apply_custody
+from agent.journal.projection.derived import apply_derived
 from agent.journal.projection.dockings import DockingEntry, apply_docking
 from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
 from agent.journal.projection.metadata import apply_checked
 from agent.journal.projection.tables import Tables
-from agent.model import Adopted, Checked, DocumentAdded, Incident, JournalEntry, NoSpeechFound
+from agent.model import Adopted, Checked, DeriveAsked, Derived, DocumentAdded, Incident, JournalEntry, NoSpeechFound
 
 
 class Projection:
@@ -59,6 +60,8 @@ class Projection:
             apply_adopted(self._tables, seq, at, entry)
         elif isinstance(entry, DocumentAdded):
             apply_document(self._tables, seq, entry)
+        elif isinstance(entry, Derived | DeriveAsked):
+            apply_derived(self._tables, seq, entry)
         elif isinstance(entry, NoSpeechFound):
             apply_silence(self._tables, entry)
         elif isinstance(entry, LimitEntry):

@@ -8,7 +8,7 @@ from agent.journal.projection.metadata import enter_metadata
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
 from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of
 from agent.model import Acquired, Adopted, Asset, AssetEvent, AssetState, Matched, Recording, Role
-from agent.states import is_kept, may_match, transition
+from agent.states import is_kept, may_match, scope_of, transition
 
 
 def apply_adopted(tables: Tables, seq: int, at: str, entry: Adopted) -> None:
@@ -36,10 +36,10 @@ def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | Non
     key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
     tables.db.execute(
         "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0,"
-        " (SELECT device_id FROM recording WHERE recording_id = ?))",
+        " (SELECT device_id FROM recording WHERE recording_id = ?), '', NULL)",
         (*key, *asset_changes(asset)[1:], alarm_at, late_at, asset.recording_id),
     )
-    tables.count(_scope(asset), asset.state, 1, asset.expected_bytes)
+    tables.count(scope_of(asset.role), asset.state, 1, asset.expected_bytes)
 
 
 def change_asset(tables: Tables, at: str, asset_id: str, event: AssetEvent) -> None:
@@ -58,13 +58,9 @@ def change_asset(tables: Tables, at: str, asset_id: str, event: AssetEvent) -> N
         ),
         f"Asset {asset_id} is no longer {before.state}.",
     )
-    tables.count(_scope(before), before.state, -1, -before.expected_bytes)
-    tables.count(_scope(after), after.state, 1, after.expected_bytes)
-
-
-def _scope(asset: Asset) -> str:
-    """Recordings are counted by their originals alone."""
-    return "asset" if asset.role is Role.ORIGINAL else "document"
+    scope = scope_of(before.role)
+    tables.count(scope, before.state, -1, -before.expected_bytes)
+    tables.count(scope, after.state, 1, after.expected_bytes)
 
 
 def _check_single(tables: Tables, asset: Asset) -> None:

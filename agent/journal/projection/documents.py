@@ -6,18 +6,20 @@ from typing import Final
 
 from agent.errors import JournalError
 from agent.journal.projection.assets import insert_asset
+from agent.journal.projection.derived import FAR_FUTURE, check_source
 from agent.journal.projection.metadata import apply_statement, apply_transcript
 from agent.journal.projection.tables import UNCHANGED, Tables
 from agent.model import (
     RECORDINGS_LIMIT,
-    ROLE_OF,
     Asset,
     AssetState,
+    Derivation,
     DocumentAdded,
     NoSpeechFound,
     Role,
     Statement,
     Transcript,
+    role_of,
 )
 
 _ALARM: Final = (
@@ -36,22 +38,28 @@ _ABOUT: Final = "(SELECT asset_id FROM about WHERE recording_id = ?)"
 def apply_document(tables: Tables, seq: int, entry: DocumentAdded) -> None:
     """Enter a new document, WANTED with known content, about one or more known recordings."""
     asset, about = entry.asset, entry.recordings
-    role = ROLE_OF[type(entry.said)]
-    key = (asset.asset_id, about[0] if about else "", role, AssetState.WANTED, asset.expected_bytes)
+    key = (asset.asset_id, about[0] if about else "", role_of(entry.said), AssetState.WANTED, asset.expected_bytes)
     if asset.digests is None or asset != Asset(*key, digests=asset.digests):
         raise JournalError(f"Document {asset.asset_id} can't be new: {asset}.", safe=UNCHANGED)
     if not 1 <= len(set(about)) == len(about) <= RECORDINGS_LIMIT:
         what = f"A document is about 1 to {RECORDINGS_LIMIT} different recordings, not {len(about)}."
         raise JournalError(what, safe=UNCHANGED)
-    alarms = [_alarm_of(tables, recording_id) for recording_id in about]
-    insert_asset(tables, asset, min(alarms), None)
-    tables.db.execute("INSERT INTO document VALUES (?, ?, ?)", (asset.asset_id, asset.role, seq))
+    if isinstance(entry.said, Derivation):  # what a machine makes of an original is nobody's document about it
+        check_source(tables, about, entry.said)
+        _enter(tables, seq, asset, FAR_FUTURE)
+        return
+    _enter(tables, seq, asset, min(_alarm_of(tables, recording_id) for recording_id in about))
     rows = [(recording_id, asset.asset_id) for recording_id in about]
     tables.db.executemany("INSERT INTO about VALUES (?, ?)", rows)
     if isinstance(entry.said, Statement):
         apply_statement(tables, about, entry.said)
     elif isinstance(entry.said, Transcript):
         apply_transcript(tables, about, entry.said)
+
+
+def _enter(tables: Tables, seq: int, asset: Asset, alarm_at: str) -> None:
+    insert_asset(tables, asset, alarm_at, None)
+    tables.db.execute("INSERT INTO document VALUES (?, ?, ?)", (asset.asset_id, asset.role, seq))
 
 
 def apply_silence(tables: Tables, entry: NoSpeechFound) -> None:

@@ -1,0 +1,59 @@
+"""Queries about what was made from originals, and what was found in them; equal content is looked at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from agent.journal.codec import from_text
+from agent.journal.connection import Connection
+from agent.journal.documents import SELECT_DOCUMENT, document_view
+from agent.journal.projection.derived import COPY, FAILED, SCOPE
+from agent.journal.views import Copies, DocumentView, MadeView
+from agent.model import Derived
+
+TO_DERIVE: Final = "derived = '' AND probed = 1 AND role = 'original' AND state IN ('held', 'stored')"
+"""As the index of this name has it."""
+
+_WAITING_LIMIT: Final = 10_000
+# The original whose bytes a recording shares, or its own.
+_KEEPER: Final = (
+    "(SELECT coalesce(nullif(same_as, ''), asset_id) FROM asset WHERE recording_id = ? AND role = 'original')"
+)
+_SELECT_MADE: Final = (
+    f"{SELECT_DOCUMENT} WHERE asset.recording_id = (SELECT recording_id FROM asset WHERE asset_id = {_KEEPER})"  # noqa: S608
+    " AND document.kind NOT IN ('statement', 'transcript', 'explanation') ORDER BY document.seq"
+)
+
+
+class DerivedQueries:
+    """The part of the reader that knows what was made."""
+
+    _db: Connection
+
+    def derived(self, recording_id: str) -> Derived | None:
+        """Return what was found in a recording's content, None as long as nobody has looked."""
+        query = f"SELECT detail FROM asset JOIN event ON event.seq = derived_seq WHERE asset_id = {_KEEPER}"  # noqa: S608
+        row = self._db.one(query, recording_id)
+        return from_text(Derived, row[0]) if row else None
+
+    def derivatives(self, recording_id: str) -> tuple[DocumentView, ...]:
+        """Return all files that were ever made from a recording's content, oldest first."""
+        return tuple(map(document_view, self._db.all(_SELECT_MADE, recording_id)))
+
+    def copies(self) -> Copies:
+        """Return how far the making of copies has come."""
+        waiting = self._db.all(
+            f"SELECT count(*) FROM (SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE} LIMIT ?)",  # noqa: S608
+            _WAITING_LIMIT,
+        )
+        counted = dict(self._db.all("SELECT name, files FROM counter WHERE scope = ?", SCOPE))
+        return Copies(waiting[0][0], counted.get(COPY, 0), counted.get(FAILED, 0))
+
+
+def made_of(text: str | None) -> MadeView | None:
+    """Return what `json_extract` of `found` and `reason` tells of a Derived; a default is left out."""
+    if text is None:
+        return None
+    found, reason = json.loads(text)
+    return MadeView(found or 0, reason or "")
