@@ -1,5 +1,6 @@
 """Locks a helper process into what it needs: no new privileges, Landlock, resource limits, a seccomp allow-list."""
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -52,6 +53,11 @@ PULLER: Final[Mapping[str, tuple[int, int]]] = {
 }  # fmt: skip
 """What the puller needs beside that; aarch64 has no poll and select, so their numbers there are ppoll's, pselect6's."""
 
+LAST_NICE: Final = 19
+IDLE_IO: Final = 3 << 13
+IOPRIO_SET: Final = (251, 30)
+"""By the same columns."""
+
 Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, value) of classic BPF."""
 
@@ -81,6 +87,14 @@ NOT_EXECUTABLE: Final = (
     Condition((9, 222), 2, forbidden_bits=PROT_EXEC),  # mmap
     Condition((10, 226), 2, forbidden_bits=PROT_EXEC),  # mprotect
 )
+
+
+def step_back() -> None:
+    """Let everybody else go first, to the processor and to the disk (ioprio_set(2), idle class)."""
+    with contextlib.suppress(OSError):  # a service may be forbidden to: then it only isn't polite
+        os.nice(LAST_NICE)
+    if machine := MACHINES.get(os.uname().machine):
+        _libc().syscall(IOPRIO_SET[machine[0]], 1, 0, IDLE_IO)
 
 
 def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ import av.subtitles.stream  # else FFmpeg's binding imports it when it meets the
 from av.container import InputContainer
 from av.stream import Stream
 
-from agent.drivers.sandbox import lock_parser
+from agent.drivers.sandbox import lock_parser, step_back
 from agent.media.structure import damage_of
 
 OUTPUT_FD: Final = 1
@@ -30,9 +28,6 @@ PACKETS_LIMIT: Final = 5_000_000
 SIGN_S: Final = 5.0
 BUFFER_BYTES: Final = 1 << 18
 PASSED_BYTES: Final = 8 << 20
-NICE: Final = 19
-IDLE_IO: Final = 3 << 13
-IOPRIO_SET: Final[Mapping[str, int]] = {"x86_64": 251, "aarch64": 30}
 # What recorders, cameras and voice recorders make; formats that name other files to read are not among them.
 FORMATS: Final = (
     "aac,ac3,aiff,alaw,amr,amrnb,amrwb,apng,ape,asf,au,av1,avi,bmp_pipe,caf,dhav,dts,eac3,flac,flv,g722,g726,g729,gif,"
@@ -222,14 +217,6 @@ def open_charsets() -> None:
     libc.iconv_open.restype = ctypes.c_void_p
     for charset in CHARSETS:
         libc.iconv_open(b"UTF-8", charset)
-
-
-def step_back() -> None:
-    """Let everybody else go first, to the processor and to the disk (ioprio_set(2), idle class)."""
-    with contextlib.suppress(OSError):  # a service may be forbidden to: then it only isn't polite
-        os.nice(NICE)
-    if number := IOPRIO_SET.get(platform.machine()):
-        ctypes.CDLL(None).syscall(number, 1, 0, IDLE_IO)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
