@@ -72,21 +72,31 @@ class Child:
             self._stderr += piece
             del self._stderr[:-_STDERR_TAIL_BYTES]
 
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """The last lines that it wrote to standard error."""
+        return tuple(self._stderr.decode("utf-8", "replace").splitlines())
+
     async def line(self) -> object | None:
         """Next JSON value, or None when the helper closed its output and exited with 0. Raises ChildError."""
+        words = await self.words()
+        if words is None:
+            return None
+        try:
+            value: object = json.loads(words)
+        except (ValueError, RecursionError):
+            raise ChildError("a line is not JSON") from None
+        return value
+
+    async def words(self) -> bytes | None:
+        """Next line as it is, or None as above. Raises ChildError."""
         if not self._lines:
             try:
                 async with asyncio.timeout(self._stall_limit_s):
                     await self._more_lines()
             except TimeoutError:
                 raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
-        if not self._lines:
-            return None
-        try:
-            value: object = json.loads(self._lines.popleft())
-        except (ValueError, RecursionError):
-            raise ChildError("a line is not JSON") from None
-        return value
+        return self._lines.popleft() if self._lines else None
 
     async def _more_lines(self) -> None:
         """Wait for at least one line, and take all that are there; none at the end."""

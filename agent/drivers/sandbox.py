@@ -24,10 +24,19 @@ LANDLOCK_READS: Final = 0x8000 | 0x8 | 0x4 | 0x1
 """Device calls, listing, reading, executing."""
 LANDLOCK_NET: Final = 0x3
 LANDLOCK_SCOPED: Final = 0x3
-WRITE_FILE, READ_FILE, MAKE_REG, TRUNCATE, IOCTL_DEV = 0x2, 0x4, 0x100, 0x4000, 0x8000
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, REMOVE_FILE, MAKE_REG, TRUNCATE, IOCTL_DEV = (
+    0x1,
+    0x2,
+    0x4,
+    0x8,
+    0x20,
+    0x100,
+    0x4000,
+    0x8000,
+)
 
 BPF_LOAD, BPF_EQUAL, BPF_AT_LEAST, BPF_ANY_BIT, BPF_RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-SECCOMP_ALLOW, SECCOMP_KILL = 0x7FFF0000, 0x80000000
+SECCOMP_ALLOW, SECCOMP_KILL, SECCOMP_REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
 X32_BIT: Final = 0x40000000
 ARCH_AT, NUMBER_AT, ARGUMENT_AT = 4, 0, 16
 
@@ -57,6 +66,15 @@ LAST_NICE: Final = 19
 IDLE_IO: Final = 3 << 13
 IOPRIO_SET: Final = (251, 30)
 """By the same columns."""
+NEVER: Final[Mapping[str, tuple[int, int]]] = {
+    "socket": (41, 198), "socketpair": (53, 199), "io_uring_setup": (425, 425), "kill": (62, 129), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "setpgid": (109, 154), "setsid": (112, 157),
+    "fork": (57, 220), "vfork": (58, 220),
+}  # fmt: skip
+"""What no tool needs: the network, other processes, leaving its group. On aarch64 clone forks."""
+CLONE: Final = (56, 220)
+CLONE3: Final = (435, 435)
+CLONE_THREAD: Final = 0x10000
 
 Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, value) of classic BPF."""
@@ -136,6 +154,22 @@ def lock_writing(writable_dir_fds: Sequence[int]) -> None:
     _landlock([(fd, ~LANDLOCK_READS) for fd in writable_dir_fds], reading=True)
 
 
+def lock_tool(rules: Sequence[tuple[int, int]], *, memory_bytes: int, cpu_s: int, output_bytes: int) -> None:
+    """Let this process and the program it becomes use only the (descriptor, Landlock rights) given, and threads.
+
+    No network, no other process, no file above `output_bytes`. It ends with the process that started it.
+    Raises OSError.
+    """
+    _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
+    _forbid_new_privileges()
+    _landlock(rules)
+    _limit({
+        resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_FSIZE: output_bytes,
+        resource.RLIMIT_CORE: 0,
+    })  # fmt: skip
+    _refuse()
+
+
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -199,6 +233,37 @@ def _seccomp(allowed: Iterable[tuple[int, int]], conditions: Iterable[Condition]
     machine = MACHINES.get(os.uname().machine)
     if machine is None:
         return False
+    program: list[Instruction] = []
+    for numbers in allowed:
+        program += [(BPF_EQUAL, 0, 1, numbers[machine[0]]), (BPF_RETURN, 0, 0, SECCOMP_ALLOW)]
+    for condition in (*conditions, *NOT_EXECUTABLE):
+        program += condition.program(machine[0])
+    _filter(machine, [*program, (BPF_RETURN, 0, 0, SECCOMP_KILL)])
+    return True
+
+
+def _refuse() -> None:
+    """Answer what no tool needs with an error, where the system calls of the machine are known."""
+    machine = MACHINES.get(os.uname().machine)
+    if machine is None:
+        return
+    column, refused = machine[0], (BPF_RETURN, 0, 0, SECCOMP_REFUSE | errno.EACCES)
+    program: list[Instruction] = [
+        (BPF_EQUAL, 0, 4, CLONE[column]),
+        (BPF_LOAD, 0, 0, ARGUMENT_AT),
+        (BPF_ANY_BIT, 0, 1, CLONE_THREAD),
+        (BPF_RETURN, 0, 0, SECCOMP_ALLOW),
+        refused,
+        (BPF_EQUAL, 0, 1, CLONE3[column]),  # its flags are out of sight; the C library takes clone then
+        (BPF_RETURN, 0, 0, SECCOMP_REFUSE | errno.ENOSYS),
+    ]
+    for numbers in NEVER.values():
+        program += [(BPF_EQUAL, 0, 1, numbers[column]), refused]
+    _filter(machine, [*program, (BPF_RETURN, 0, 0, SECCOMP_ALLOW)])
+
+
+def _filter(machine: tuple[int, int], decisions: Sequence[Instruction]) -> None:
+    """Have the kernel decide about every system call; one of another machine's interface kills."""
     column, architecture = machine
     program: list[Instruction] = [
         (BPF_LOAD, 0, 0, ARCH_AT),
@@ -208,12 +273,7 @@ def _seccomp(allowed: Iterable[tuple[int, int]], conditions: Iterable[Condition]
     ]
     if column == 0:  # the x32 interface would give every call a second number
         program += [(BPF_AT_LEAST, 0, 1, X32_BIT), (BPF_RETURN, 0, 0, SECCOMP_KILL)]
-    for numbers in allowed:
-        program += [(BPF_EQUAL, 0, 1, numbers[column]), (BPF_RETURN, 0, 0, SECCOMP_ALLOW)]
-    for condition in (*conditions, *NOT_EXECUTABLE):
-        program += condition.program(column)
-    program.append((BPF_RETURN, 0, 0, SECCOMP_KILL))
+    program += decisions
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
     block = _Filter(len(program), ctypes.addressof(code))
     _checked(_libc().prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(block), 0, 0), "seccomp")
-    return True

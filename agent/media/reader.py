@@ -17,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from agent.drivers.sandbox import lock_parser, step_back
+from agent.media.formats import FORMATS
 from agent.media.structure import damage_of
 
 OUTPUT_FD: Final = 1
@@ -28,12 +29,6 @@ PACKETS_LIMIT: Final = 5_000_000
 SIGN_S: Final = 5.0
 BUFFER_BYTES: Final = 1 << 18
 PASSED_BYTES: Final = 8 << 20
-# What recorders, cameras and voice recorders make; formats that name other files to read are not among them.
-FORMATS: Final = (
-    "aac,ac3,aiff,alaw,amr,amrnb,amrwb,apng,ape,asf,au,av1,avi,bmp_pipe,caf,dhav,dts,eac3,flac,flv,g722,g726,g729,gif,"
-    "h261,h263,h264,hevc,ivf,jpeg_pipe,jpegls_pipe,m4v,matroska,webm,mjpeg,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,"
-    "mpegvideo,mulaw,mxf,ogg,png_pipe,rm,tiff_pipe,tta,w64,wav,webp_pipe,wv"
-)
 STILL: Final = frozenset({b"heic", b"heix", b"mif1", b"avif"})
 # Of DVB (ETSI EN 300 468 annex A): the C library opens a file for each, so all are opened before the lock.
 CHARSETS: Final = (

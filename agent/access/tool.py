@@ -1,0 +1,201 @@
+"""Runs ffmpeg in a cage: bounded, watched by what it has done, stopped while others need the station, always reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.child import Child, ChildError
+from agent.media.formats import FORMATS
+
+READING: Final = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS)
+"""Words before every `-i`; the path behind it begins with `file:`, since a bare name may be taken for a protocol."""
+
+_FRONT: Final = (
+    "-nostdin", "-hide_banner", "-loglevel", "warning", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5", "-y",
+)  # fmt: skip
+_PROGRAM: Final = "ffmpeg"
+_TICK_S: Final = 0.2
+_WRITTEN_STEP_BYTES: Final = 1 << 20
+_COMPLAINTS: Final = 20
+_LINE_LIMIT: Final = 300
+_DIGITS_LIMIT: Final = 18
+
+
+class ToolError(Exception):
+    """ffmpeg could not do it; the text says in a few words why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(_plain(reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Time without progress and in all, not counting that in which it is stopped; and what the kernel enforces."""
+
+    stall_s: float = 60.0
+    total_s: float = 6 * 3600.0
+    cpu_s: int = 12 * 3600
+    memory_bytes: int = 4 << 30
+    output_bytes: int = 64 << 30
+
+
+DEFAULT_BOUNDS: Final = Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What ffmpeg said of its work: frames and microseconds written, and its last complaints."""
+
+    frames: int
+    media_us: int
+    cpu_s: float
+    complaints: tuple[str, ...]
+
+
+def _plain(words: str) -> str:
+    """Of what a file made ffmpeg say, as much as fits and no control characters."""
+    return "".join(c if c.isprintable() else "?" for c in words[:_LINE_LIMIT])
+
+
+def never() -> bool:
+    """Nobody else needs the station."""
+    return False
+
+
+async def version() -> str:
+    """Name and version of ffmpeg, like "ffmpeg 5.1.9-0+deb12u1"; raises ToolError if there is none."""
+    child = await _start(["-version"], _cage(DEFAULT_BOUNDS), stall_s=20)
+    try:
+        words = (await child.words() or b"").decode("ascii", "replace").split()
+        while await child.words() is not None:
+            pass
+    except ChildError as error:
+        raise ToolError(f"there is no ffmpeg that works: it {error}") from error
+    finally:
+        await child.stop()
+    if words[:2] != ["ffmpeg", "version"] or len(words) < 3:
+        raise ToolError("what is installed as ffmpeg is something else")
+    return f"ffmpeg {words[2][:80]}"
+
+
+async def run(
+    arguments: Sequence[str], *, reads: Path, folder: Path, bounds: Bounds = DEFAULT_BOUNDS,
+    is_busy: Callable[[], bool] = never, devices: Sequence[Path] = (), also: Sequence[Path] = (),
+) -> Ran:  # fmt: skip
+    """Run ffmpeg with these words; it can read only the file `reads` (and `also`), and write only into `folder`.
+
+    It stands still while `is_busy`. `devices` are those it may compute on. Raises ToolError; then, as when it is
+    cancelled, ffmpeg is gone and what it wrote lies in `folder`.
+    """
+    cage = _cage(bounds, reads=[reads, *also], writes=[folder], devices=devices)
+    child = await _start([*_FRONT, *arguments], cage, stall_s=math.inf)
+    told = _Told()
+    listening = asyncio.create_task(told.listen(child))
+    try:
+        await _watch(child, told, bounds, is_busy, listening)
+        await listening
+        return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(_plain, child.complaints[-_COMPLAINTS:])))
+    except ChildError as error:
+        raise ToolError(f"ffmpeg {error}") from error
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+        await child.stop()
+
+
+@dataclass(slots=True)
+class _Told:
+    """How far ffmpeg is, by its own report and by the kernel's."""
+
+    frames: int = 0
+    media_us: int = 0
+    cpu_s: float = 0.0
+    written_steps: int = 0
+    mark: tuple[int, int, int] = (0, 0, 0)
+
+    async def listen(self, child: Child) -> None:
+        """Take lines of `-progress` until it ends; raises ChildError if that is a bad end."""
+        while (line := await child.words()) is not None:
+            name, _, value = line.partition(b"=")
+            if name == b"progress":
+                self.look(child.pid)  # at its end this is the last look that is possible
+            if not value.isdigit() or len(value) > _DIGITS_LIMIT:
+                continue
+            if name == b"frame":
+                self.frames = int(value)
+            elif name == b"out_time_us":
+                self.media_us = int(value)
+
+    def look(self, pid: int) -> None:
+        """Ask the kernel how much it has computed and written.
+
+        What it writes counts because moving the index to the front of a large copy is reported by nothing else.
+        """
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
+            numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            self.cpu_s = (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+            written = Path(f"/proc/{pid}/io").read_text().partition("wchar: ")[2].split()[0]
+            self.written_steps = int(written) // _WRITTEN_STEP_BYTES
+
+    def has_moved(self) -> bool:
+        """Whether it has come further than ever since this was asked last."""
+        now = (self.frames, self.media_us, self.written_steps)
+        furthest = max(now[0], self.mark[0]), max(now[1], self.mark[1]), max(now[2], self.mark[2])
+        moved, self.mark = furthest != self.mark, furthest
+        return moved
+
+
+async def _watch(
+    child: Child, told: _Told, bounds: Bounds, is_busy: Callable[[], bool], listening: asyncio.Task[None]
+) -> None:
+    """Until it ends: stop and continue it, and count the time it had; raises ToolError when that was enough."""
+    stopped, idle_s, ran_s, before = False, 0.0, 0.0, time.monotonic()
+    while not listening.done():
+        if is_busy() is not stopped:
+            stopped = not stopped
+            _signal(child, signal.SIGSTOP if stopped else signal.SIGCONT)
+        await asyncio.wait([listening], timeout=_TICK_S)
+        now = time.monotonic()
+        # This process may have been the one that stood still, so that ffmpeg waited for it.
+        passed_s, before = min(now - before, 2 * _TICK_S), now
+        if stopped:
+            continue
+        ran_s += passed_s
+        told.look(child.pid)
+        idle_s = 0.0 if told.has_moved() else idle_s + passed_s
+        if idle_s > bounds.stall_s:
+            raise ToolError(f"ffmpeg made no progress for {bounds.stall_s:g} s")
+        if ran_s > bounds.total_s:
+            raise ToolError(f"ffmpeg did not end within {bounds.total_s:g} s")
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    if not child.ended:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+
+
+def _cage(
+    bounds: Bounds, *, reads: Sequence[Path] = (), writes: Sequence[Path] = (), devices: Sequence[Path] = ()
+) -> str:
+    limits = {name: getattr(bounds, name) for name in ("cpu_s", "memory_bytes", "output_bytes")}
+    paths = {"reads": reads, "writes": writes, "devices": devices}
+    words = {name: [str(path) for path in listed] for name, listed in paths.items()}
+    return json.dumps({**words, "limits": limits, "parent": os.getpid()})
+
+
+async def _start(words: Sequence[str], cage: str, *, stall_s: float) -> Child:
+    try:
+        return await Child.start("agent.drivers.caged", [cage, _PROGRAM, *words], stall_limit_s=stall_s)
+    except ChildError as error:
+        raise ToolError(f"ffmpeg {error}") from error
