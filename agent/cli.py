@@ -13,6 +13,7 @@ from typing import Final
 from agent import __version__
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError
 from agent.status.client import StatusUnavailable
+from agent.verbs.access import add_access
 from agent.verbs.activity import add_activity
 from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_device(add, _now)
     add_metadata(add, _now)
     add_transcript(add, _now)
+    add_access(add, _now)
     add_activity(add, _now)
     add_stats(add)
     add_checks(add)

@@ -43,7 +43,8 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
             Journal.open(config.storage.root / "journal.db", clock) as journal,
         ):
             known = (config.storage.reserve_bytes, disk, config.store.hours, config.inventory, config.forms)
-            station = Station(journal, vault, store, rules, clock, config.runner, *known, gps=config.privacy.gps)
+            paced = (journal, vault, store, rules, clock, config.runner)
+            station = Station(*paced, *known, gps=config.privacy.gps, access=config.access)
             if config.refused:
                 await limits.doubt(station)
             yield station

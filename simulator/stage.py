@@ -146,6 +146,7 @@ def configure(stage: Stage, kind: str, options: Mapping[str, str | int]) -> None
         "status.port": str(stage.port),
         "store.kind": _toml(kind),
         "runner.backoff_base_s": "1",
+        "access.enabled": "false",
     }
     text = with_options(stage.config.read_text("utf-8"), changes)
     given = "".join(f"{name} = {_toml(value)}\n" for name, value in options.items())

@@ -155,7 +155,7 @@ async def test_an_entry_that_contradicts_what_is_known_is_refused(journal: Journ
         (replace(copy("p", "a"), recordings=("rec-b",)), "can't be new"),
         (replace(copy("p", "a"), said=replace(copy("p", "b").said)), "can be made from b"),
         (copy("p", "a", Role.TRANSCRIPT), "can be made from a"),
-        (replace(derived("a"), found=2), "not the first"),
+        (replace(derived("a"), found=0), "not the first"),
         (derived("z"), "unknown"),
         (DeriveAsked("z", "who", "why"), "unknown"),
     )

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from agent.model import AssetChanged, AssetState, Deadline, Declared, Resumed, Role, Stated
+from agent.model import AssetChanged, AssetState, Deadline, Declared, DeriveAsked, Resumed, Role, Stated
 from agent.pipeline import activities, handover, limits, saying, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
+from agent.register import line
 
 Asked = Mapping[str, str]
 Answer = dict[str, object]
@@ -25,6 +26,14 @@ async def _resume(station: Station, asked: Asked) -> Answer:
         await complete_document(station, await station.on_disk(station.journal.reader.document, asset.asset_id))
     station.held_news.set()
     return {"asset": asset.asset_id}
+
+
+async def _derive(station: Station, asked: Asked) -> Answer:
+    """Have everything made again from an original: `id`, `who`, `why`."""
+    asset = await station.on_disk(station.journal.reader.asset, asked["id"])
+    keeper = asset.same_as or asset.asset_id
+    await station.journal.record(DeriveAsked(keeper, line(asked["who"]), line(asked["why"])))
+    return {"asset": keeper}
 
 
 async def _state(station: Station, asked: Asked) -> Answer:
@@ -45,6 +54,7 @@ def _told(limit: Deadline) -> Answer:
 VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
     {
         "resume": _resume,
+        "derive": _derive,
         "state": _state,
         "declare": _declare,
         "device_issue": handover.issue,

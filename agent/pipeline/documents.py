@@ -200,32 +200,33 @@ def _found(vault: Vault, view: DocumentView) -> Settled | None:
 def _stage(vault: Vault, asset: Asset, content: bytes) -> Settled:
     assert asset.digests is not None, "as above"
     name = vault.ready_part(asset.asset_id)
-    with _refusing(name):
+    with refusing(name):
         durable.write_part(vault.staging_dir / name, content)
     return vault.settle([(asset.asset_id, len(content), asset.digests.blake3)])[0]
 
 
 def _remove(vault: Vault, *asset_ids: str) -> None:
     for name in map(vault.part_name, asset_ids):
-        with _refusing(name):
+        with refusing(name):
             durable.remove_part(vault.staging_dir / name)
 
 
 def _drop_debris(vault: Vault, reader: Reader) -> None:
     """Parts of documents that were never entered (the part of an original is begun after its event), and begun work."""
     for folder in vault.work_dir.iterdir():
-        with _refusing(folder.name):
+        with refusing(folder.name):
             durable.remove_work(folder)
     for part in vault.staging_dir.glob(f"*{durable.PART_SUFFIX}"):
         try:
             reader.asset(part.name.removesuffix(durable.PART_SUFFIX))
         except UnknownError:
-            with _refusing(part.name):
+            with refusing(part.name):
                 durable.remove_part(part)
 
 
 @contextlib.contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def refusing(name: str) -> Iterator[None]:
+    """What this station's disk refuses can be tried again later; raises StoreError."""
     try:
         yield
     except OSError as error:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
-from agent.config import Runner
+from agent.config import AccessCopies, Runner
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
@@ -17,6 +17,8 @@ from agent.model import Clock, DockingClosed, Forms
 from agent.register import Inventory
 from agent.uploader.base import Store
 from agent.vault import Vault
+
+_NO_COPIES: Final = AccessCopies(enabled=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +40,7 @@ class Station:
     inventory: Inventory = field(default_factory=dict)
     forms: Forms = field(default_factory=Forms)
     gps: bool = False
+    access: AccessCopies = _NO_COPIES
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -15,6 +15,7 @@ from agent.journal.views import ActivityView, DocumentView, RecordingView, State
 from agent.metadata import FIELDS, SCHEMA_VERSION, default_method, is_certified, so_far, warnings
 from agent.model import ClockTrust, Codes, Device, Facts, Forms, Missing, Transcript
 from agent.register import recognise
+from agent.status.access import newest_copy
 from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.transcripts import transcripts_view
@@ -59,6 +60,7 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "coverage_ratio": ("覆盖率", "how much of the activity is covered"),
     "interruptions": ("中断记录", "gaps before and after it"),
     "transcript": ("文字记录", "transcript"),
+    "access_copy": ("查阅副本", "access copy"),
     "ingested_by_station": ("采集站", "station"),
     "ingest_start_at": ("采集开始", "docking began"),
     "deadline": ("期限", "time limit"),
@@ -76,6 +78,7 @@ class Known:
     row: RecordingView
     kept: RecordingView
     documents: Sequence[DocumentView]
+    made: Sequence[DocumentView]
     statements: Sequence[StatementView]
     activities: Sequence[ActivityView]
     docked_at: datetime | None
@@ -87,12 +90,12 @@ def known_of(reader: Reader, identifier: str) -> Known:
     row = reader.recording(identifier)
     recording = row.recording
     kept = reader.recording(row.asset.same_as) if row.asset.same_as else row
-    documents = reader.documents(recording.recording_id)
+    documents, made = reader.documents(recording.recording_id), reader.derivatives(recording.recording_id)
     statements = reader.statements([recording.recording_id])[recording.recording_id]
     docked_at = reader.docked_at(row.docking_id)
     device = reader.devices().get(recording.device_id)
     activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
-    return Known(row, kept, documents, statements, activities, docked_at, device)
+    return Known(row, kept, documents, made, statements, activities, docked_at, device)
 
 
 def record_view(known: Known, config: Config, now: datetime) -> Json:
@@ -184,6 +187,7 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         *_origin(known, config),
         ("digests", asdict(row.asset.digests) if row.asset.digests else None, Source.AUTOMATIC),
         ("transcript", _transcripts(known.documents), Source.OFFICER),
+        ("access_copy", _access_copy(known.made), Source.AUTOMATIC),
         ("ingested_by_station", station.name, Source.PROFILE),
         ("deadline", _deadline(known, config, rules, now), Source.AUTOMATIC),
         ("return_to_unit_at", at(row.declared.at) if row.declared else None, Source.OFFICER),
@@ -302,6 +306,23 @@ def _transcripts(documents: Sequence[DocumentView]) -> list[Json]:
         }
         for (asset, said), mark in zip(found, marks, strict=True)
     ]
+
+
+def _access_copy(made: Sequence[DocumentView]) -> Json | None:
+    """The newest one; with which words it was made is in its certificate."""
+    copy = newest_copy(made)
+    if copy is None:
+        return None
+    (view, said), digests = copy, copy[0].asset.digests
+    tool, _, version = said.tool.partition(" ")
+    return {
+        "ref": view.asset.asset_id,
+        "digest": digests.sha256 if digests else None,
+        "tool": tool,
+        "version": version,
+        "params": {"certificate": said.certificate, "complete": said.complete},
+        "derived_from": said.source,
+    }
 
 
 def labelled(name: str) -> Json:

@@ -24,6 +24,7 @@ from agent.model import (
     SlotProgress,
     Upload,
 )
+from agent.status.access import copies_view, made_view
 from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
@@ -90,13 +91,14 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
         "health": health_view(config, live, coverage, rows.overview, rows.register, ahead),
-        "facts": _facts(config, live, coverage),
+        "facts": [*_facts(config, live, coverage), copies_view(config, rows.overview)],
         "forecast": outlook_view(ahead),
         "tiles": _tiles(rows.overview, risks, rows.activities, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
             "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
             "documents": {state.value: asdict(tally) for state, tally in rows.overview.documents.items()},
+            "derived": {state.value: asdict(tally) for state, tally in rows.overview.derived.items()},
             "clips": {outcome.value: asdict(tally) for outcome, tally in rows.overview.clips.items()},
             "open_dockings": rows.overview.open_dockings,
             "completeness": {state.value: rows.overview.metadata.get(state, 0) for state in Completeness},
@@ -107,6 +109,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "devices": rows.register,
         "activities": rows.activities,
         "store": _store_view(config, live),
+        "access": copies_view(config, rows.overview),
         "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
         "deadline": {
             "profile": config.profile.name,
@@ -184,6 +187,7 @@ def recording_view(
         "metadata_version": row.metadata.version,
         "metadata": f"/api/v1/metadata/{recording.recording_id}",
         "explained": f"/api/v1/deadline/{recording.recording_id}",
+        "access": made_view(row.made),
         **content_view(row),
         **deadline_view(recording.deadline, trust, rules),
     }

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from agent.access.timeline import NAMES
 from agent.continuity import GapState
 from agent.deadline import ZONE, Verdict
 from agent.model import (
@@ -15,6 +16,7 @@ from agent.model import (
     ClockTrust,
     Completeness,
     Duty,
+    FindingKind,
     Integrity,
     Measured,
     Medium,
@@ -22,6 +24,7 @@ from agent.model import (
     Outcome,
     Phase,
     RecorderKind,
+    Role,
     TimeBasis,
     TranscriptKind,
 )
@@ -137,6 +140,21 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Integrity.TRUNCATED: ("截断", "cut off"),
         Integrity.UNREADABLE: ("无法解析", "can't be understood"),
         Integrity.SUSPECT: ("疑似残缺", "may be incomplete"),
+    },
+    FindingKind: {kind: NAMES[kind] for kind in FindingKind},
+    Role: {
+        Role.ORIGINAL: ("原始资料", "original"),
+        Role.STATEMENT: ("采集信息", "statement"),
+        Role.TRANSCRIPT: ("文字记录", "transcript"),
+        Role.EXPLANATION: ("中断说明", "explanation"),
+        Role.ACCESS_COPY: ("查阅副本", "access copy"),
+        Role.RECOVERY_COPY: ("修复副本", "recovery copy"),
+        Role.POSTER: ("封面图", "poster"),
+        Role.CONTACT_SHEET: ("画面缩略图", "contact sheet"),
+        Role.WAVEFORM: ("声音波形图", "waveform"),
+        Role.TIMELINE: ("时间轴", "timeline"),
+        Role.FINDINGS: ("检查结果", "findings"),
+        Role.CERTIFICATE: ("制作证明", "certificate"),
     },
     Measured: {
         Measured.PACKETS: ("已读完全部数据", "all packets were read"),

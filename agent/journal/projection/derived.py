@@ -35,7 +35,7 @@ def apply_derived(tables: Tables, seq: int, entry: Derived | DeriveAsked) -> Non
     if isinstance(entry, DeriveAsked):
         tables.db.execute("UPDATE asset SET derived = '' WHERE asset_id = ?", (entry.asset_id,))
         return
-    if len(entry.findings) != min(entry.found, FINDINGS_LIMIT):
+    if len(entry.findings) > min(entry.found, FINDINGS_LIMIT):
         raise JournalError(f"{len(entry.findings)} findings are not the first of {entry.found}.", safe=UNCHANGED)
     after = FAILED if entry.reason else COPY
     row = (after, seq, entry.asset_id)
