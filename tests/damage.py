@@ -298,17 +298,19 @@ def with_bad_exif(photo: bytes) -> bytes:
     return photo[:2] + struct.pack(">HH", 0xFFE1, 2 + len(body)) + body + photo[2:]
 
 
-def png(side: int) -> bytes:
-    """A black picture of `side` by `side` points, eight thousand of them in a byte of the file."""
+def png(side: int, depth: int = 1, colours: int = 1) -> bytes:
+    """A picture of `side` by `side` points in a thousandth of their bytes; every row leans on the one above it."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    squeeze = zlib.compressobj(9)
-    row = bytes(1 + (side + 7) // 8)
-    packed = b"".join(squeeze.compress(row * 500) for _ in range(side // 500)) + squeeze.flush()
-    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    rows = (b"\4" + bytes((side * depth * colours + 7) // 8)) * 100
+    squeeze = zlib.compressobj(9, wbits=-15)
+    packed = (squeeze.compress(rows) + squeeze.flush(zlib.Z_FULL_FLUSH)) * (side // 100)
+    check = functools.reduce(lambda before, _: zlib.adler32(rows, before), range(side // 100), 1)
+    head = struct.pack(">IIBBBBB", side, side, depth, {1: 0, 3: 2}[colours], 0, 0, 0)
+    data = b"\x78\xda" + packed + b"\3\0" + struct.pack(">I", check)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def jpeg_bomb(photo: bytes) -> bytes:
@@ -335,6 +337,20 @@ def insane(_: Path) -> bytes:
         content[at + 6 : at + 4 + length] = dice.randbytes(length - 2)
         at += 4 + length
     return bytes(content)
+
+
+def turned(content: bytes) -> bytes:
+    """An MP4 whose pictures are to be shown a quarter turn clockwise, as a recorder on its side tells."""
+    at = content.index(b"tkhd") + 4 + 40
+    return content[:at] + struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 120 << 16, 0, 1 << 30) + content[at + 36 :]
+
+
+def signed(content: bytes, uuid: bytes) -> bytes:
+    """A recording whose encoder's own message (SEI type 5) in the first picture is that of a signing camera."""
+    for own in (bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"), bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e")):
+        content = content.replace(own, uuid)
+    assert uuid in content
+    return content
 
 
 def wav() -> bytes:
@@ -389,7 +405,6 @@ def joined(*seconds: float) -> bytes:
 
 
 JUMP = picture(more=r",setpts=PTS+gte(N\,50)*5/TB")
-ROTATED = ("-metadata:s:v:0", "rotate=90")
 VFR = picture(more=r",select=not(mod(n\,5))+lt(n\,50)")
 SMOOTH = ("-fps_mode", "passthrough")
 
@@ -414,7 +429,7 @@ CASES: Final[Mapping[str, Case]] = {
     "random": Case(lambda _: random.Random("no film").randbytes(200_000), "random bytes", UNREADABLE, None),
     "large": Case(beyond_4_gib, "more than 4 GiB, mostly a hole, index behind", COMPLETE),
     "vfr": Case(lambda _: clip(pictures=VFR, codec=(*SMOOTH, *H264, *AAC)), "variable frame rate", COMPLETE),
-    "rotated": Case(lambda _: clip(more=ROTATED), "display matrix: a quarter turn", COMPLETE),
+    "rotated": Case(lambda _: turned(clip()), "display matrix: a quarter turn", COMPLETE),
     "b-frames": Case(lambda _: clip(codec=(*BFRAMES, *AAC)), "H.264 with B-frames", COMPLETE),
     "h265": Case(lambda _: clip(codec=(*H265, *AAC)), "H.265 with B-frames", COMPLETE),
     "mjpeg-avi": Case(lambda _: mjpeg_avi(), "Motion JPEG and PCM in AVI", COMPLETE, suffix="avi"),
@@ -453,6 +468,7 @@ CASES: Final[Mapping[str, Case]] = {
     "heic-half": Case(lambda folder: cut(heic(folder)), "HEIC cut at 50 %", TRUNCATED, None, "heic"),
     "slow": Case(slow, "pictures of 35 million points", COMPLETE),
     "insane": Case(insane, "the pictures are random bytes", COMPLETE),
+    "unknown-codec": Case(lambda _: clip().replace(b"avc1", b"svac"), "a codec that ffmpeg doesn't know", COMPLETE),
     "jump-forward": Case(lambda _: clip(pictures=JUMP, codec=(*SMOOTH, *H264, *AAC)), "pictures jump 5 s", COMPLETE),
     "ts": Case(lambda _: joined(0), "MPEG-TS", COMPLETE, suffix="ts"),
     "ts-jump-forward": Case(lambda _: joined(0, 103), "MPEG-TS, 100 s are left out", SUSPECT, suffix="ts"),

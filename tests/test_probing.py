@@ -328,9 +328,11 @@ NO_ANSWER: list[object] = [
     ABOUT | {"streams": None},
     ABOUT | {"created": 1},
     {"stream": {"kind": "video", "width": "x"}},
-    {"packets": {"way": "guess", "count": 1, "span_ms": 1, "broken": ""}},
-    {"packets": {"way": "tail", "count": "1", "span_ms": 1, "broken": ""}},
-    {"photo": {"taken": 1, "zone": "", "gps": ""}},
+    {"packets": {"way": "guess", "count": 1, "span_ms": 1, "broken": "", "signed": ""}},
+    {"packets": {"way": "tail", "count": 1, "span_ms": 1, "broken": "", "signed": 7}},
+    {"packets": {"way": "tail", "count": "1", "span_ms": 1, "broken": "", "signed": ""}},
+    {"photo": {"taken": 1, "zone": "", "gps": "", "rotation_deg": 0}},
+    {"photo": {"taken": "", "zone": "", "gps": "", "rotation_deg": 0}},
     {"error": None},
 ]
 
@@ -362,7 +364,7 @@ def test_the_tail_and_the_header_are_told_apart_and_nothing_is_complete_that_was
     def answered(way: str, span_ms: int | None, header_ms: int | None) -> Facts:
         answer = Answer()
         answer.feed(ABOUT | {"header_ms": header_ms})
-        answer.feed({"packets": {"way": way, "count": 9, "span_ms": span_ms, "broken": ""}})
+        answer.feed({"packets": {"way": way, "count": 9, "span_ms": span_ms, "broken": "", "signed": ""}})
         answer.feed({"end": True})
         return answer.facts()
 

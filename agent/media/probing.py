@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent.child import Child, ChildError
@@ -49,6 +49,7 @@ class Answer:
     span_ms: int | None = None
     way: Measured = Measured.NOTHING
     broken: str = ""
+    signed: str = ""
     taken: tuple[str, str] = ("", "")
     error: str = ""
     ended: bool = False
@@ -66,13 +67,14 @@ class Answer:
                 self._container(name, medium, rest)
             case {"stream": dict(track)} if len(self.streams) < STREAMS_LIMIT:
                 self.streams.append(_stream(track))
-            case {"packets": {"way": str(way), "count": count, "span_ms": span, "broken": broken}} if way in _LAST:
-                self.way, self.broken = _LAST[way], _text(broken)
+            case {"packets": {"way": str(way), "count": count, "span_ms": span, **rest}} if way in _LAST:
+                self.way, self.broken, self.signed = _LAST[way], _text(rest.get("broken")), _text(rest.get("signed"))
                 self.span_ms = _number(span) if span is not None else None
                 if _number(count) == 0:
                     self.broken = self.broken or "it holds neither picture nor sound"
-            case {"photo": {"taken": taken, "zone": zone, "gps": gps}}:
+            case {"photo": {"taken": taken, "zone": zone, "gps": gps, "rotation_deg": turned}} if self.streams:
                 self.taken, self.gps = (_text(taken), _text(zone)), _text(gps)
+                self.streams[0] = replace(self.streams[0], rotation_deg=_number(turned))
             case {"error": reason}:
                 self.error, self.ended = _text(reason) or "unreadable", True
             case {"end": True}:
@@ -110,6 +112,7 @@ class Answer:
             taken=taken,
             taken_zone=zone,
             gps=self.gps,
+            signed_stream=self.signed,
         )
 
     def _integrity(self) -> tuple[Integrity, str]:
@@ -172,6 +175,9 @@ def _stream(track: dict[str, object]) -> StreamFacts:
         rate_hz=_number(track.get("rate_hz", 0)),
         channels=_number(track.get("channels", 0)),
         duration_ms=_number(duration) if duration is not None else None,
+        pixels=_text(track.get("pixels", "")),
+        profile=_text(track.get("profile", "")),
+        rotation_deg=_number(track.get("rotation_deg", 0)),
     )
 
 

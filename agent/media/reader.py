@@ -17,8 +17,9 @@ from av.container import InputContainer
 from av.stream import Stream
 
 from agent.drivers.sandbox import lock_parser, step_back
+from agent.media.coded import SIGNED_PACKETS_LIMIT, is_void, missing_bytes, signer
 from agent.media.formats import FORMATS
-from agent.media.structure import damage_of
+from agent.media.structure import TRUNCATED, damage_of, turns
 
 OUTPUT_FD: Final = 1
 STREAMS_LIMIT: Final = 32
@@ -35,6 +36,7 @@ CHARSETS: Final = (
     b"ISO6937", *(b"ISO-8859-%d" % part for part in (5, 6, 7, 8, 9, 10, 11, 13, 14, 15)), b"UCS-2BE", b"UTF-16BE",
     b"KSC_5601", b"GB2312", b"BIG5",
 )  # fmt: skip
+COMPRESSED: Final = frozenset({"h264", "hevc", "mjpeg", "mpeg4"})
 GPS_TAGS: Final = ("location", "com.apple.quicktime.location.ISO6709", "com.apple.quicktime.location.iso6709")
 
 Line = Mapping[str, object]
@@ -109,8 +111,9 @@ def probe(original: Original, *, gps: bool, cpu_s: int) -> None:
         streams = list(container.streams)
         still = container.format.name.endswith("_pipe") or brand in STILL
         say(about(container, streams, still=still, gps=gps))
+        turned = turns(original.pread, original.size_bytes) if "mov" in container.format.name else {}
         for stream in streams[:STREAMS_LIMIT]:
-            say({"stream": track(stream)})
+            say({"stream": {**track(stream), "rotation_deg": turned.get(stream.id, 0)}})
         if still:
             say({"photo": photo(container, gps=gps)})
         elif original.size_bytes <= WHOLE_BYTES or not container.duration:
@@ -150,11 +153,13 @@ def medium(streams: Sequence[Stream], *, still: bool) -> str:
 def track(stream: Stream) -> Line:
     """The line of one track."""
     line: dict[str, object] = {"kind": text(stream.type)}
-    if (codec := stream.codec_context) is not None:
-        line["codec"] = text(codec.name)
-    if isinstance(stream, av.VideoStream):
+    known = stream.codec_context is not None  # what nobody can decode has no form that anybody knows
+    if known:
+        line["codec"] = text(stream.codec_context.name)
+    if known and isinstance(stream, av.VideoStream):
         line |= {"width": stream.width, "height": stream.height, "fps": text(stream.average_rate or "")}
-    elif isinstance(stream, av.AudioStream):
+        line |= {"pixels": text(stream.pix_fmt or ""), "profile": text(stream.profile or "")}
+    elif known and isinstance(stream, av.AudioStream):
         line |= {"rate_hz": stream.rate or 0, "channels": stream.channels or 0}
     if stream.duration is not None and stream.time_base is not None:
         line["duration_ms"] = int(1000 * stream.duration * stream.time_base)
@@ -162,14 +167,17 @@ def track(stream: Stream) -> Line:
 
 
 def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
-    """From the first to the last packet, in milliseconds; and how far that was read."""
+    """From the first to the last packet, in milliseconds; how far that was read; and what the packets tell."""
     first: float | None = None
-    last, count, broken = 0.0, 0, ""
+    last, count, broken, signed = 0.0, 0, "", ""
+    ending = memoryview(b"")
     try:
         for packet in container.demux():
+            if packet.size:
+                broken, ending = broken or fault(packet), memoryview(packet)
+            if packet.stream.type == "video" and not signed and count < SIGNED_PACKETS_LIMIT:
+                signed = signer(ending)
             at = packet.pts if packet.pts is not None else packet.dts
-            if packet.is_corrupt:
-                broken = "a packet is damaged"
             if at is None or packet.time_base is None:
                 continue
             count += 1
@@ -178,14 +186,24 @@ def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
             last = max(last, begin + float((packet.duration or 0) * packet.time_base))
             if count == PACKETS_LIMIT or (count % 1000 == 0 and time.process_time() > cpu_s):
                 raise EnoughError("enough")
+        if missing := missing_bytes(container.format.name, ending):
+            say({"damage": (TRUNCATED, f"the file ends inside its last frame, {missing} bytes too early")})
     except EnoughError:
         way = "partial"
     except (av.FFmpegError, OSError) as error:
-        broken = text(error.strerror or "unreadable")
+        broken = text(f"what follows can't be read: {error.strerror}")
     if way == "tail" and first is not None:
         first = (container.start_time or 0) / 1e6
     span_ms = None if first is None else round(1000 * (last - first))
-    return {"way": way, "count": count, "span_ms": span_ms, "broken": broken}
+    return {"way": way, "count": count, "span_ms": span_ms, "broken": broken, "signed": signed}
+
+
+def fault(packet: av.Packet[Stream]) -> str:
+    """What is wrong with a coded packet, or ""; it is not decoded."""
+    if packet.is_corrupt:
+        return "a packet is damaged"
+    compressed = getattr(packet.stream.codec_context, "name", "") in COMPRESSED
+    return "pictures are lost: their bytes are zero" if compressed and is_void(memoryview(packet)) else ""
 
 
 def photo(container: InputContainer, *, gps: bool) -> Line:
@@ -193,11 +211,12 @@ def photo(container: InputContainer, *, gps: bool) -> Line:
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     frame = next(iter(container.decode(stream)))
+    turned = -round(frame.rotation) % 360
     tags = {name.rpartition("/")[2]: value for name, value in frame.metadata.items()}
     taken = tags.get("DateTimeOriginal") or tags.get("DateTimeDigitized") or tags.get("DateTime", "")
     zone = tags.get("OffsetTimeOriginal") or tags.get("0x9011", "")
     place = " ".join(f"{name[3:]} {value}" for name, value in places(tags)) if gps else ""
-    return {"taken": text(taken), "zone": text(zone), "gps": text(place)}
+    return {"taken": text(taken), "zone": text(zone), "gps": text(place), "rotation_deg": turned}
 
 
 def places(tags: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,10 +1,12 @@
 """Whether a file is all there, by the lengths that its own format writes into it; nothing is decoded.
 
-ISO/IEC 14496-12 boxes (MP4, MOV, 3GP, HEIF), RIFF (WAV, AVI; EBU Tech 3306 for RF64), JPEG (ITU-T T.81) and PNG.
+ISO/IEC 14496-12 boxes (MP4, MOV, 3GP, HEIF), RIFF (WAV, AVI; EBU Tech 3306 for RF64), JPEG (ITU-T T.81), PNG
+and transport streams (MPEG-TS).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -21,6 +23,9 @@ SUSPECT: Final = "suspect"
 _PARTS_LIMIT: Final = 200_000
 _PIECE_BYTES: Final = 1 << 16
 _NO_SIZE: Final = 0xFFFFFFFF
+_SYNC: Final = b"\x47"
+_TRANSPORT_BYTES: Final = 188
+_TRACKS_LIMIT: Final = 64
 _BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"})
 
 
@@ -35,7 +40,47 @@ def damage_of(read: Read, size_bytes: int) -> Damage | None:
         return _jpeg(read, size_bytes)
     if head[:8] == b"\x89PNG\r\n\x1a\n":
         return _png(read, size_bytes)
+    if head[:1] == _SYNC:
+        return _transport(read, size_bytes)
     return None
+
+
+def turns(read: Read, size_bytes: int) -> dict[int, int]:
+    """How far the tracks of an MP4 or MOV are to be turned clockwise: track -> degrees (the matrix of their tkhd)."""
+    found: dict[int, int] = {}
+    for at in _inside(read, 0, size_bytes, (b"moov", b"trak", b"tkhd")):
+        tkhd = read(at, 92)
+        late = 12 * (tkhd[:1] == b"\1")  # version 1 has longer times
+        if len(tkhd) > 56 + late and len(found) < _TRACKS_LIMIT:
+            track, a, b = (int.from_bytes(tkhd[n + late : n + late + 4], "big", signed=True) for n in (12, 40, 44))
+            found[track] = round(math.degrees(math.atan2(b, a))) % 360
+    return found
+
+
+def _inside(read: Read, at: int, end: int, path: tuple[bytes, ...]) -> Iterator[int]:
+    """Where the content of each box at `path` begins, between two offsets."""
+    for _ in range(_PARTS_LIMIT):
+        head = read(at, 16)
+        length, start = int.from_bytes(head[:4], "big"), 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:16], "big"), 16
+        if len(head) < 8 or length < start or at + length > end:
+            return
+        if head[4:8] == path[0] and len(path) == 1:
+            yield at + start
+        elif head[4:8] == path[0]:
+            yield from _inside(read, at + start, at + length, path[1:])
+        at += length
+
+
+def _transport(read: Read, size_bytes: int) -> Damage | None:
+    """MPEG transport streams (ISO/IEC 13818-1) are packets of 188 bytes that begin with 0x47."""
+    whole = size_bytes // _TRANSPORT_BYTES * _TRANSPORT_BYTES
+    places = (_TRANSPORT_BYTES, 2 * _TRANSPORT_BYTES, 3 * _TRANSPORT_BYTES, whole)
+    if whole == size_bytes or any(read(at, 1) != _SYNC for at in places):
+        return None
+    missing = whole + _TRANSPORT_BYTES - size_bytes
+    return TRUNCATED, f"the file ends inside a packet of its transport stream, {missing} bytes too early"
 
 
 def _boxes(read: Read, size_bytes: int) -> Damage | None:

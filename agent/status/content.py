@@ -15,6 +15,12 @@ Json = dict[str, Any]
 
 _REASONS: Final = (
     (r"the file ends inside its (\w+) box, (\d+) bytes too early", r"文件在 \1 段内中断，缺 \2 字节"),
+    (r"the file ends inside its last frame, (\d+) bytes too early", r"文件在最后一帧内中断，缺 \1 字节"),
+    (
+        r"the file ends inside a packet of its transport stream, (\d+) bytes too early",
+        r"文件在传输流包内中断，缺 \1 字节",
+    ),
+    (r"pictures are lost: their bytes are zero", "有画面丢失，其字节全为零"),
     (r"the (\w+) box has an impossible length", r"\1 段长度有误"),
     (r"the (\w+) chunk is (\d+) bytes shorter than its header says", r"\1 段比文件头所述短 \2 字节"),
     (r"the length of the sound was never written: recording was interrupted", "录音中断，未写入声音长度"),
@@ -23,6 +29,7 @@ _REASONS: Final = (
     (r"the file ends before the picture begins|the picture has no end( mark)? \(\w+\)", "图片不完整，没有结束标记"),
     (r"a segment of the picture is damaged", "图片有一段损坏"),
     (r"the last ([\d.]+) s that its header tells of are missing", r"缺少文件头所述的最后 \1 秒"),
+    (r"what follows can't be read: .*", "其后内容无法读取"),
     (r"a packet is damaged", "有数据损坏"),
     (r"it has too much in it to be read to its end", "内容过多，未读到结尾"),
     (r"it holds neither picture nor sound", "没有画面，也没有声音"),
@@ -87,4 +94,5 @@ def _facts(facts: Facts) -> Json:
         "created": facts.created,
         "exif": {"taken": facts.taken, "zone": facts.taken_zone} if facts.taken else None,
         "gps": facts.gps or None,
+        "signed_stream": facts.signed_stream or None,
     }
