@@ -35,6 +35,14 @@ class Volume(NamedTuple):
     dirty: bool
 
 
+class Space(NamedTuple):
+    """Bytes of a docked device's filesystems: all, those that are free, those taken that belong to nothing listed."""
+
+    size_bytes: int
+    free_bytes: int
+    lost_bytes: int
+
+
 class Finding(NamedTuple):
     """A fact about a docking that is no clip: deleted entry, numbering gap, damage, medium changed."""
 

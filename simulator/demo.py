@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final
 from agent.journal import Reader
 from agent.journal.codec import decode
 from agent.model import BLOCK_BYTES, Observed
+from agent.status.absences import absence_view
 from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.console import Console
@@ -256,10 +257,12 @@ class Demo:
         findings = [entry.finding for entry in entries if isinstance(entry, Observed)]
         deleted = {str(finding.detail["path"]) for finding in findings if finding.kind == "deleted"}
         self._show.claim(f"已删除 deleted entries found: {len(deleted) or 'none'}", deleted, set(recorder.deleted))
-        gaps = {number for finding in findings if finding.kind == "gap" for number in _numbers(finding.detail)}
+        missing = [absence_view(finding.detail) for finding in findings if finding.kind == "absence"]
+        for one in missing:
+            self._show.say(f"{one['zh']}  {one['en']}")
         lost = {int(path.rpartition("_")[2].partition(".")[0]) for path in recorder.deleted}
-        numbers = ", ".join(map(str, sorted(gaps))) or "none"
-        self._show.claim(f"编号缺失 missing numbers found: {numbers}", gaps, lost | set(recorder.missing_numbers))
+        count = sum(one["segments"] for one in missing)
+        self._show.claim(f"缺 {count} 段 segments missing", count, len(lost | set(recorder.missing_numbers)))
 
     # What became of it.
 
@@ -347,11 +350,6 @@ class Demo:
         handling.dock(recorder)
         handling.ended(recorder)
         handling.yank(recorder)
-
-
-def _numbers(detail: Mapping[str, Any]) -> Iterator[int]:
-    for first, last in detail["ranges"]:
-        yield from range(first, last + 1)
 
 
 if __name__ == "__main__":

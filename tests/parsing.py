@@ -109,7 +109,7 @@ def lines_of_source(source: Source) -> list[Line]:
     report = Report(output)
     try:
         list_source(source, report, None)
-        output.line({"end": {"entries": report.entries, "metadata_blake3": source.metadata_blake3()}})
+        report.end(source.metadata_blake3())
     except FilesystemError as error:
         output.line({"error": {"kind": error.kind, "message": error.what}})
     return output.lines

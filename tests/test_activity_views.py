@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from agent.absence import Absence, Evidence, Sure
 from agent.config.obligations import read_interruptions
 from agent.config.rules import read_profile
 from agent.deadline import ZONE
-from agent.drivers.sequence import find_gaps
 from agent.journal.segments import segment_of
 from agent.journal.views import ActivityView, RecordingView
 from agent.model import (
     ActivityStated,
     CaptureTime,
-    ClipSeen,
     ClockTrust,
     Explained,
     Facts,
-    Finding,
     GapConfirmed,
     GapExplained,
     Integrity,
-    JournalEntry,
     Measured,
     Medium,
-    Observed,
     Profile,
     Stamp,
     Voice,
 )
+from agent.pipeline.absences import detail_of
+from agent.status.absences import SHOWN as HINTS
+from agent.status.absences import Absences, hints
 from agent.status.activities import (
     SHOWN,
     activities_view,
@@ -46,11 +43,8 @@ from agent.status.activities import (
     place_view,
     proposals_view,
 )
-from agent.status.hints import SHOWN as HINTS
-from agent.status.hints import hints
 from agent.status.summary import printable
-from tests.journal_entries import listed, opened, seen
-from tests.status_station import Served, serve
+from tests.journal_entries import seen
 
 SHIPPED = Path(__file__).parent.parent / "config"
 NINE = datetime(2026, 11, 20, 9, tzinfo=ZONE)
@@ -309,133 +303,51 @@ def test_what_has_no_time_is_named_and_joined_to_nothing() -> None:
     assert (shown["proposals"], shown["without_a_place"]) == ([], ["rec-a"])
 
 
-# Traces of files that are not there.
+# Recordings that are not there.
 
 
-def numbered(*numbers: int) -> list[RecordingView]:
-    """Recordings that follow each other, each ten minutes long, with a number in their names."""
-    return [row(f"n{n}", 10 * k, 10 * k + 10, path=f"DCIM/100MEDIA/DSJ_{n:04}.MP4") for k, n in enumerate(numbers)]
+def missing(before: str = "", after: str = "", minutes: tuple[float, float] = (900, 910), **more: object) -> Absences:
+    """What a docking found missing between these, as it comes back from the journal."""
+    since, until = (NINE + minute * MINUTE for minute in minutes)
+    fact = Absence(
+        1, (Evidence.NUMBERS,), Sure.LIKELY, before=before, after=after, since=since, until=until, lasts_s=14
+    )
+    detail = detail_of(fact) | {"told": False} | more
+    return lambda _docking: [json.loads(json.dumps(detail))]
 
 
-def gaps_of(*numbers: int) -> list[Finding]:
-    """What the parser finds among files with these numbers, as it comes back from the journal."""
-    names = [("DCIM/100MEDIA", f"DSJ_{n:04}.MP4") for n in numbers]
-    return [
-        Finding("gap", {"folder": gap.folder, "pattern": gap.pattern, "ranges": [list(span) for span in gap.ranges]})
-        for gap in find_gaps(names)
-    ]
+ROWS = [row(f"n{n}", 10 * n, 10 * n + 10, path=f"DCIM/100MEDIA/DSJ_{n:04}.MP4") for n in (0, 1, 3)]
+FIRST, SECOND, THIRD = (f"DCIM/100MEDIA/DSJ_{n:04}.MP4" for n in (0, 1, 3))
 
 
-def found(rows: Sequence[RecordingView], findings: Sequence[Finding]) -> list[tuple[str, bool]]:
-    told = hints(activity(rows), lambda _docking, kinds: [one for one in findings if one.kind in kinds])
-    return [(one["kind"], one["inside"]) for one in told]
+def test_what_is_missing_belongs_to_the_activity_whose_recordings_stand_beside_it() -> None:
+    (told,) = hints(activity(ROWS), missing(SECOND, THIRD))
+    assert (told["before_recording"], told["after_recording"]) == ("rec-n1", "rec-n3")
+    assert told["zh"] == "缺 1 段，约 00:14，依据：序号（很可能）"
+    assert told["en"] == "1 segment missing, about 00:14, by: numbering (likely)"
+    (told,) = hints(activity(ROWS), missing(THIRD))
+    assert (told["before_recording"], told["after_recording"]) == ("rec-n3", None)
 
 
-def test_missing_numbers_belong_to_the_activity_whose_recordings_stand_beside_them() -> None:
-    """0003 is missing in the middle of it; 0006 beside its last one; 0011 is somebody else's."""
-    rows = numbered(1, 2, 4, 5)
-    assert found(rows, gaps_of(1, 2, 4, 5, 7, 10, 12)) == [("numbers-missing", True), ("numbers-missing", False)]
-    (first, _) = hints(activity(rows), lambda *_: gaps_of(1, 2, 4, 5, 7, 10, 12))
-    assert (first["before"], first["after"]) == ("rec-n2", "rec-n4")
-    assert "3–3" in first["zh"]
+def test_what_is_missing_belongs_to_the_activity_of_its_time() -> None:
+    assert hints(activity(ROWS), missing("elsewhere", minutes=(20, 30)))
+    assert hints(activity(ROWS), missing("elsewhere")) == []
+    assert hints(activity(ROWS), missing("elsewhere", since=None)) == []
 
 
-def deleted(name: str, minute: float, **detail: object) -> Finding:
-    time = (NINE + minute * MINUTE).replace(tzinfo=None).isoformat()
-    return Finding("deleted", {"path": f"DCIM/100MEDIA/{name}", "modified": [time, None], "state": "intact"} | detail)
+def test_what_was_pulled_before_is_no_hint() -> None:
+    assert hints(activity(ROWS), missing(SECOND, THIRD, held=True)) == []
 
 
-def test_a_deleted_entry_belongs_to_the_activity_of_its_time_or_number() -> None:
-    rows = numbered(1, 2, 4)
-    findings = [
-        deleted("DSJ_0003.MP4", 900),
-        deleted("PHOTO.JPG", 30),
-        deleted("DSJ_0099.MP4", 900),
-        deleted("OLD", 30, is_directory=True),
-    ]
-    assert found(rows, findings) == [("deleted", True), ("deleted", False)]
-
-
-def test_traces_never_change_what_is_covered_and_are_no_accusation() -> None:
-    view = activity(numbered(1, 2, 3, 5, 6, 7))
-    assert activity_view(view, SHANDONG)["gaps"] == []
-    told = json.dumps(hints(view, lambda *_: gaps_of(1, 2, 3, 5, 6, 7)), ensure_ascii=False)
-    assert "违" not in told
-
-
-@pytest.mark.parametrize(
-    "detail",
-    [
-        {},
-        {"folder": "DCIM/100MEDIA", "pattern": "DCF", "ranges": "all"},
-        {"folder": "DCIM/100MEDIA", "pattern": "DCF", "ranges": [[1], ["a", "b"], None, [2, 2, 2]]},
-        {"folder": 7, "pattern": None, "ranges": [[2, 2]]},
-        {"path": None, "modified": "now"},
-        {"path": "DCIM/100MEDIA/x.MP4", "modified": ["9999-99-99", 10**9]},
-    ],
-)
-def test_whatever_a_card_says_breaks_no_screen(detail: dict[str, object]) -> None:
-    rows = numbered(1, 3)
-    assert found(rows, [Finding("gap", detail), Finding("deleted", detail)]) == []
+def test_what_is_missing_never_changes_what_is_covered_and_is_no_accusation() -> None:
+    view = activity([row("a", 0, 100)])
+    before = activity_view(view, SHANDONG)
+    told = hints(view, missing(minutes=(20, 30)))
+    assert activity_view(view, SHANDONG) == before
+    assert "违" not in json.dumps(told, ensure_ascii=False)
+    assert any("hint 缺 1 段" in line for line in activity_lines(before | {"hints": told}, everything=True))
 
 
 def test_a_card_with_thousands_of_traces_fills_no_screen() -> None:
-    rows = numbered(1, 2, 4)
-    findings = [deleted("DSJ_0003.MP4", 5)] * 5000
-    assert len(found(rows, findings)) == HINTS
-
-
-# On the status page, from a real journal.
-
-
-async def record(served: Served, *entries: JournalEntry) -> None:
-    await served.journal.record(*entries)
-    served.world.version += 1
-
-
-async def shown_on(served: Served) -> dict[str, Any]:
-    """The status once it is newer than what was served last: it is kept for half a second."""
-    await asyncio.sleep(0.6)
-    return await asyncio.to_thread(served.get, "/api/v1/status")
-
-
-def clip_seen(one: RecordingView, number: int) -> ClipSeen:
-    assert one.clip is not None
-    plain = seen(one.asset.asset_id, number)
-    return replace(plain, clip=replace(one.clip, number=number), recording=one.recording)
-
-
-async def test_the_page_lists_what_waits_and_looks_again_when_it_is_explained(tmp_path: Path) -> None:
-    """The tile counts, the page lists; an explanation takes it off again, and the same view is not made twice."""
-    async with serve(tmp_path) as served:
-        await record(served, opened(), clip_seen(BROKEN[0], 1), clip_seen(BROKEN[1], 2), listed(2))
-        await record(served, Observed("d1", gaps_of(1, 3)[0]))
-        await record(served, activity(BROKEN).stated)
-        status = await shown_on(served)
-        tile = next(tile for tile in status["tiles"] if tile["zh"] == "中断未说明")
-        assert (tile["count"], tile["or_more"]) == (1, False)
-        (shown,) = status["activities"]["rows"]
-        assert (shown["activity_id"], shown["red_flag"], shown["unexplained"]) == ("act", True, 1)
-        before = served.board._activities["act"]
-        await record(served, said("INT-03").said)
-        status = await shown_on(served)
-        assert status["activities"] == {"unexplained": 0, "red_flags": 1, "or_more": False, "rows": []}
-        assert served.board._activities["act"] is not before
-
-
-async def test_after_a_start_the_page_answers_before_it_has_looked_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The latest ones first; that there may be more is said until all are known."""
-    monkeypatch.setattr("agent.status.board.LOOKED_AT", 2)
-    async with serve(tmp_path) as served:
-        await record(served, opened(), clip_seen(BROKEN[0], 1), clip_seen(BROKEN[1], 2), listed(2))
-        for number in range(3):
-            stated = activity(BROKEN).stated
-            await record(served, replace(stated, activity_id=f"act{number}", left_at=stated.left_at + number * HOUR))
-        first = (await shown_on(served))["activities"]
-        assert [row["activity_id"] for row in first["rows"]] == ["act2", "act1"]
-        assert first["or_more"]
-        served.world.version += 1
-        second = (await shown_on(served))["activities"]
-        assert (second["unexplained"], second["or_more"]) == (3, False)
+    (one,) = missing(SECOND, THIRD)("d1")
+    assert len(hints(activity(ROWS), lambda _docking: [one] * 5000)) == HINTS

@@ -158,7 +158,7 @@ for pair in sys.argv[1:]:
     source, report = Source(fd, size), parser.Report(output)
     try:
         parser.list_source(source, report, tsk)
-        output.line({"end": {"entries": report.entries, "metadata_blake3": source.metadata_blake3()}})
+        report.end(source.metadata_blake3())
     except FilesystemError as error:
         output.line({"error": {"kind": error.kind, "message": error.what}})
 output.flush()

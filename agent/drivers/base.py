@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.card import Extent, FailReason, Finding, Volume
+from agent.card import Extent, FailReason, Finding, Space, Volume
 from agent.model import Clip, Device
 
 
@@ -23,6 +23,7 @@ class ListingEnd:
     """The listing is complete; the BLAKE3 over all filesystem metadata that was read shows later changes."""
 
     metadata_blake3: str
+    space: Space | None = None
 
 
 Listing = Volume | Clip | RefusedEntry | Finding | ListingEnd

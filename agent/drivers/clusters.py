@@ -16,6 +16,7 @@ COMPARED_PIECES: Final = 64
 RUNS_LIMIT: Final = 1_000_000
 TRACKED_CLUSTERS: Final = 1 << 28  # FAT32 has no more; a set of them takes 32 MiB
 STEPS_LIMIT: Final = 64_000_000
+COUNTED_LIMIT: Final = 1 << 24  # 512 GB in clusters of 32 KiB: a table of 64 MiB
 
 Run = tuple[int, int]
 """(first cluster, number of clusters)"""
@@ -57,6 +58,9 @@ class ClusterSet:
         low, shift = divmod(first - FIRST_CLUSTER, 8)
         bits = int.from_bytes(self._bits[low : low + (shift + count + 7) // 8], "little") >> shift
         return (bits & ((1 << count) - 1)).bit_count()
+
+    def __len__(self) -> int:
+        return int.from_bytes(self._bits, "little").bit_count()
 
     def add(self, first: int, count: int) -> None:
         """Put the clusters of a run into the set."""
@@ -204,15 +208,22 @@ class Clusters:
         self._deleted_budget -= needed
         return self.bitmap.count(start, needed) if self.bitmap else self._count_taken(start, start + needed), needed
 
+    def taken_in_all(self) -> int | None:
+        """How many clusters the volume's own account says are taken; None if it has too many to be counted."""
+        if self.bitmap is not None:
+            return len(self.bitmap)
+        is_counted = self.geometry.value_bits < 32  # exFAT's table says nothing of most files
+        return self._count_taken(FIRST_CLUSTER, self._end) if is_counted and self._end <= COUNTED_LIMIT else None
+
     def _count_taken(self, cluster: int, end: int) -> int:
-        """Table entries from `cluster` to before `end` that are not free."""
-        taken = 0
+        """Table entries from `cluster` to before `end` that are neither free nor marked as bad."""
+        taken, bad = 0, self._mask - 8
         while cluster < end:
             index = cluster % self._per_piece
             step = min(end - cluster, self._per_piece - index)
             entries = self._piece(cluster // self._per_piece)[index : index + step]
             if any(entries):
-                taken += sum(1 for value in entries if value & self._mask)
+                taken += sum(1 for value in entries if 0 < value & self._mask != bad)
             cluster += step
         return taken
 

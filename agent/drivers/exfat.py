@@ -53,6 +53,8 @@ class ExFatVolume(ClusterVolume):
     def __init__(self, source: Source, offset: int = 0, boot_offset: int | None = None) -> None:
         super().__init__(source, offset, boot_offset)
         for slot in self.root_slots():
+            if slot[0] in (BITMAP, UPCASE):
+                self.system_clusters += -(-int.from_bytes(slot[24:32], "little") // self.volume.cluster_bytes)
             if slot[0] == BITMAP and self.clusters.bitmap is None and not slot[1] & 1:
                 self.clusters.bitmap = self._bitmap(*struct.unpack_from("<IQ", slot, 20))
             elif slot[0] == LABEL:

@@ -141,6 +141,8 @@ class Boot(NamedTuple):
 class ClusterVolume(ABC):
     """A FAT or exFAT volume that begins at `offset` bytes of the device; its boot sector may be the backup."""
 
+    system_clusters = 0
+    """What the format itself needs of its clusters, beside directories and files."""
     directory_limit_bytes: int
     """What a directory of this format can't exceed, or none that a recorder makes."""
 

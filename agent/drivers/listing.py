@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from agent.drivers.base import Listing, ListingEnd, RefusedEntry
 from agent.drivers.source import Identity
 from agent.errors import DeviceError
-from agent.model import Clip, Extent, Finding, Stamp, Volume
+from agent.model import Clip, Extent, Finding, Space, Stamp, Volume
 
 MAX_CLIPS: Final = 400_000
 MAX_EXTENTS: Final = 4_000_000
@@ -121,7 +121,8 @@ class CheckedListing:
                 return (self._finding(value),)
             case "end":
                 _number(value.get("entries"), self._numbered, self._numbered, "number of entries")
-                return (*self._cross_links(), ListingEnd(_hex(value.get("metadata_blake3"), 32, "digest").hex()))
+                digest = _hex(value.get("metadata_blake3"), 32, "digest").hex()
+                return (*self._cross_links(), ListingEnd(digest, _space(value.get("space"))))
             case "error":
                 raise _unreadable(_typed(str, value.get("kind"), "kind"), _typed(str, value.get("message"), "message"))
         raise _nonsense(f"unknown line {kind[:20]!r}")
@@ -208,6 +209,15 @@ def _volume(raw: Mapping[str, object]) -> Volume:
         size_bytes=_number(raw.get("size_bytes"), 0, _MAX_BYTES, "volume size"),
         dirty=raw.get("dirty") is True,
     )
+
+
+def _space(raw: object) -> Space | None:
+    if raw is None:
+        return None
+    numbers: list[object] = _typed(list, raw, "space", 3)
+    if len(numbers) < 3:
+        raise _nonsense("space is incomplete")
+    return Space(*(_number(number, 0, _MAX_BYTES, "space") for number in numbers))
 
 
 def _unreadable(kind: str, message: str) -> DeviceError:

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Final
 
-from agent.card import Finding, Volume
+from agent.card import Finding, Space, Volume
 from agent.drivers.exfat import ExFatVolume
 from agent.drivers.fat import FatVolume
 from agent.drivers.filesystem import SIZE_LIMIT_BYTES, Budget, File, Found
 from agent.drivers.partition import FilesystemKind, Place, find_volumes
 from agent.drivers.sandbox import lock_parser
-from agent.drivers.sequence import find_gaps
 from agent.drivers.source import FilesystemError, Source, open_read_only
 from agent.drivers.tsk import TskVolume, load_tsk
 from agent.drivers.walk import Walk
@@ -50,13 +49,12 @@ class Output:
 
 
 class Report:
-    """Turns what a walk finds into protocol lines; numbers clips from 1 and remembers names for the gap search."""
+    """Turns what a walk finds into protocol lines; numbers clips from 1."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self.entries = 0
-        self._live: list[tuple[str, str]] = []
-        self._deleted: list[tuple[str, str]] = []
+        self._space: Space | None = Space(0, 0, 0)
 
     def volume(self, volume: Volume) -> None:
         """One line for a filesystem."""
@@ -68,7 +66,6 @@ class Report:
             self.finding(item)
             return
         self.entries += 1
-        self._live.append(_folder_and_name(item.path))
         if item.refusal:
             self._output.line({"refused": {"clip": self._clip(item), "reason": item.refusal}})
             return
@@ -79,14 +76,16 @@ class Report:
 
     def finding(self, finding: Finding) -> None:
         """One line for a fact."""
-        if finding.kind == "deleted" and finding.detail.get("name_quality") != "lossy":
-            self._deleted.append(_folder_and_name(str(finding.detail["path"])))
         self._output.line({"finding": {"kind": finding.kind, "detail": finding.detail}})
 
-    def gaps(self) -> None:
-        """Lines for the gaps in the numbering of all files seen."""
-        for gap in find_gaps(self._live, self._deleted):
-            self.finding(Finding("gap", gap._asdict()))
+    def space(self, space: Space | None) -> None:
+        """What one filesystem has left; the sum of all is told at the end, if each is known."""
+        known = self._space
+        self._space = Space(*map(sum, zip(known, space, strict=True))) if known and space else None
+
+    def end(self, metadata_blake3: str) -> None:
+        """The line that says that this is all."""
+        self._output.line({"end": {"entries": self.entries, "metadata_blake3": metadata_blake3, "space": self._space}})
 
     def _clip(self, item: File) -> Line:
         entry = item.entry
@@ -101,11 +100,6 @@ class Report:
             "flags": item.flags,
             "entry_offset": entry.entry_offset,
         }
-
-
-def _folder_and_name(path: str) -> tuple[str, str]:
-    folder, _, name = path.rpartition("/")
-    return folder, name
 
 
 def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
@@ -127,9 +121,9 @@ def list_source(source: Source, report: Report, tsk: ModuleType | None) -> None:
         report.volume(listing.volume)
         for item in listing:
             report.found(item)
+        report.space(listing.space() if isinstance(listing, Walk) else None)
     for offset, length in source.bad:
         report.finding(Finding("metadata-unreadable", {"offset": offset, "length": length}))
-    report.gaps()
 
 
 def _is_known(place: Place, tsk: ModuleType | None) -> bool:
@@ -156,7 +150,7 @@ def run(path: str, output: Output, *, cpu_s: int, memory_bytes: int) -> None:
         source = Source(fd, identity.size)
         report = Report(output)
         list_source(source, report, tsk if has_seccomp else None)
-        output.line({"end": {"entries": report.entries, "metadata_blake3": source.metadata_blake3()}})
+        report.end(source.metadata_blake3())
     except FilesystemError as error:
         output.line({"error": {"kind": error.kind, "message": error.what}})
     except MemoryError:

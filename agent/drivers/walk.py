@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from agent.card import Extent, Finding
+from agent.card import Extent, Finding, Space
 from agent.drivers.clusters import Chain, ChainFlag, ClusterSet
 from agent.drivers.filesystem import DEPTH_LIMIT, SIZE_LIMIT_BYTES, Budget, ClusterVolume, Directory, Entry, File, Found
 from agent.drivers.names import join_path
@@ -50,6 +50,16 @@ class Walk:
         if self._deleted_not_listed:
             yield Finding("deleted-not-listed", {"entries": self._deleted_not_listed})
         yield from self._volume.findings()
+
+    def space(self) -> Space | None:
+        """How the volume is used, after the walk; None if it is not known."""
+        taken = self._clusters.taken_in_all()
+        if taken is None:
+            return None
+        count, lost = self._clusters.geometry.cluster_count, taken - len(self._claimed) - self._volume.system_clusters
+        return Space(
+            *(self.volume.cluster_bytes * clusters for clusters in (count, max(0, count - taken), max(0, lost)))
+        )
 
     # Directories.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agent.errors import UnknownError
 from agent.journal.codec import decode
@@ -58,10 +60,25 @@ class ActivityQueries(ABC):
     def findings(self, docking_id: str, kinds: tuple[str, ...]) -> tuple[Finding, ...]:
         """Return what was found on a recorder in one docking, of the given kinds, oldest first."""
         rows = self._db.all(
-            "SELECT kind, detail FROM event WHERE subject = ? AND kind = 'observed' ORDER BY seq", docking_id
+            "SELECT kind, detail FROM event WHERE subject = ? AND kind = 'observed'"
+            " AND json_extract(detail, '$.finding.kind') IN (SELECT value FROM json_each(?)) ORDER BY seq",
+            docking_id,
+            json.dumps(kinds),
         )
         told = (decode(*row) for row in rows)
-        return tuple(entry.finding for entry in told if isinstance(entry, Observed) and entry.finding.kind in kinds)
+        return tuple(entry.finding for entry in told if isinstance(entry, Observed))
+
+    def absences(self, docking_id: str) -> tuple[Mapping[str, Any], ...]:
+        """Return what a docking found missing, without what its content showed to be there under another name."""
+        details: list[Any] = [finding.detail for finding in self.findings(docking_id, ("absence",))]
+        rows = self._db.all(
+            "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM clip JOIN asset USING (asset_id)"
+            " WHERE docking_id = ? AND value IN (asset_id, same_as))",
+            json.dumps(sorted({name for detail in details for name in detail["assets"]})),
+            docking_id,
+        )
+        there = {row[0] for row in rows}
+        return tuple(one for one in details if not one["assets"] or one["segments"] > len(there & {*one["assets"]}))
 
     def _explanations(self, activity_id: str) -> tuple[Explained, ...]:
         query = "SELECT seq, confirmed_seq FROM explanation WHERE activity_id = ? ORDER BY number"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from agent.journal.codec import decode
+from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
-from agent.journal.rows import SELECT_STANDING, moment_of, standing_of
+from agent.journal.rows import ASSET_COLUMNS, SELECT_STANDING, asset_of, moment_of, standing_of
 from agent.journal.views import Accounting, DockingView, Tally
-from agent.model import Device, DockingOpened, Standing
+from agent.model import Asset, Clip, Device, DockingOpened, Standing
 
 
 class DockingQueries:
@@ -36,6 +36,28 @@ class DockingQueries:
             device_id,
         )
         return moment_of(row[0]) if row else None
+
+    def listed_before(self, docking_id: str, device_id: str) -> str:
+        """Return the docking of this device that was listed last before this one; "" if there is none."""
+        row = self._db.one(
+            "SELECT docking_id FROM docking WHERE device_id = ? AND listed_at IS NOT NULL AND seq <"
+            " (SELECT seq FROM docking WHERE docking_id = ?) ORDER BY seq DESC LIMIT 1",
+            device_id,
+            docking_id,
+        )
+        return str(row[0]) if row else ""
+
+    def gone(self, docking_id: str, later: str, limit: int) -> list[tuple[Clip, Asset | None]]:
+        """Return clips of a docking that nothing listed in the `later` one looks like, with their assets."""
+        rows = self._db.all(
+            f"SELECT json_extract(detail, '$.clip'), {ASSET_COLUMNS} FROM clip JOIN event USING (seq)"  # noqa: S608
+            " LEFT JOIN asset ON asset.asset_id = clip.asset_id WHERE docking_id = ? AND likeness NOT IN"
+            " (SELECT likeness FROM clip WHERE docking_id = ?) ORDER BY number LIMIT ?",
+            docking_id,
+            later,
+            limit,
+        )
+        return [(from_text(Clip, row[0]), asset_of(row[1:]) if row[1] else None) for row in rows]
 
     def open_dockings(self) -> tuple[str, ...]:
         """Return the ids of dockings that have not ended, oldest first."""

@@ -31,6 +31,7 @@ from agent.model import (
     Role,
     Volume,
 )
+from agent.pipeline.absences import Traces
 from agent.pipeline.handover import taken_over
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
@@ -71,6 +72,7 @@ class Admission:
         self._docked_at = station.clock()
         self._device_id = ""
         self._last_dock_out: datetime | None = None
+        self._traces = Traces(medium_of)
         self.claimed: set[str] = set()
         self.is_open = False
         self.may_have_more = False
@@ -92,12 +94,19 @@ class Admission:
                 if isinstance(item, ListingEnd):
                     await self._admit(batch)
                     metadata_blake3 = item.metadata_blake3
-                    await self._station.journal.record(DockingListed(self._docking_id, seen, metadata_blake3))
+                    await self._listed(seen, item)
                 elif len(batch) >= _ADMIT_CLIPS:
                     await self._admit(batch)
                     batch = []
         assert metadata_blake3, "a listing ends with ListingEnd or DeviceError"
         return metadata_blake3
+
+    async def _listed(self, seen: int, end: ListingEnd) -> None:
+        """Journal that this is all, and what is not there any more."""
+        known = (self._station.journal.reader, self._docking_id, self._device_id, end.space)
+        missing = await self._station.on_disk(self._traces.findings, *known, is_whole=not self.may_have_more)
+        observed = [Observed(self._docking_id, finding) for finding in missing]
+        await self._station.journal.record(*observed, DockingListed(self._docking_id, seen, end.metadata_blake3))
 
     async def came_back(self) -> None:
         """Everything on it was taken over: if this recorder was handed out, nobody has to wait for it any more."""
@@ -127,11 +136,15 @@ class Admission:
             match item:
                 case Clip():
                     self.cut_short += item.readable_bytes < item.size_bytes
+                    self._traces.clip(item)
                     found += self.candidate(item, tried=())
                 case RefusedEntry():
+                    self._traces.clip(item.clip)
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))
                 case Finding():
                     self.may_have_more |= item.kind in _NOT_ALL_SEEN
+                    if item.kind == "deleted":
+                        self._traces.deleted(item.detail)
                     found.append(Observed(self._docking_id, item))
                 case Volume():
                     found.append(Observed(self._docking_id, Finding("volume", item._asdict())))

@@ -143,7 +143,7 @@ def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
         same = "同一设备 same recorder" if one["same_device"] else "两台设备 two recorders"
         yield f"  overlap {one['from']} to {one['to']}  {one['first']} {one['second']}  {same}"
     for hint in view.get("hints", ()):
-        yield f"  hint {_both(hint)}" + (f"  {hint['name']}  {hint['modified'] or ''}" if "name" in hint else "")
+        yield f"  hint {_both(hint)}  {' '.join(hint['names'])}".rstrip()
 
 
 def _gap_lines(gap: Json) -> Iterator[str]:

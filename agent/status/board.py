@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Rules, coverage
@@ -77,6 +77,7 @@ class Board:
         self._slots: tuple[int, bytes] | None = None
         self._devices: dict[str, Device] = {}
         self._activities: dict[str, tuple[int, Json]] = {}
+        self._absences: dict[str, Sequence[Mapping[str, Any]]] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="status")
 
     def close(self) -> None:
@@ -173,7 +174,7 @@ class Board:
         dockings = self._reader.dockings(limit=DOCKINGS)
         devices, register = self._devices_of(at_risk), self._register(now, dockings)
         activities, waiting = self._of_activities(), self._reader.waiting()
-        rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting)
+        rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, self._of_dockings(dockings))
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
 
@@ -186,6 +187,14 @@ class Board:
 
     def _register(self, now: datetime, dockings: tuple[DockingView, ...]) -> Json:
         return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)
+
+    def _of_dockings(self, dockings: tuple[DockingView, ...]) -> dict[str, Sequence[Mapping[str, Any]]]:
+        """What each found missing; of one that has ended it is read once."""
+        ended = {one.docking_id for one in dockings if one.closed_at is not None}
+        known = {name: found for name, found in self._absences.items() if name in ended}
+        found = {one.docking_id: known.get(one.docking_id) for one in dockings}
+        self._absences = {name: self._reader.absences(name) if of is None else of for name, of in found.items()}
+        return self._absences
 
     def _of_activities(self) -> Json:
         """Each is looked at again only when an event may have changed what is to be said of it, the latest ones first.

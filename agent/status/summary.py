@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.status.absences import absence_lines
 from agent.status.devices import device_lines
 
 _AT_RISK_SHOWN: Final = 10
@@ -89,6 +90,7 @@ def _dockings(dockings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"docked {docking['opened_at']}  {docking['device']}  {docking['reason'] or 'open'}:"
             f" {accounts['seen']} seen = {parts or 0}"
         )
+        yield from absence_lines(docking["absences"])
 
 
 def _both(words: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from agent.model import (
     SlotProgress,
     Upload,
 )
+from agent.status.absences import absence_view
 from agent.status.access import copies_view, made_view
 from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
@@ -59,7 +60,10 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the journal answered, all for the same moment; `devices` by device id, the last two as they are shown."""
+    """What the journal answered, all for the same moment; `devices` by device id, the last ones as they are shown.
+
+    `absences` by docking id, as the journal has them.
+    """
 
     overview: Overview
     at_risk: Sequence[RecordingView]
@@ -68,6 +72,7 @@ class Rows:
     register: Json
     activities: Json
     waiting: Waiting
+    absences: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def to_json(value: object) -> bytes:
@@ -105,7 +110,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         },
         "at_risk": risks,
         "at_risk_limit": SHOWN_AT_RISK,
-        "dockings": [docking_view(docking) for docking in rows.dockings],
+        "dockings": [docking_view(one, rows.absences.get(one.docking_id, ())) for one in rows.dockings],
         "devices": rows.register,
         "activities": rows.activities,
         "store": _store_view(config, live),
@@ -193,8 +198,8 @@ def recording_view(
     }
 
 
-def docking_view(docking: DockingView) -> Json:
-    """One docking and where each of its clips went."""
+def docking_view(docking: DockingView, absences: Iterable[Mapping[str, Any]] = ()) -> Json:
+    """One docking, where each of its clips went, and what is missing."""
     return {
         "docking_id": docking.docking_id,
         "slot": docking.slot,
@@ -204,6 +209,7 @@ def docking_view(docking: DockingView) -> Json:
         "closed_at": at(docking.closed_at),
         "reason": docking.reason,
         "accounting": {"seen": docking.accounting.seen} | asdict(docking.accounting),
+        "absences": [absence_view(one) for one in absences],
     }
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from agent.absence import Evidence, Sure
 from agent.access.timeline import NAMES
 from agent.continuity import GapState
 from agent.deadline import ZONE, Verdict
@@ -134,6 +135,17 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         GapState.EXPLAINED: ("已说明", "explained"),
         GapState.UNCONFIRMED: ("说明待确认", "explanation to be confirmed"),
         GapState.UNEXPLAINED: ("中断未说明", "not explained"),
+    },
+    Evidence: {
+        Evidence.NUMBERS: ("序号", "numbering"),
+        Evidence.REMAINS: ("目录残留", "directory remains"),
+        Evidence.LEDGER: ("上次采集台账", "ledger of the last docking"),
+        Evidence.SPACE: ("占用空间", "space in use"),
+    },
+    Sure: {
+        Sure.CERTAIN: ("确定", "certain"),
+        Sure.LIKELY: ("很可能", "likely"),
+        Sure.POSSIBLE: ("可能", "possible"),
     },
     Integrity: {
         Integrity.COMPLETE: ("完整", "complete"),

@@ -17,8 +17,8 @@ from agent.errors import JournalError, UnknownError
 from agent.journal import Reader
 from agent.model import Clock
 from agent.register import moment
+from agent.status.absences import hints
 from agent.status.activities import activity_lines, activity_view, proposals_view
-from agent.status.hints import hints
 from agent.status.summary import printable
 from agent.verbs.base import Add, Exit, entered, group, json_option, signed_options, text_of
 
@@ -151,7 +151,7 @@ def _show(options: argparse.Namespace, clock: Clock) -> int:
 def _activity(config: Config, activity_id: str) -> dict[str, Any]:
     with _reading(config) as reader:
         view = reader.activity(activity_id)
-        return activity_view(view, config.profile) | {"hints": hints(view, reader.findings)}
+        return activity_view(view, config.profile) | {"hints": hints(view, reader.absences)}
 
 
 def _list(options: argparse.Namespace, clock: Clock) -> int:

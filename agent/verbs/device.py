@@ -15,8 +15,10 @@ from agent.errors import JournalError
 from agent.journal import Reader
 from agent.model import Clock
 from agent.register import line, moment
+from agent.status.absences import absence_lines
 from agent.status.devices import DOCKINGS, device_lines, devices_view
 from agent.status.summary import printable
+from agent.status.views import docking_view
 from agent.verbs.base import Add, Exit, entered, group, json_option, signed_options, text_of
 
 
@@ -35,7 +37,9 @@ def add_device(add: Add, clock: Clock) -> None:
         verb.add_argument("id", type=text_of(line), metavar="ID", help="id of the recorder in inventory.toml")
         verb.add_argument("--at", required=True, type=text_of(_time), metavar="TIME", help="like 2026-11-22T08:30")
         signed_options(verb, "enters this", text_of(line))
-    for verb in (issued, returned, own("list", _list, "which recorders are here, handed out, missing, or not known")):
+    listing = own("list", _list, "which recorders are here, handed out, missing, or not known")
+    gone = own("missing", _missing, "which recordings were on recorders and are not, in the latest dockings")
+    for verb in (issued, returned, listing, gone):
         json_option(verb)
 
 
@@ -48,6 +52,20 @@ def _handed_over(options: argparse.Namespace, clock: Clock) -> int:
     asked = {name: getattr(options, name) or "" for name in options.asks}
     answer = asyncio.run(entered(config, clock, options.verb, asked))
     print(json.dumps(answer) if options.json else f"{answer['recorder']}: {answer['custody']}")
+    return Exit.OK
+
+
+def _missing(options: argparse.Namespace, _clock: Clock) -> int:
+    with closing(_reader(load(options.config))) as reader:
+        dockings = reader.dockings(limit=DOCKINGS)
+        found = [docking_view(one, reader.absences(one.docking_id)) for one in dockings]
+    if options.json:
+        print(json.dumps({"dockings": found}, ensure_ascii=False))
+        return Exit.OK
+    for one in found:
+        lines = absence_lines(one["absences"], everything=True)
+        print(printable(f"docked {one['opened_at']}  {one['device']}: {len(one['absences'])} facts"))
+        print("".join(f"{printable(text)}\n" for text in lines), end="")
     return Exit.OK
 
 
@@ -64,13 +82,21 @@ def _list(options: argparse.Namespace, clock: Clock) -> int:
 def _devices(config: Config, now: datetime) -> dict[str, Any]:
     """Read beside the service, which may run or not."""
     rules = Rules(config.profile, config.calendars)
+    try:
+        reader = _reader(config)
+    except FileNotFoundError:
+        return devices_view(config.inventory, {}, (), rules, now)  # nothing was ever handed out
+    with closing(reader):
+        return devices_view(config.inventory, reader.standings(), reader.dockings(limit=DOCKINGS), rules, now)
+
+
+def _reader(config: Config) -> Reader:
     journal = config.storage.root / "journal.db"
     try:
         journal.stat()
     except FileNotFoundError:
-        return devices_view(config.inventory, {}, (), rules, now)  # nothing was ever handed out
+        raise
     except OSError as error:
         what = f"The journal {journal} can't be read: {error.strerror}."
         raise JournalError(what, safe="Nothing was touched.", do="Run it as the service's user.") from error
-    with closing(Reader(journal)) as reader:
-        return devices_view(config.inventory, reader.standings(), reader.dockings(limit=DOCKINGS), rules, now)
+    return Reader(journal)
