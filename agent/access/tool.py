@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import math
 import os
-import signal
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.access.watching import never, watch
 from agent.child import Child, ChildError
 from agent.media.formats import FORMATS
 
@@ -24,7 +22,6 @@ _FRONT: Final = (
     "-nostdin", "-hide_banner", "-loglevel", "warning", "-nostats", "-progress", "pipe:1", "-stats_period", "0.5", "-y",
 )  # fmt: skip
 _PROGRAM: Final = "ffmpeg"
-_TICK_S: Final = 0.2
 _WRITTEN_STEP_BYTES: Final = 1 << 20
 _COMPLAINTS: Final = 20
 _LINE_LIMIT: Final = 300
@@ -67,11 +64,6 @@ def _plain(words: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in words[:_LINE_LIMIT])
 
 
-def never() -> bool:
-    """Nobody else needs the station."""
-    return False
-
-
 async def version() -> str:
     """Name and version of ffmpeg, like "ffmpeg 5.1.9-0+deb12u1"; raises ToolError if there is none."""
     child = await _start(["-version"], _cage(DEFAULT_BOUNDS), stall_s=20)
@@ -90,27 +82,24 @@ async def version() -> str:
 
 async def run(
     arguments: Sequence[str], *, reads: Path, folder: Path, bounds: Bounds = DEFAULT_BOUNDS,
-    is_busy: Callable[[], bool] = never, devices: Sequence[Path] = (), also: Sequence[Path] = (),
+    is_busy: Callable[[], bool] = never, devices: Sequence[Path] = (),
 ) -> Ran:  # fmt: skip
-    """Run ffmpeg with these words; it can read only the file `reads` (and `also`), and write only into `folder`.
+    """Run ffmpeg with these words; it can read only the file `reads`, and write only into `folder`.
 
     It stands still while `is_busy`. `devices` are those it may compute on. Raises ToolError; then, as when it is
     cancelled, ffmpeg is gone and what it wrote lies in `folder`.
     """
-    cage = _cage(bounds, reads=[reads, *also], writes=[folder], devices=devices)
+    cage = _cage(bounds, reads=[reads], writes=[folder], devices=devices)
     child = await _start([*_FRONT, *arguments], cage, stall_s=math.inf)
     told = _Told()
-    listening = asyncio.create_task(told.listen(child))
     try:
-        await _watch(child, told, bounds, is_busy, listening)
-        await listening
-        return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(_plain, child.complaints[-_COMPLAINTS:])))
+        await watch(
+            child, told.listen(child), lambda: told.look(child.pid),
+            stall_s=bounds.stall_s, total_s=bounds.total_s, is_busy=is_busy,
+        )  # fmt: skip
     except ChildError as error:
         raise ToolError(f"ffmpeg {error}") from error
-    finally:
-        listening.cancel()
-        await asyncio.wait([listening])
-        await child.stop()
+    return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(_plain, child.complaints[-_COMPLAINTS:])))
 
 
 @dataclass(slots=True)
@@ -121,7 +110,6 @@ class _Told:
     media_us: int = 0
     cpu_s: float = 0.0
     written_steps: int = 0
-    mark: tuple[int, int, int] = (0, 0, 0)
 
     async def listen(self, child: Child) -> None:
         """Take lines of `-progress` until it ends; raises ChildError if that is a bad end."""
@@ -136,8 +124,8 @@ class _Told:
             elif name == b"out_time_us":
                 self.media_us = int(value)
 
-    def look(self, pid: int) -> None:
-        """Ask the kernel how much it has computed and written.
+    def look(self, pid: int) -> tuple[int, ...]:
+        """How far it is; the kernel is asked how much it has computed and written.
 
         What it writes counts because moving the index to the front of a large copy is reported by nothing else.
         """
@@ -146,43 +134,7 @@ class _Told:
             self.cpu_s = (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
             written = Path(f"/proc/{pid}/io").read_text().partition("wchar: ")[2].split()[0]
             self.written_steps = int(written) // _WRITTEN_STEP_BYTES
-
-    def has_moved(self) -> bool:
-        """Whether it has come further than ever since this was asked last."""
-        now = (self.frames, self.media_us, self.written_steps)
-        furthest = max(now[0], self.mark[0]), max(now[1], self.mark[1]), max(now[2], self.mark[2])
-        moved, self.mark = furthest != self.mark, furthest
-        return moved
-
-
-async def _watch(
-    child: Child, told: _Told, bounds: Bounds, is_busy: Callable[[], bool], listening: asyncio.Task[None]
-) -> None:
-    """Until it ends: stop and continue it, and count the time it had; raises ToolError when that was enough."""
-    stopped, idle_s, ran_s, before = False, 0.0, 0.0, time.monotonic()
-    while not listening.done():
-        if is_busy() is not stopped:
-            stopped = not stopped
-            _signal(child, signal.SIGSTOP if stopped else signal.SIGCONT)
-        await asyncio.wait([listening], timeout=_TICK_S)
-        now = time.monotonic()
-        # This process may have been the one that stood still, so that ffmpeg waited for it.
-        passed_s, before = min(now - before, 2 * _TICK_S), now
-        if stopped:
-            continue
-        ran_s += passed_s
-        told.look(child.pid)
-        idle_s = 0.0 if told.has_moved() else idle_s + passed_s
-        if idle_s > bounds.stall_s:
-            raise ToolError(f"ffmpeg made no progress for {bounds.stall_s:g} s")
-        if ran_s > bounds.total_s:
-            raise ToolError(f"ffmpeg did not end within {bounds.total_s:g} s")
-
-
-def _signal(child: Child, number: signal.Signals) -> None:
-    if not child.ended:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+        return self.frames, self.media_us, self.written_steps
 
 
 def _cage(

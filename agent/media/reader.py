@@ -62,11 +62,11 @@ def text(value: object) -> str:
 class Original:
     """The open original as FFmpeg reads it: no name, no more bytes than a bound, a sign of life now and then."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, whole_bytes: int = WHOLE_BYTES) -> None:
         self._fd = fd
         self.size_bytes = os.fstat(fd).st_size
         self._at = 0
-        self._left = 2 * min(self.size_bytes, WHOLE_BYTES) + (64 << 20)
+        self._left = 2 * min(self.size_bytes, whole_bytes) + (64 << 20)
         self._told = time.monotonic()
         self._passed = 0
 
@@ -76,10 +76,14 @@ class Original:
         self._left -= len(piece) + 512
         if self._left < 0:
             raise EnoughError("it was read over and over")
+        self.sign()
+        return piece
+
+    def sign(self) -> None:
+        """Tell that this lives, if nothing told it for a while."""
         if time.monotonic() - self._told > SIGN_S:
             self._told = time.monotonic()
-            say({"read": offset})
-        return piece
+            say({"read": self._at})
 
     def read(self, length: int) -> bytes:
         """The next bytes; the pages that were read are given back, so that they displace nobody's."""
@@ -233,14 +237,14 @@ def open_charsets() -> None:
         libc.iconv_open(b"UTF-8", charset)
 
 
-def _report_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+def report_bug(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     """Say what broke without a traceback, which would open source files and be killed for it."""
     os.write(2, f"{kind.__name__}: {error}\n".encode("ascii", "backslashreplace")[:1000])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Entry point: `agent.media.reader <descriptor> <CPU seconds> <bytes of memory> <0|1 for GPS>`."""
-    sys.excepthook = _report_bug
+    sys.excepthook = report_bug
     fd, cpu_s, memory_bytes, gps = map(int, arguments)
     step_back()
     open_charsets()
