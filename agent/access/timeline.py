@@ -1,4 +1,4 @@
-"""The strip that shows where in a recording something was found: one SVG without scripts, a row for each kind."""
+"""Strips that show where in a recording something was found, and how loud it is: SVG without scripts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _LOOKS: Final[Mapping[FindingKind, tuple[str, str]]] = {
 }
 """Colour, and the white lines by which it is known without one."""
 _WIDTH, _LEFT, _BAR, _LINE, _HEAD = 980, 220, 720, 26, 44
+COLUMNS: Final = _BAR
+"""So many parts of a recording have a loudness of their own."""
 _TOLD_LIMIT: Final = 20
+_FLOOR_DB, _WAVE = 60, 48
 _STYLE: Final = (
     "text{font-family:'Noto Sans CJK SC','Source Han Sans SC','Microsoft YaHei',sans-serif;font-size:13px;fill:#1a1a1a}"
     " .m{text-anchor:middle;fill:#4d4d4d} .l{text-anchor:end} .b{fill:#e4e4e4} path{stroke:#fff;stroke-width:2}"
@@ -50,20 +53,43 @@ def timeline_svg(duration_ms: int, findings: Iterable[MediaFinding]) -> str:
     height = _HEAD + _LINE * max(1, len(shown)) + 8
     told = "；".join(_told(kind, found) for kind, found in shown.items()) or "未检出异常 nothing was found"
     rows = [_row(_HEAD + _LINE * number, kind, shown[kind], duration_ms) for number, kind in enumerate(shown)]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-        ' role="img" aria-labelledby="title desc"><title id="title">时间轴 · Timeline</title>'
-        f'<desc id="desc">{clock(duration_ms)}；{told}</desc><style>{_STYLE}</style>'
-        f"<defs>{''.join(map(_pattern, shown))}</defs>"
-        f'<rect fill="#ffffff" width="{_WIDTH}" height="{height}"/>{_axis(duration_ms, height)}'
-        f"{''.join(rows) or _empty(_HEAD, told)}</svg>\n"
+    body = "".join(rows) or _empty(_HEAD, told)
+    defs = f"<defs>{''.join(map(_pattern, shown))}</defs>"
+    return _svg(
+        height, "时间轴 · Timeline", f"{clock(duration_ms)}；{told}", f"{defs}{_axis(duration_ms, height)}{body}"
     )
+
+
+def waveform_svg(duration_ms: int, peaks: Iterable[tuple[int, float]]) -> str:
+    """How loud it is: (milliseconds, decibels below the loudest there can be), under the strip's own axis."""
+    loud = [0.0] * COLUMNS
+    for at_ms, decibels in peaks:
+        column = min(COLUMNS - 1, max(0, at_ms) * COLUMNS // max(1, duration_ms))
+        loud[column] = max(loud[column], min(1.0, 1 + decibels / _FLOOR_DB))
+    middle = _HEAD + _WAVE
+    wave = "".join(
+        f"M{_LEFT + x} {middle - 1 - round(_WAVE * y)}V{middle + 1 + round(_WAVE * y)}" for x, y in enumerate(loud)
+    )
+    height = _HEAD + 2 * _WAVE + 8
+    body = (
+        _text(_LEFT - 10, middle - 9, "音量 loudness", "l")
+        + f'<path style="stroke:#1f5fa6;stroke-width:1" d="{wave}"/>'
+    )
+    return _svg(height, "波形 · Waveform", clock(duration_ms), _axis(duration_ms, height) + body)
 
 
 def clock(time_ms: int) -> str:
     """Hours, minutes and seconds since the beginning."""
     minutes, seconds = divmod(time_ms // 1000, 60)
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+def _svg(height: int, title: str, told: str, body: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+        f' role="img" aria-labelledby="title desc"><title id="title">{title}</title><desc id="desc">{told}</desc>'
+        f'<style>{_STYLE}</style><rect fill="#ffffff" width="{_WIDTH}" height="{height}"/>{body}</svg>\n'
+    )
 
 
 def _told(kind: FindingKind, spans: list[tuple[int, int]]) -> str:
