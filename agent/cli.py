@@ -21,6 +21,7 @@ from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
+from agent.verbs.recover import add_recover
 from agent.verbs.service import add_resume, add_run, add_status
 from agent.verbs.stats import add_stats
 from agent.verbs.transcript import add_transcript
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add_access(add, _now)
     add_activity(add, _now)
     add_stats(add)
+    add_recover(add)
     add_checks(add)
     return parser
 

@@ -93,11 +93,11 @@ async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
         await store.close()
 
 
-def driver(config: Config, station: Station, path: Path, device: Device) -> MassStorage:
-    """The driver for a block device or an image file."""
+def driver(config: Config, folder: Path, path: Path, device: Device) -> MassStorage:
+    """The driver for a block device or an image file, which fetches into `folder`."""
     dock = config.dock
     limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
-    return MassStorage(path, device, station.vault.staging_dir, limits)
+    return MassStorage(path, device, folder, limits)
 
 
 async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:
@@ -105,7 +105,7 @@ async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[
     device = hand_device(path)
     async with opened(config, clock) as station:
         meter = Meter(f"{BY_HAND}{path}", path.name, draw)
-        await Docking(station, driver(config, station, path, device), meter.state.slot, meter).run()
+        await Docking(station, driver(config, station.vault.staging_dir, path, device), meter.state.slot, meter).run()
         return meter.state
 
 

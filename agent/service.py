@@ -54,9 +54,9 @@ class Service:
     def on_docked(self, docked: DockedPath) -> None:
         """A recorder can be read."""
         log.info("docked %s", docked.slot)
-        self._runner.dock(
-            docked.key, docked.slot, partial(driver, self._config, self._station, docked.path, docked.device)
-        )
+        folder = self._station.vault.staging_dir
+        opener = partial(driver, self._config, folder, docked.path, docked.device)
+        self._runner.dock(docked.key, docked.slot, opener)
 
     def on_gone(self, key: str) -> None:
         """The recorder is no longer there."""
@@ -99,7 +99,7 @@ class Service:
         path = Path(asked["path"])
         device = hand_device(path)
         slot = f"{BY_HAND}{path}"
-        opener = partial(driver, self._config, self._station, path, device)
+        opener = partial(driver, self._config, self._station.vault.staging_dir, path, device)
         self._runner.dock(slot, slot, opener, once=True)
         return {"slot": slot}
 

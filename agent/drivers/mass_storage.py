@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import math
 import os
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
@@ -18,7 +19,7 @@ from agent.drivers.base import BlockWritten, Failed, Fetched, FetchReport, Fetch
 from agent.drivers.listing import CheckedListing, Layout
 from agent.drivers.source import Identity
 from agent.errors import DeviceError
-from agent.model import BLOCK_BYTES, Device, Extent, FailReason, Volume
+from agent.model import BLOCK_BYTES, Clip, Device, Extent, FailReason, Volume
 
 _EXTENTS_PER_LINE: Final = 1000
 _ACK_BLOCKS: Final = 32
@@ -91,6 +92,17 @@ class MassStorage:
                 do="Leave it docked: it is read from the beginning.",
             )
         self._source, self._layouts = listing.source, listing.layouts
+
+    def locate(self, clip: Clip, extents: Sequence[Extent]) -> None:
+        """Make what lies at these places of the listed recorder fetchable as a clip; its number must be no other's.
+
+        Raises DeviceError if the recorder has no such places, or if they are not as long as the clip.
+        """
+        assert self._source is not None, "locate() before clips()"
+        inside = all(0 <= at and 0 < length <= self._source.size - at for at, length in extents)
+        if not inside or sum(length for _, length in extents) != clip.readable_bytes:
+            raise DeviceError(f"{clip.path}: the recorder has no such place.", safe="Nothing was read or changed.")
+        self._layouts[clip.number] = Layout(clip.readable_bytes, None, array("Q", itertools.chain(*extents)))
 
     async def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
         """Read clips of the last listing, in order; a helper that dies or lies costs only the clip it was at."""

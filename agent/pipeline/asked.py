@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent.model import AssetChanged, AssetState, Deadline, Declared, DeriveAsked, Resumed, Role, Stated
-from agent.pipeline import activities, handover, limits, saying, transcripts
+from agent.pipeline import activities, carving, handover, limits, saying, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 from agent.register import line
@@ -66,6 +66,7 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "activity_confirm": activities.confirm,
         "metadata_set": saying.say,
         "metadata_check": saying.check,
+        "recover": carving.journal_recovery,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
