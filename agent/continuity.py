@@ -32,7 +32,7 @@ class Segment:
     """One recording as a span of time. Its recorder's clock may be off by `slack` either way.
 
     Not `placed`: it lies somewhere between `start` and `end`, and `lasts` so long, if that is known. `truncated`: its
-    file is cut off at the end.
+    file is cut off at the end. `holes`: times in it, by when they begin, of which its content has nothing.
     """
 
     recording_id: str
@@ -43,14 +43,25 @@ class Segment:
     lasts: timedelta | None = None
     slack: timedelta = _NONE
     truncated: bool = False
+    holes: tuple[tuple[datetime, datetime], ...] = ()
+
+    @property
+    def pieces(self) -> Iterator[Segment]:
+        """What is between its holes."""
+        since = self.start
+        for start, end in self.holes:
+            if since < start:
+                yield replace(self, start=since, end=start, truncated=False, holes=())
+            since = max(since, end)
+        yield replace(self, start=min(since, self.end), holes=())
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A time on site that no placed segment covers; `before` and `after` are the recordings beside it, if any.
 
-    `doubtful`: clocks that differ as far as they may could close it. `may_be_covered`: a segment without a place may
-    lie in it. `truncated`: the recording before it is cut off.
+    If these are the same, it lies within that recording. `doubtful`: clocks that differ as far as they may could close
+    it. `may_be_covered`: a segment without a place may lie in it. `truncated`: the recording before it is cut off.
     """
 
     start: datetime
@@ -200,7 +211,7 @@ def propose(segments: Iterable[Segment], distance: timedelta = NEIGHBOURS) -> tu
 def _gaps(arrived_at: datetime, left_at: datetime, placed: Sequence[Segment]) -> list[Gap]:
     found: list[Gap] = []
     reached, last = arrived_at, None
-    for part in placed:
+    for part in in_order(piece for whole in placed for piece in whole.pieces):
         if part.end < arrived_at or part.start > left_at or part.start == part.end:
             continue  # a photo divides no gap
         if part.start > reached:

@@ -17,7 +17,21 @@ from agent.deadline import ZONE, Rules, Verdict, deadline_for, verdict
 from agent.errors import AgentError, JournalError, UnknownError
 from agent.journal import rebuild, verify
 from agent.journal.segments import continuity_of
-from agent.model import AssetState, Explanation, Facts, Integrity, Measured, Medium, Probed, Role, Stated, Voice
+from agent.model import (
+    AssetState,
+    Derived,
+    Explanation,
+    Facts,
+    FindingKind,
+    Integrity,
+    Measured,
+    MediaFinding,
+    Medium,
+    Probed,
+    Role,
+    Stated,
+    Voice,
+)
 from agent.pipeline.activities import confirm, explain, state
 from agent.pipeline.limits import state_time
 from agent.pipeline.station import Station
@@ -387,6 +401,27 @@ async def test_what_the_content_says_later_changes_what_is_said_of_the_activity(
     ((_, now),) = station.journal.reader.activity_heads(9)
     assert now > before
     assert continuity_of(station.journal.reader.activity(activity_id)).at_least == 0.5
+
+
+async def test_what_is_found_in_the_content_later_is_a_gap_that_can_be_explained(station: Station) -> None:
+    """Its time stamps leave out ten minutes: known once somebody has looked, and explained like any other gap."""
+    await docked(station, filmed(station.rules, "a", 1, (at(9), at(10))))
+    activity_id = await stated(station, at(9), at(10), "a")
+    row = station.journal.reader.recording("a")
+    facts = Facts(Medium.VIDEO, Integrity.COMPLETE, duration_ms=3_600_000, measured=Measured.PACKETS)
+    time = replace(row.time, made_start=at(9), made_end=at(10))
+    await station.journal.record(Probed("a", facts, time, row.recording.deadline, row.recording.deadline))
+    ((_, before),) = station.journal.reader.activity_heads(9)
+    leap = MediaFinding(FindingKind.GAP, 600_000, 1_200_000, detail="video")
+    await station.journal.record(Derived("a", (leap,), 1))
+    ((_, now),) = station.journal.reader.activity_heads(9)
+    assert now > before
+    view = station.journal.reader.activity(activity_id)
+    assert continuity_of(view).at_least == pytest.approx(5 / 6)
+    (gap,) = activity_view(view, station.rules.profile)["gaps"]
+    assert (gap["length_s"], gap["before"], gap["after"]) == (600, "rec-a", "rec-a")
+    await explain(station, gap_of(station, activity_id) | {"code": "INT-01"}, "死机重启".encode())
+    assert len(station.journal.reader.activity(activity_id).explanations) == 1
 
 
 async def test_an_unknown_activity_is_named(station: Station) -> None:

@@ -22,10 +22,12 @@ from agent.model import (
     ClockTrust,
     Explained,
     Facts,
+    FindingKind,
     GapConfirmed,
     GapExplained,
     Integrity,
     Measured,
+    MediaFinding,
     Medium,
     Profile,
     Stamp,
@@ -36,6 +38,7 @@ from agent.status.absences import SHOWN as HINTS
 from agent.status.absences import Absences, hints
 from agent.status.activities import (
     SHOWN,
+    TO_LOOK_AT,
     activities_view,
     activity_lines,
     activity_row,
@@ -351,3 +354,53 @@ def test_what_is_missing_never_changes_what_is_covered_and_is_no_accusation() ->
 def test_a_card_with_thousands_of_traces_fills_no_screen() -> None:
     (one,) = missing(SECOND, THIRD)("d1")
     assert len(hints(activity(ROWS), lambda _docking: [one] * 5000)) == HINTS
+
+
+# What was found in their content.
+
+
+def found(kind: FindingKind, start_s: float, end_s: float) -> MediaFinding:
+    return MediaFinding(kind, round(start_s * 1000), round(end_s * 1000), detail="video")
+
+
+def test_a_time_that_its_own_time_stamps_leave_out_is_a_gap_of_the_recording() -> None:
+    """Two seconds a recorder may lose by itself; what is black or silent was recorded."""
+    leaps = found(FindingKind.GAP, 300, 420), found(FindingKind.GAP, 60, 62), found(FindingKind.SILENT, 0, 900)
+    holed = replace(probed(row("a", 0, 60), 3600), findings=leaps)
+    view = activity_view(activity([holed]), SHANDONG)
+    (gap,) = view["gaps"]
+    assert (gap["from"], gap["length_s"]) == ("2026-11-20T09:05:00+08:00", 120)
+    assert (gap["before"], gap["after"]) == ("rec-a", "rec-a")
+    assert [doubt["en"] for doubt in gap["doubts"]] == ["within one recording, whose time stamps leap"]
+    assert (view["red_flag"], view["unexplained"]) == (True, 1)
+    assert view["coverage"]["at_least"] == pytest.approx(58 / 60)
+    assert place_view(view, "rec-a")["interruptions"] == [gap]
+
+
+def test_what_is_found_in_a_recording_without_a_place_makes_no_gap() -> None:
+    lost = replace(probed(row("a", 0, 60), 3600), findings=(found(FindingKind.GAP, 300, 420),))
+    lost = replace(lost, by_content=replace(lost.by_content or lost.witnessed, clock_trust=ClockTrust.UNTRUSTED))
+    assert segment_of(lost).holes == ()
+
+
+def test_what_is_black_frozen_silent_or_undecodable_is_listed_to_be_looked_at_and_is_no_gap() -> None:
+    kinds = (FindingKind.BLACK, FindingKind.FROZEN, FindingKind.SILENT, FindingKind.UNDECODABLE)
+    odd = MediaFinding(FindingKind.UNDECODABLE, detail="no place"), found(FindingKind.BACKWARDS, 1, 2)
+    told = (*(found(kind, 60 * at, 60 * at + 30) for at, kind in enumerate(kinds, 1)), *odd)
+    view = activity_view(activity([replace(probed(row("a", 0, 60), 3600), findings=told)]), SHANDONG)
+    assert (view["gaps"], view["open"], view["coverage"]["at_least"]) == ([], 0, 1)
+    assert view["to_look_at"]["found"] == 4
+    assert [(one["kind"]["zh"], one["from"], one["to"]) for one in view["to_look_at"]["rows"]] == [
+        ("黑屏", "00:01:00", "00:01:30"),
+        ("画面静止", "00:02:00", "00:02:30"),
+        ("无声", "00:03:00", "00:03:30"),
+        ("无法解码", "00:04:00", "00:04:30"),
+    ]
+    lines = list(activity_lines(view, everything=True))
+    assert "  look at rec-a  黑屏 (black picture)  00:01:00 to 00:01:30" in lines
+
+
+def test_of_very_many_findings_the_first_are_listed_and_all_are_counted() -> None:
+    told = tuple(found(FindingKind.BLACK, at, at + 1) for at in range(TO_LOOK_AT + 5))
+    view = activity_view(activity([replace(probed(row("a", 0, 60), 3600), findings=told)]), SHANDONG)
+    assert (view["to_look_at"]["found"], len(view["to_look_at"]["rows"])) == (TO_LOOK_AT + 5, TO_LOOK_AT)

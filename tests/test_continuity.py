@@ -409,3 +409,30 @@ def test_every_file_with_a_place_is_proposed_once_and_nothing_else(segments: lis
     groups = propose(segments)
     assert in_order(one for group in groups for one in group) == in_order(one for one in segments if one.placed)
     assert all(len({one.device_id for one in group}) == 1 for group in groups)
+
+
+def test_a_hole_in_a_recording_is_a_gap_within_it() -> None:
+    holed = part(0, 30, holes=((after(5), after(8)), (after(6), after(10)), (after(28), after(30))), truncated=True)
+    found = join(NOON, after(40), [holed, part(33, 40)])
+    assert spans(found) == [(after(5), after(10)), (after(28), after(33))]
+    assert [(gap.before, gap.after, gap.truncated) for gap in found.gaps] == [
+        ("a0-30", "a0-30", False),
+        ("a0-30", "a33-40", False),
+    ]
+    assert found.at_least == 30 / 40
+    assert found.segments[0] == holed
+
+
+def test_another_recorder_covers_a_hole() -> None:
+    found = join(NOON, after(30), [part(0, 30, holes=((after(5), after(8)),)), part(4, 9, "b")])
+    assert (found.at_least, found.gaps) == (1, ())
+    assert join(NOON, after(30), [part(0, 30, holes=((after(0), after(8)),))]).gaps[0].before == ""
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted), max_size=6).map(sorted))
+def test_holes_take_away_just_what_they_are(holes: list[list[int]]) -> None:
+    holed = part(0, 20, holes=tuple((after(start), after(end)) for start, end in holes))
+    found = join(NOON, after(20), [holed])
+    missing = {minute for start, end in holes for minute in range(start, end)}
+    assert found.covered == (20 - len(missing)) * MINUTE
+    assert {minute for gap in found.gaps for minute in range(20) if gap.start <= after(minute) < gap.end} == missing

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from agent.errors import UnknownError
 from agent.journal.codec import decode
 from agent.journal.connection import Connection
+from agent.journal.derived import DerivedQueries
 from agent.journal.views import ActivityView, RecordingView
 from agent.model import ActivityStated, Explained, Finding, GapConfirmed, GapExplained, JournalEntry, Observed
 
@@ -21,7 +23,7 @@ _UNJOINED: Final = (
 )
 
 
-class ActivityQueries(ABC):
+class ActivityQueries(DerivedQueries, ABC):
     """The part of the reader that knows activities."""
 
     _db: Connection
@@ -44,7 +46,7 @@ class ActivityQueries(ABC):
                 raise UnknownError(f"There is no activity {activity_id[:64]!r}.", do=do)
             stated = self._said(row[0])
             assert isinstance(stated, ActivityStated), "an activity names the event that stated it"
-            recordings = tuple(self.recording(name) for name in dict.fromkeys(stated.recordings))
+            recordings = tuple(self._with_findings(self.recording(name)) for name in dict.fromkeys(stated.recordings))
             return ActivityView(stated, recordings, self._explanations(activity_id), row[1])
 
     def activities_of(self, recording_id: str) -> tuple[str, ...]:
@@ -79,6 +81,10 @@ class ActivityQueries(ABC):
         )
         there = {row[0] for row in rows}
         return tuple(one for one in details if not one["assets"] or one["segments"] > len(there & {*one["assets"]}))
+
+    def _with_findings(self, row: RecordingView) -> RecordingView:
+        told = self.derived(row.recording.recording_id) if row.made is not None and row.made.found else None
+        return replace(row, findings=told.findings) if told is not None else row
 
     def _explanations(self, activity_id: str) -> tuple[Explained, ...]:
         query = "SELECT seq, confirmed_seq FROM explanation WHERE activity_id = ? ORDER BY number"

@@ -13,7 +13,7 @@ from agent.journal import waiting
 from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
-from agent.journal.derived import TO_DERIVE, DerivedQueries, made_of
+from agent.journal.derived import TO_DERIVE, made_of
 from agent.journal.dockings import DockingQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
@@ -77,7 +77,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries, DerivedQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from agent.continuity import Continuity, Segment, join
+from agent.continuity import GAP_LIMIT, Continuity, Segment, join
 from agent.deadline import CLOCK_TOLERANCE, instant
 from agent.journal.views import ActivityView, RecordingView
-from agent.model import ClockTrust, Integrity, Measured, Medium
+from agent.model import ClockTrust, FindingKind, Integrity, Measured, MediaFinding, Medium
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST: Final = timedelta(days=1)
@@ -28,13 +29,24 @@ def segment_of(row: RecordingView) -> Segment:
     segment = Segment(recording.recording_id, recording.device_id, end, end, slack=CLOCK_TOLERANCE, truncated=cut)
     if time.clock_trust in _TRUSTED and time.earliest is not None:
         if lasts is not None:
-            return replace(segment, start=end - lasts)
+            return _with_holes(replace(segment, start=end - lasts), row.findings)
         stamped = _stamped(row)
         since = time.earliest - stamped if stamped is not None else _LONG_AGO
         return replace(segment, start=since, placed=False)
     since = _LONG_AGO if time.earliest is None or lasts is None else time.earliest - lasts
     until = max(time.latest, time.later or time.latest)
     return replace(segment, start=since, end=until, placed=False, lasts=lasts)
+
+
+def _with_holes(segment: Segment, findings: Iterable[MediaFinding]) -> Segment:
+    """With the times that its own time stamps leave out, if that is more than a recorder loses by itself."""
+    holes = []
+    for one in findings:
+        if one.kind is FindingKind.GAP and one.start_ms is not None and one.end_ms is not None:
+            start, end = (segment.start + timedelta(milliseconds=at_ms) for at_ms in (one.start_ms, one.end_ms))
+            if end - start > GAP_LIMIT:
+                holes.append((min(start, segment.end), min(end, segment.end)))
+    return replace(segment, holes=tuple(sorted(holes)))
 
 
 def continuity_of(view: ActivityView) -> Continuity:

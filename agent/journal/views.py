@@ -20,6 +20,7 @@ from agent.model import (
     Explained,
     Extent,
     Facts,
+    MediaFinding,
     Missing,
     Mode,
     Outcome,
@@ -172,7 +173,8 @@ class RecordingView:
     `recording` is as the recorder tells it, except for its deadline, which is the one in force, and its medium once
     the content has told it. `stated` and `declared` are what persons said since, `facts` and `by_content` what the
     content says; `held_at` is when the vault got the original (also if it has lost it again). `ended` is the end of its
-    activity, if that was on a later day. `made`: None as long as nothing was made from its content.
+    activity, if that was on a later day. `made`: None as long as nothing was made from its content. `findings`: what
+    was found in it, only where it is read as a part of an activity.
     """
 
     recording: Recording
@@ -188,6 +190,7 @@ class RecordingView:
     by_content: CaptureTime | None = None
     metadata: MetadataView = _NOTHING_SAID
     made: MadeView | None = None
+    findings: tuple[MediaFinding, ...] = ()
 
     @property
     def witnessed(self) -> CaptureTime:

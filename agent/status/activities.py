@@ -11,7 +11,8 @@ from agent.continuity import GapState, JudgedGap, Overlap, Segment, judge, oblig
 from agent.deadline import ZONE
 from agent.journal.segments import continuity_of, segment_of
 from agent.journal.views import ActivityView, RecordingView
-from agent.model import STAGES, Duty, Explained, Interruption, Medium, Obligation, Profile
+from agent.model import STAGES, Duty, Explained, FindingKind, Interruption, Medium, Obligation, Profile
+from agent.status.access import finding_view
 from agent.status.words import named, words
 
 Json = dict[str, Any]
@@ -22,6 +23,9 @@ CONSIDERED: Final = 2000
 """Among how many of the latest activities the status looks for them."""
 LOOKED_AT: Final = 250
 """How many activities the status reads at most for one answer: a fraction of a second."""
+TO_LOOK_AT: Final = 200
+"""How many findings of an activity's recordings are listed."""
+_TO_LOOK_AT: Final = (FindingKind.BLACK, FindingKind.FROZEN, FindingKind.SILENT, FindingKind.UNDECODABLE)
 _OPEN: Final = (GapState.UNEXPLAINED, GapState.UNCONFIRMED)
 
 
@@ -57,6 +61,7 @@ def activity_view(view: ActivityView, profile: Profile) -> Json:
         "unexplained": sum(one.state is GapState.UNEXPLAINED for one in waiting),
         "unconfirmed": sum(one.state is GapState.UNCONFIRMED for one in waiting),
         "gaps": [_gap_view(number, one, codes) for number, one in enumerate(gaps, 1)],
+        "to_look_at": _to_look_at(view.recordings),
         "overlaps": [_overlap_view(one) for one in found.overlaps],
         "recordings": [_segment_view(part) for part in found.segments],
     }
@@ -139,6 +144,8 @@ def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
         yield f"  recording {part['recording_id']}  {part['from']} to {part['to']}{unsure}{cut}"
     for gap in view["gaps"]:
         yield from _gap_lines(gap)
+    for one in view["to_look_at"]["rows"]:
+        yield f"  look at {one['recording_id']}  {_both(one['kind'])}  {one['from']} to {one['to']}"
     for one in view["overlaps"]:
         same = "同一设备 same recorder" if one["same_device"] else "两台设备 two recorders"
         yield f"  overlap {one['from']} to {one['to']}  {one['first']} {one['second']}  {same}"
@@ -180,6 +187,8 @@ def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption])
         doubts.append(words("可能由设备时钟偏差造成", "may come from clocks that differ"))
     if gap.may_be_covered:
         doubts.append(words("可能有时间待核的音像记录", "a recording of unknown time may lie here"))
+    if gap.before and gap.before == gap.after:
+        doubts.append(words("同一段音像记录内时间戳间断", "within one recording, whose time stamps leap"))
     if gap.truncated:
         doubts.append(words("前一段尾部截断", "the recording before it is cut off"))
     return {
@@ -193,6 +202,17 @@ def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption])
         "doubts": doubts,
         "explanation": _explanation_view(judged.explained, codes) if judged.explained else None,
     }
+
+
+def _to_look_at(rows: Iterable[RecordingView]) -> Json:
+    """What was seen in the recordings that covers its time and yet may need a look; times since their beginning."""
+    found = [
+        finding_view(one) | {"recording_id": row.recording.recording_id}
+        for row in rows
+        for one in row.findings
+        if one.kind in _TO_LOOK_AT and one.start_ms is not None
+    ]
+    return {"found": len(found), "rows": found[:TO_LOOK_AT]}
 
 
 def _explanation_view(one: Explained, codes: Mapping[str, Interruption]) -> Json:

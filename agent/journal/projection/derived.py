@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from agent.errors import JournalError
+from agent.journal.projection.activities import touch_activities_of
 from agent.journal.projection.tables import UNCHANGED, Tables
 from agent.journal.rows import sortable
 from agent.model import DERIVED_ROLES, FINDINGS_LIMIT, Asset, Derivation, DeriveAsked, Derived, Role
@@ -28,7 +29,10 @@ def check_source(tables: Tables, about: tuple[str, ...], said: Derivation) -> No
 
 def apply_derived(tables: Tables, seq: int, entry: Derived | DeriveAsked) -> None:
     """All that can be made from an original is made, or is to be made again; what was found before stays until then."""
-    _original(tables, entry.asset_id)
+    original = _original(tables, entry.asset_id)
+    twins = tables.db.execute("SELECT recording_id FROM asset WHERE same_as = ?", (entry.asset_id,)).fetchall()
+    for recording_id in (original.recording_id, *(row[0] for row in twins)):
+        touch_activities_of(tables, seq, recording_id)
     (before,) = tables.asset_row(entry.asset_id, "derived")
     if before:
         tables.count(SCOPE, before, -1, 0)
