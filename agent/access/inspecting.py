@@ -68,6 +68,15 @@ class Inspection:
     ended: bool = False
     reason: str = ""
 
+    @property
+    def jumped(self) -> int:
+        """At how many places time jumps, in all tracks."""
+        return sum(track.jumped for track in self.tracks)
+
+    def kind(self, kind: str) -> list[Track]:
+        """All tracks of a kind."""
+        return [track for track in self.tracks if track.kind == kind]
+
     def of(self, kind: str) -> Track | None:
         """The first track of a kind that has something in it."""
         return next((track for track in self.tracks if track.kind == kind and track.packets), None)

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     """Entry point: `agent.drivers.caged <cage> <program> <its words>…`; the cage is what `access.tool` writes."""
     cage, command = json.loads(arguments[0]), list(arguments[1:])
     rights = {EXECUTE | READ_FILE | READ_DIR: _PROGRAMS, READ_FILE: cage["reads"], _OUTPUT: cage["writes"]}
-    rights[_DEVICE] = cage["devices"]
+    if cage["devices"]:  # their drivers look up in /sys what they are
+        rights |= {_DEVICE: cage["devices"], READ_DIR: ["/dev"], READ_DIR | READ_FILE: ["/sys"]}
     try:
         rules = [_rule(path, right) for right, paths in rights.items() for path in paths if os.path.exists(path)]
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
