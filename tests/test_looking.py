@@ -19,7 +19,7 @@ from agent.access.looking import Detected, Looked, _events, long_enough, look, w
 from agent.access.made import OUTPUT, SOURCE, Made
 from agent.access.tool import ToolError
 from agent.model import Facts, Integrity, Medium, Role
-from tests.damage import AAC, H264, clip, picture
+from tests.damage import AAC, H264, clip, picture, tone, turned
 
 FRAME_MS = 100
 WHOLE = Facts(Medium.VIDEO, Integrity.COMPLETE)
@@ -135,15 +135,8 @@ async def test_of_a_recording_that_is_black_throughout_the_poster_is_black(tmp_p
     assert shown(made(seen, Role.POSTER).path)[2] < 20
 
 
-def rotated(folder: Path) -> bytes:
-    """A clip with a display matrix, as telephones and some recorders hold it."""
-    (folder / "flat.mp4").write_bytes(clip())
-    turned = ("-metadata:s:v:0", "rotate=90")
-    return clip(pictures=("-i", str(folder / "flat.mp4")), sound=(), codec=("-c", "copy"), more=turned)
-
-
 async def test_pictures_are_shown_upright(tmp_path: Path) -> None:
-    seen = await looked(rotated(tmp_path), tmp_path)
+    seen = await looked(turned(clip()), tmp_path)
     assert shown(made(seen, Role.POSTER).path)[:2] == (270, 360)
 
 
@@ -237,3 +230,23 @@ def test_taking_away_leaves_each_moment_that_is_in_none_of_the_others(
 def test_only_what_lasts_is_kept_in_order(spans: list[tuple[int, int]], least: int) -> None:
     kept = long_enough(spans, least)
     assert list(kept) == sorted(span for span in spans if span[1] - span[0] >= least)
+
+
+async def test_time_stamps_beyond_all_measure_cost_no_pictures(tmp_path: Path) -> None:
+    """More than a day in four seconds: neither the sheet nor the waveform grows with it."""
+    leap = picture(4, more=r",setpts=PTS+gte(N\,50)*100000/TB")
+    seen = await looked(clip(pictures=leap, codec=("-fps_mode", "passthrough", *H264, *AAC)), tmp_path)
+    assert [one.role for one in seen.pictures] == [Role.POSTER, Role.CONTACT_SHEET, Role.WAVEFORM]
+    assert shown(made(seen, Role.CONTACT_SHEET).path)[:2] == (6 * 324 - 4, 10 * 184 - 4)
+
+
+async def test_sound_that_changes_its_form_is_said_to_be_heard_in_part(tmp_path: Path) -> None:
+    hush = ("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono:d=12")
+    mono = clip("ts", pictures=(), sound=hush, codec=("-c:a", "aac"))
+    (whole,) = (await looked(mono, tmp_path)).pictures
+    assert (whole.complete, whole.remarks) == (True, ())
+    stereo = ("-c:a", "aac", "-ac", "2", "-ar", "48000")
+    content = mono + clip("ts", pictures=(), sound=tone(4), codec=stereo, more=("-output_ts_offset", "12"))
+    (wave,) = (await looked(content, tmp_path)).pictures
+    assert not wave.complete
+    assert "changes its form" in wave.remarks[0]

@@ -33,6 +33,8 @@ _TILES_ACROSS: Final = 6
 _POSTER_CANDIDATES: Final = 40
 _BLACK_PERCENT: Final = 90
 _RATE_HZ: Final = 8000
+_WINDOW_LIMIT: Final = 1 << 20
+"""Samples; of no recording that lasts as long as its time stamps say there are that many in a column."""
 _EVENTS_BYTES: Final = 32 << 20
 BOUNDS: Final = Bounds(output_bytes=2 * _EVENTS_BYTES)
 
@@ -105,13 +107,18 @@ async def look(
         if (folder / name).is_file()
     ]
     if sound:
-        made.append(await asyncio.to_thread(_waveform, folder, lasts_ms))
+        made.append(await asyncio.to_thread(_waveform, folder, _begins(source, "audio"), lasts_ms))
     return Looked(detected, tuple(made), tool)
 
 
 def lasts(source: Inspection) -> int:
     """Milliseconds from the first packet to the end of the last."""
     return max((0, *(end_ms for track in source.tracks for _, end_ms in spans_of(track))))
+
+
+def _begins(source: Inspection, kind: str) -> int:
+    track = source.of(kind)
+    return track.first_ms or 0 if track is not None else 0
 
 
 def spans_of(track: Track) -> tuple[Span, ...]:
@@ -137,7 +144,7 @@ def _graph(lasts_ms: int, *, pictures: bool, sound: bool) -> str:
             f"[e]{_FULL}[first]",
         ]
     if sound:
-        window = _RATE_HZ * max(1, lasts_ms // COLUMNS) // 1000
+        window = min(_WINDOW_LIMIT, _RATE_HZ * max(1, lasts_ms // COLUMNS) // 1000)
         graph.append(f"[0:a:0]{_HEAR.replace('{window}', str(window))}[heard]")
     return ";".join(graph)
 
@@ -248,9 +255,14 @@ def long_enough(spans: Iterable[Span], least_ms: int) -> tuple[Span, ...]:
     return tuple(sorted((start, end) for start, end in spans if end - start >= least_ms))
 
 
-def _waveform(folder: Path, lasts_ms: int) -> Made:
+def _waveform(folder: Path, begins_ms: int, lasts_ms: int) -> Made:
     """How loud it is at most, in each part of the recording."""
     path = folder / "waveform.svg"
-    loud = ((at_ms, value) for at_ms, name, value in _events(folder / "peaks.txt") if name.endswith("Peak_level"))
+    loud = [(at_ms, value) for at_ms, name, value in _events(folder / "peaks.txt") if name.endswith("Peak_level")]
     path.write_text(waveform_svg(lasts_ms, loud), "utf-8")
-    return Made(Role.WAVEFORM, path, AGENT)
+    late_ms = loud[0][0] - begins_ms if loud else 0
+    if late_ms <= SILENT_MS:
+        return Made(Role.WAVEFORM, path, AGENT)
+    # ffmpeg begins anew where samples or channels change in number, and its filters forget what was before.
+    remark = f"its sound changes its form after {late_ms} ms: what is before was not listened to"
+    return Made(Role.WAVEFORM, path, AGENT, complete=False, remarks=(remark,))
