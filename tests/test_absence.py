@@ -172,6 +172,12 @@ def test_a_recorder_without_lengths_is_measured_by_its_cadence() -> None:
     assert fact.lasts_s is None
 
 
+def test_a_thumbnail_that_was_left_behind_hides_nothing() -> None:
+    thumbnail = Trace(f"{DCF}/MOVI0004.JPG", 9000, None, NINE, photo=True)
+    (fact,) = told([*without(range(1, 10), 4), thumbnail], segments(4))
+    assert (fact.segments, fact.sure, fact.names) == (1, Sure.CERTAIN, (f"{DCF}/MOVI0004.MP4",))
+
+
 INNOCENT = {
     "nothing at all": ([], []),
     "renamed": (segments(1, 2, 3), [replace(segment(2), path=f"{DCF}/0002.tmp.MP4")]),

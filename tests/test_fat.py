@@ -434,3 +434,23 @@ def test_a_full_size_card_is_a_card_too(tmp_path: Path) -> None:
     with Card.fat32(tmp_path / "card.img", 64 << 30) as card:
         card.add("DCIM/100MEDIA/MOVI0001.MP4", Noise(3 << 20))
     assert_matches(parse(card.path), card.truth())
+
+
+def test_space_that_belongs_to_nothing_is_counted_but_not_what_a_file_reserved_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "card.img"
+    with small_fat(path) as card:
+        card.add("DCIM/a.mp4", Noise(9000))
+        card.add("DCIM/b.mp4", Noise(5000))
+    assert parse(path).end["space"][2] == 0
+    card = small_fat(path)
+    card.add("DCIM/a.mp4", Noise(9000))
+    card.add("DCIM/b.mp4", Noise(5000))
+    card.finish()
+    card.poke(card.node("DCIM/b.mp4").entry_offset, b"\xe5" + bytes(31))  # its chain stays
+    assert parse(path).end["space"][2] == 5120
+    card.corrupt_size("DCIM/a.mp4", 600)
+    card.finish()
+    card.close()
+    parsed = parse(path)
+    assert parsed.clip("DCIM/a.mp4")["flags"] == ["chain-longer"]
+    assert parsed.end["space"][2] == 0

@@ -132,6 +132,16 @@ def test_clusters_that_are_taken_since_are_said(made: Stage, tmp_path: Path, cli
     assert certificate["doubts"][0] == view["doubts"][0]
 
 
+def test_a_renamed_file_is_no_deleted_one(made: Stage, tmp_path: Path, clip: bytes) -> None:
+    """The old entry points at clusters that all belong to what is there."""
+    path, folder = tmp_path / "card.img", tmp_path / "recovered"
+    with deleted_on(path, clip) as built:
+        built.add("DCIM/100MEDIA/MOVI0009.MP4", clip, reuse=True)
+    told = recover(made, path, "--into", str(folder))
+    assert "all its place" in told["deleted"][0]["refusal"]
+    assert list(folder.iterdir()) == []
+
+
 def test_an_exfat_file_in_several_pieces_is_refused(made: Stage, tmp_path: Path, clip: bytes) -> None:
     path, folder = tmp_path / "card.img", tmp_path / "recovered"
     deleted_on(path, clip, "exfat", fragments=3).close()
@@ -257,8 +267,16 @@ def test_whatever_the_parser_says_of_an_entry_is_answered(found: list[dict[str, 
     remnants = _with_clashes([_remnant(number, detail) for number, detail in enumerate(found, 1)])
     assert [one.number for one in remnants] == list(range(1, len(found) + 1))
     for one in remnants:
-        assert bool(one.extents) != bool(one.refusal) or "several pieces" in one.refusal
+        assert one.extents or one.refusal
         assert one.sure is not Sure.CERTAIN
+
+
+def test_of_deleted_files_that_lay_at_the_same_place_each_is_doubted() -> None:
+    """A long one, and two that don't touch each other within it; one beside them."""
+    detail = {"path": "a.mp4", "state": "intact", "name_quality": "exact", "flags": []}
+    places = [(0, 100), (10, 20), (50, 10), (100, 10)]
+    found = [_remnant(at, detail | {"size": place[1], "extents": [list(place)]}) for at, place in enumerate(places, 1)]
+    assert [one.sure for one in _with_clashes(found)] == [Sure.POSSIBLE, Sure.POSSIBLE, Sure.POSSIBLE, Sure.LIKELY]
 
 
 def test_a_card_that_says_another_place_than_it_has_is_not_read(made: Stage, tmp_path: Path, clip: bytes) -> None:

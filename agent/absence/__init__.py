@@ -73,8 +73,8 @@ def _importance(fact: Absence) -> tuple[bool, int, str, str, tuple[str, ...]]:
 def _fact(run: Run, pace: Pace, series: Series | None = None) -> Absence:
     """One fact from what is missing between two recordings."""
     traces = [point.trace for point in run.lost]
-    proven = sum(point.trace.proven or Evidence.LEDGER in point.by for point in run.lost)
-    by = {evidence for point in run.lost for evidence in point.by}
+    proven = sum(one.proven or Evidence.LEDGER in one.by for one in traces)
+    by = {evidence for one in traces for evidence in one.by}
     if run.numbers or (series and series.counts and any(_is_inside(point, run) for point in run.lost)):
         by.add(Evidence.NUMBERS)
     segments = len(traces) + run.numbers

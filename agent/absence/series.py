@@ -12,7 +12,7 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Final
 
-from agent.absence.traces import Card, Evidence, Fate, Lost, Point, Trace
+from agent.absence.traces import Card, Evidence, Fate, Point, Trace
 from agent.sequence import counter_of, name_of
 
 SPARSEST: Final = 50
@@ -51,7 +51,7 @@ class Series:
     def __init__(self, width: int, points: Iterable[Point], card: Card) -> None:
         self._card = card
         self.width = width  # digits of a number; 0: times are the places
-        self.points = sorted(points, key=lambda point: (point.place, point.lost is not None, point.trace.path))
+        self.points = sorted(points, key=lambda point: (point.place, bool(point.trace.by), point.trace.path))
         self._most = SPARSEST * len(self.points)
         if width:
             self._unwind()
@@ -80,9 +80,9 @@ class Series:
         for point in self.points:
             if pace is not None and last is not None and self.counts and not self._is_seam(last, point):
                 self._count(run, last, point, pace)
-            if point.lost is not None and point.lost.trace.fate is fate:
+            if point.trace.by and point.trace.fate is fate:
                 run.lost.append(point)
-            elif point.lost is None or pace is not None:
+            elif not point.trace.by or pace is not None:
                 run.after = point
                 if run.lost or run.numbers:
                     yield run
@@ -96,7 +96,7 @@ class Series:
         hole = high.place - low.place - 1
         missing = hole - self._card.elsewhere(low, high) if hole > 0 else 0
         # What came between dockings may have been taken elsewhere.
-        is_beside_gone = Evidence.LEDGER in low.by | high.by
+        is_beside_gone = Evidence.LEDGER in low.trace.by | high.trace.by
         if missing <= 0 or (is_beside_gone and missing > len(self.points)):
             return
         run.numbers += missing
@@ -106,24 +106,18 @@ class Series:
             run.sure = Sure.POSSIBLE
 
 
-def series_of(card: Card, lost: Iterable[Lost]) -> list[Series]:
+def series_of(card: Card, lost: Iterable[Trace]) -> list[Series]:
     """All series of a card; folders that go on with each other's numbers (100ANDRO, 101ANDRO) are one.
 
     A number that occurs on two days tells of a counter that begins anew each day.
     """
     found: defaultdict[tuple[str, str, int], list[tuple[str, Point]]] = defaultdict(list)
-    known = [(one, None, counter) for one, counter in zip(card.present, card.counters, strict=True)]
-    for trace, gone, counter in [
-        *known,
-        *((one.trace, one, counter_of(one.trace.path)) for one in lost),
-    ]:
-        folder = name_of(trace.path).folder
+    for one, counter in [*card.counted, *((one, counter_of(one.path)) for one in lost)]:
+        folder = name_of(one.path).folder
         if counter is None:
-            seconds = int(trace.end.timestamp()) if trace.end else 0
-            found[folder, "", 0].append(("", Point(seconds, trace, gone)))
+            found[folder, "", 0].append(("", Point(int(one.end.timestamp()) if one.end else 0, one)))
         else:
-            point = Point(counter.number, trace, gone)
-            found[folder, counter.pattern, counter.width].append((counter.day, point))
+            found[folder, counter.pattern, counter.width].append((counter.day, Point(counter.number, one)))
     alike: defaultdict[tuple[str, str, int], list[list[Point]]] = defaultdict(list)
     for (folder, pattern, width), points in found.items():
         shape = re.sub(r"\d+", "#", folder) if width else folder
@@ -155,7 +149,7 @@ class Pace:
 
     def __init__(self, present: Iterable[Trace], series: Iterable[Series]) -> None:
         lengths: defaultdict[str, list[tuple[timedelta, int]]] = defaultdict(list)
-        apart: defaultdict[str, list[tuple[timedelta, int]]] = defaultdict(list)
+        apart = lengths.copy()
         for one in present:
             if (length := length_of(one)) is not None:
                 lengths[name_of(one.path).suffix].append((length, one.size_bytes))

@@ -40,7 +40,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A recording that is on the recorder, or of which something is left; `proven`: name and times are certain."""
+    """A recording that is on the recorder or, if there is something in `by`, was; `proven`: its name is certain."""
 
     path: str
     size_bytes: int = 0
@@ -50,13 +50,7 @@ class Trace:
     photo: bool = False
     fate: Fate = Fate.UNKNOWN
     asset_id: str = ""
-
-
-class Lost(NamedTuple):
-    """One missing recording with all that speaks of it."""
-
-    trace: Trace
-    by: frozenset[Evidence]
+    by: frozenset[Evidence] = frozenset()
 
 
 class Point(NamedTuple):
@@ -64,12 +58,6 @@ class Point(NamedTuple):
 
     place: int
     trace: Trace
-    lost: Lost | None = None
-
-    @property
-    def by(self) -> frozenset[Evidence]:
-        """What speaks of it, if it is gone."""
-        return self.lost.by if self.lost else frozenset()
 
 
 class Card:
@@ -78,26 +66,27 @@ class Card:
     def __init__(self, present: Iterable[Trace]) -> None:
         kept = (one for one in present if not _is_temporary(one))
         self.present = sorted(kept, key=lambda one: (one.path, one.size_bytes, str(one.end)))
-        self.counters = [counter_of(one.path) for one in self.present]
+        self.counted = [(one, counter_of(one.path)) for one in self.present]
         self._places = Counts((one.size_bytes, one.end) for one in self.present if one.end)
-        self._suffixes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._beside: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self._names: set[tuple[str, bool, int]] = set()
         self._looks = _LOOKS_LIMIT
         for one in self.present:
             folder, stem, suffix = name_of(one.path.upper())
-            self._suffixes[folder, stem].add(suffix)
+            self._beside[folder, stem][suffix] = one.size_bytes
             self._names.add((stem.removesuffix(MARK) + suffix, stem.endswith(MARK), one.size_bytes))
-        numbered = [(counter.number, one) for counter, one in zip(self.counters, self.present, strict=True) if counter]
+        numbered = [(counter.number, one) for one, counter in self.counted if counter]
         self._numbers = sorted(numbered, key=lambda pair: pair[0])
 
     def explains(self, one: Trace) -> bool:
         """Whether a file was renamed, moved or marked, or belonged to one that is there (a thumbnail)."""
         folder, stem, suffix = name_of(one.path.upper())
-        beside = self._suffixes.get((folder, stem), set())
+        beside = self._beside.get((folder, stem), {})
         alike = self._places[one.size_bytes, one.end] if one.end else 0
         is_there = alike > 0 if suffix in beside else alike == 1  # a clock that stands still makes many alike
         is_marked = (stem.removesuffix(MARK) + suffix, not stem.endswith(MARK), one.size_bytes) in self._names
-        return _is_temporary(one) or is_there or is_marked or bool(beside - {suffix})
+        is_thumbnail = any(other != suffix and size > one.size_bytes for other, size in beside.items())
+        return _is_temporary(one) or is_there or is_marked or is_thumbnail
 
     def elsewhere(self, low: Point, high: Point) -> int:
         """How many numbers between two files of other series bear, which were made between them.
@@ -121,26 +110,26 @@ def _is_temporary(one: Trace) -> bool:
     return any(_TEMPORARY.search(part) for part in one.path.split("/")[:-1])
 
 
-def merged(card: Card, remains: Iterable[Trace], gone: Iterable[Trace]) -> list[Lost]:
+def merged(card: Card, remains: Iterable[Trace], gone: Iterable[Trace]) -> list[Trace]:
     """One for each missing recording, of which its ledger, its entry and that of its copy (重点) speak."""
-    found: dict[object, Lost] = {}
+    found: dict[object, Trace] = {}
     for evidence, traces in ((Evidence.LEDGER, gone), (Evidence.REMAINS, remains)):
         for one in traces:
             if card.explains(one):
                 continue
             counter = counter_of(one.path)
             key = (counter.number if counter else name_of(one.path.upper())[1:], one.size_bytes, one.end)
-            before = found.get(key, Lost(one, frozenset()))
-            told = before.trace if before.trace.proven or not one.proven else one
-            fate = one.fate if before.trace.fate is Fate.UNKNOWN else before.trace.fate
-            found[key] = Lost(replace(told, fate=fate), before.by | {evidence})
+            before = found.get(key, one)
+            fate = one.fate if before.fate is Fate.UNKNOWN else before.fate
+            told = before if before.proven or not one.proven else one
+            found[key] = replace(told, fate=fate, by=before.by | {evidence})
     return list(_without_thumbnails(found.values()))
 
 
-def _without_thumbnails(found: Iterable[Lost]) -> Iterator[Lost]:
+def _without_thumbnails(found: Iterable[Trace]) -> Iterator[Trace]:
     """Of files that differ only in their extension, the largest."""
     kept: dict[tuple[str, str], str] = {}
-    for lost in sorted(found, key=lambda lost: (-lost.trace.size_bytes, lost.trace.path)):
-        folder, stem, suffix = name_of(lost.trace.path.upper())
+    for one in sorted(found, key=lambda one: (-one.size_bytes, one.path)):
+        folder, stem, suffix = name_of(one.path.upper())
         if kept.setdefault((folder, stem), suffix) == suffix:
-            yield lost
+            yield one

@@ -11,6 +11,8 @@ from agent.drivers.filesystem import DEPTH_LIMIT, SIZE_LIMIT_BYTES, Budget, Clus
 from agent.drivers.names import join_path
 
 DELETED_DIRECTORY_CLUSTERS: Final = 64
+_NOT_ALL_FOLLOWED: Final = frozenset({ChainFlag.LONGER, ChainFlag.FRAGMENTED, ChainFlag.BUDGET})
+"""Clusters of such a file may be taken that nobody went to; recorders reserve space ahead."""
 
 
 class Walk:
@@ -29,6 +31,7 @@ class Walk:
         self._claimed = ClusterSet(self._clusters.geometry.cluster_count)
         self._visited: set[int] = set()
         self._deleted_not_listed = 0
+        self._is_accounted = True
 
     def __iter__(self) -> Iterator[Found]:
         stack = [(self._prefix, self._volume.root, 0)]
@@ -57,6 +60,7 @@ class Walk:
         if taken is None:
             return None
         count, lost = self._clusters.geometry.cluster_count, taken - len(self._claimed) - self._volume.system_clusters
+        lost = lost if self._is_accounted else 0
         return Space(
             *(self.volume.cluster_bytes * clusters for clusters in (count, max(0, count - taken), max(0, lost)))
         )
@@ -127,6 +131,7 @@ class Walk:
         else:
             chain = self._clusters.chain(entry.start, size or None)
         flags: list[str] = [*entry.flags, *chain.flags]
+        self._is_accounted &= _NOT_ALL_FOLLOWED.isdisjoint(chain.flags)
         if not size:
             flags.append("size-zero-chain")
         if self._claim(chain):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from blake3 import blake3
-
-from agent import __version__, durable
+from agent import durable
 from agent.absence import Sure
+from agent.access.certificate import AGENT, canonical, fingerprinted
 from agent.drivers.base import BlockWritten, Failed, FetchRequest, ListingEnd
 from agent.drivers.mass_storage import MassStorage
 from agent.errors import DeviceError, RequestError
@@ -93,6 +89,8 @@ def _remnant(number: int, detail: Mapping[str, Any]) -> Remnant:
             "flags": list(flags), "extents": [[int(offset), int(length)]],
         } if 0 < length <= size:  # fmt: skip
             refusal = "it lay in several pieces, which are not put together" * ("was-fragmented" in flags)
+            taken, _, clusters = state.removeprefix("overwritten:").partition("/")
+            refusal = refusal or "files that are there have taken all its place" * (taken == clusters)
             doubts = [f"{state.partition(':')[2]} of its clusters are taken by files that are there"] * (":" in state)
             doubts += ["whether its clusters are taken is not known"] * (state == "unknown")
             doubts += ["its name is not whole"] * (quality not in _WHOLE_NAMES)
@@ -105,15 +103,16 @@ def _remnant(number: int, detail: Mapping[str, Any]) -> Remnant:
 
 def _with_clashes(found: Sequence[Remnant]) -> list[Remnant]:
     """Of deleted files that lay at the same place at most one can be got."""
-    placed = sorted((one for one in found if one.extents), key=lambda one: one.extents)
     clash: set[int] = set()
-    for low, high in pairwise(placed):
-        if sum(low.extents[0]) > high.extents[0][0]:
-            clash |= {low.number, high.number}
-    doubt = "another deleted file lay there too"
-    return [
-        replace(one, sure=Sure.POSSIBLE, doubts=(*one.doubts, doubt)) if one.number in clash else one for one in found
-    ]
+    reach = owner = 0
+    for (offset, length), number in sorted((place, one.number) for one in found for place in one.extents):
+        if offset < reach:
+            clash |= {owner, number}
+        if offset + length > reach:
+            reach, owner = offset + length, number
+    both = ("another deleted file lay there too",)
+    doubted = {one.number: replace(one, sure=Sure.POSSIBLE, doubts=one.doubts + both) for one in found}
+    return [doubted[one.number] if one.number in clash else one for one in found]
 
 
 def check_folder(folder: Path, source: Path, kept: Iterable[Path]) -> None:
@@ -149,12 +148,19 @@ async def carve(
         part = order.folder / f"{name}{durable.PART_SUFFIX}"
         try:
             holes = await _copy(recorder, one, part.name)
-            certificate = _certificate(one, holes, order, recorder, digest)
-            certificate["output"] = {"name": name, **_digests(part)}
+            size_bytes, digests = fingerprinted(part)
+            output = {"name": name, "size_bytes": size_bytes, **asdict(digests)}
+            certificate = _certificate(one, holes, order, recorder, digest) | {"output": output}
+            with durable.opened(part) as fd:
+                durable.fsync_file(fd)
             durable.rename_no_replace(part, order.folder / name)
         finally:
             durable.remove_part(part)
-        _write_down(order.folder / f"{name}.json", certificate)
+        with (order.folder / f"{name}.json").open("xb") as file:
+            file.write(canonical(certificate))
+            file.flush()
+            durable.fsync_file(file.fileno())
+        durable.fsync_dir(order.folder)
         yield certificate
 
 
@@ -187,32 +193,12 @@ def _certificate(
         "entry": dict(one.detail),
         "extents": one.extents,
         "unreadable": holes,
-        "tool": f"capture-agent {__version__}",
+        "tool": AGENT,
         "at": order.at.isoformat(),
         "who": order.who,
         "why": order.why,
         "journaled": order.journaled,
     }
-
-
-def _write_down(path: Path, certificate: Mapping[str, object]) -> None:
-    with path.open("x", encoding="ascii") as file:
-        file.write(json.dumps(certificate, sort_keys=True, indent=1) + "\n")
-        file.flush()
-        durable.fsync_file(file.fileno())
-    durable.fsync_dir(path.parent)
-
-
-def _digests(path: Path) -> dict[str, object]:
-    """Size and fingerprints of a copy, once it is on its medium."""
-    size, sha256, own = 0, hashlib.sha256(), blake3()
-    with path.open("rb") as file:
-        durable.fsync_file(file.fileno())
-        while chunk := file.read(durable.CHUNK_BYTES):
-            size += len(chunk)
-            sha256.update(chunk)
-            own.update(chunk)
-    return {"size_bytes": size, "sha256": sha256.hexdigest(), "blake3": own.hexdigest()}
 
 
 def _suffix(one: Remnant) -> str:
