@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from agent.absence import Absence, Evidence, Sure
 from agent.deadline import ZONE
-from agent.model import DeviceIssued, DockingListed, Phase, Upload
+from agent.model import DeviceIssued, DockingListed, Finding, Observed, Phase, Upload
+from agent.pipeline.absences import detail_of
 from tests.chromium import browsing
 from tests.journal_entries import NOW, acquired, confirmed, opened
 from tests.status_station import HOSTILE, footage, serve, slot
@@ -74,6 +76,24 @@ async def test_recordings_and_dockings_appear_as_the_journal_grows(tmp_path: Pat
         assert await page.value(WORDS_WITHOUT_ICON) == 0
         wider = await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         assert not wider, "no sideways scrolling"
+        assert page.console == []
+
+
+async def test_what_is_missing_stands_below_its_docking_once(tmp_path: Path) -> None:
+    """What was told before, and what is held here, is left to the command line."""
+    fact = Absence(1, (Evidence.NUMBERS, Evidence.REMAINS), Sure.CERTAIN, 1, "DCIM/A_0002.MP4", HOSTILE, lasts_s=14)
+    shown = [detail_of(fact) | {"told": False}, detail_of(fact) | {"told": True}]
+    shown.append(detail_of(replace(fact, held=True)) | {"told": False})
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        await page.shows("请插入")
+        findings = [Observed("d1", Finding("absence", detail)) for detail in shown]
+        await served.journal.record(opened(), *findings, DockingListed("d1", 0, "ab" * 32))
+        await page.shows("缺 1 段，约 00:14，依据：序号 + 目录残留（确定）")
+        text = await page.text()
+        assert text.count("缺 1 段") == 1
+        assert "此前已采集的" not in text
+        assert r"[DCIM/A_0002.MP4 → DCIM/<script>alert(1)</script>\u202e\udc80\u0007.MP4]" in text
+        assert await page.value(SMALLEST_FONT_PX) >= 24
         assert page.console == []
 
 
