@@ -154,7 +154,8 @@ class Service:
 
     def live(self) -> Live:
         """What only the running service knows."""
-        problems = tuple(what for what in (*self._troubles.values(), *_left_out(self._config)) if what)
+        told = (*self._troubles.values(), self._runner.derive_trouble, *_left_out(self._config))
+        problems = tuple(what for what in told if what)
         return Live(
             self._runner.slots(),
             self._free_bytes(),

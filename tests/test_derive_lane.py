@@ -150,6 +150,24 @@ async def test_no_room_is_taken_from_the_recorders(station: Station, monkeypatch
     assert "" in reasons(station)
 
 
+async def test_an_original_for_which_there_is_no_room_holds_up_no_smaller_one(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {len(content): path for path, content in CARD.items()}
+    assert min(sizes) < max(sizes)
+    monkeypatch.setattr(type(station.vault), "free_bytes", lambda _: (64 << 20) + max(sizes))
+    lane = lane_of(station)
+    for _ in range(6):
+        await lane.step()
+    told = {view.clip.path: view.made for view in station.journal.reader.recordings()}
+    assert told[sizes[min(sizes)]] is not None
+    assert told[sizes[max(sizes)]] is None
+    monkeypatch.undo()
+    for _ in range(2):
+        await lane.step()
+    assert station.journal.reader.next_to_derive() is None
+
+
 async def test_what_fails_because_the_disk_is_full_is_no_fact_about_the_original(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.access.made import Everything, Made, Original
+from agent.config import AccessCopies
 from agent.errors import AgentError, JournalError
 from agent.journal import Journal, Reader, deriving, rebuild, verify
 from agent.journal.schema import MIGRATIONS, version_of
@@ -32,6 +34,7 @@ from agent.model import (
     Transcript,
     TranscriptKind,
 )
+from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.documents import add_document, add_made, recover_documents
 from agent.pipeline.recover import census, recover
 from agent.pipeline.station import Station
@@ -324,6 +327,17 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
+async def all_made(original: Original, folder: Path, *_: object) -> Everything:
+    for number, content in enumerate(MADE):
+        (folder / f"{number}.mp4").write_bytes(content)
+    files = tuple(Made(Role.ACCESS_COPY, folder / f"{number}.mp4", "ffmpeg 5") for number in range(len(MADE)))
+    return Everything(files, (BLACK,), 1)
+
+
+async def there() -> str:
+    return "ffmpeg 5"
+
+
 def life(place: Place, world: World, *, making: bool = True) -> None:
     """One process: recover, dock, make what isn't made yet, store; or until it crashes."""
 
@@ -332,11 +346,13 @@ def life(place: Place, world: World, *, making: bool = True) -> None:
         reader = station.journal.reader
         if not reader.recordings():
             await dock(station, _recorder(place, world, station))
-        for view in reader.recordings():
-            if making and reader.derived(view.recording.recording_id) is None:
-                shutil.rmtree(station.vault.work_dir / view.asset.asset_id, ignore_errors=True)
-                with contextlib.suppress(AgentError):
-                    await make(station, view.asset, *MADE)
+        while (asset := reader.next_to_probe()) is not None and not world.refused:
+            limit = reader.recording(asset.asset_id).recording.deadline
+            await station.journal.record(probed(asset.asset_id, old=limit))
+        station.access = AccessCopies(enabled=making)
+        lane = DeriveLane(station, bool, all_made, there)
+        while making and reader.next_to_derive() is not None and not world.refused:
+            await lane.step()
         await census(station)
         while reader.next_to_store(station.clock()) is not None and not world.refused:
             lane = StoreLane(station)
@@ -370,11 +386,11 @@ def check(place: Place) -> None:
             assert told is not None
             assert told.findings == (BLACK,)
             made = reader.derivatives(view.recording.recording_id)
-            assert len(made) == len(MADE), "one transaction: all of them, once"
+            assert len(made) == len(MADE) + 1, "one transaction: all of them, once, with their certificate"
             assert {one.asset.state for one in made} <= {AssetState.STORED, AssetState.MATCHED}
             held |= {one.asset.digests.blake3 for one in made}
     assert {path.name for path in (place.root / "vault").glob("??/*")} == held == place.stored().keys()
-    assert not list((place.root / "staging").iterdir())
+    assert list((place.root / "staging").iterdir()) == list((place.root / "derived").iterdir()) == []
 
 
 FAULTS = {

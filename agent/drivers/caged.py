@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
         rules = [_rule(path, right) for right, paths in rights.items() for path in paths if os.path.exists(path)]
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # a file that grows too large ends it, as it ought to
+        if cage["writes"]:
+            os.chdir(cage["writes"][0])  # so that a command may be written down without the name of its folder
         step_back()
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         lock_tool(rules, **cage["limits"])

@@ -32,7 +32,7 @@ from agent.pipeline.documents import add_made, refusing
 from agent.pipeline.station import Station
 
 ATTEMPTS: Final = 3
-_GIVEN_UP_LIMIT: Final = 1000
+_TAKEN_LIMIT: Final = 1000
 _ROOM_BYTES: Final = 64 * 1024 * 1024
 """So much besides a copy as large as its original: pictures, and what is written while a copy is made."""
 
@@ -55,14 +55,17 @@ class DeriveLane:
         self._is_busy = is_busy
         self._make = make
         self._version = version
+        self._too_large: set[str] = set()
         self.given_up: set[str] = set()
         self.trouble = ""
 
     async def step(self) -> None:
         """Make everything of the next original, or wait a little if there is none or others need the station."""
-        station, asset = self._station, None
-        if station.access.enabled and not self._is_busy() and len(self.given_up) < _GIVEN_UP_LIMIT:
-            asset = await station.on_disk(station.journal.reader.next_to_derive, frozenset(self.given_up))
+        station, asset, taken = self._station, None, self.given_up | self._too_large
+        if station.access.enabled and not self._is_busy() and len(taken) < _TAKEN_LIMIT:
+            asset = await station.on_disk(station.journal.reader.next_to_derive, taken)
+        if asset is None:
+            self._too_large.clear()
         if asset is None or not await self._may_begin(asset):
             await asyncio.sleep(station.limits.probe_pause_s)
             return
@@ -82,7 +85,10 @@ class DeriveLane:
             self.trouble = f"无法制作查阅副本，请安装 ffmpeg（原始资料不受影响）(no access copies: {error})"
             return False
         self.trouble = ""
-        return await self._station.on_disk(_has_room, self._station, asset)
+        has_room = await self._station.on_disk(_has_room, self._station, asset)
+        if not has_room:  # a smaller one may fit; after all others it is looked at again
+            self._too_large.add(asset.asset_id)
+        return has_room
 
     async def _derive(self, asset: Asset) -> bool:
         """Whether that is settled for this asset. Counted before the work: what kills the process does so thrice."""
@@ -105,7 +111,7 @@ class DeriveLane:
                 await station.journal.note(subject, {})  # that the service ends is not the fault of this original
             raise
         finally:
-            await station.on_disk(durable.remove_work, folder)
+            await station.on_disk(_clear, folder)
         return True
 
     async def _make_all(self, original: Original, folder: Path) -> None:
@@ -133,9 +139,14 @@ def _has_room(station: Station, asset: Asset) -> bool:
     return station.vault.free_bytes() - station.reserve_bytes > asset.expected_bytes + _ROOM_BYTES
 
 
-def _ready(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     with refusing(folder.name):
         durable.remove_work(folder)
+
+
+def _ready(folder: Path) -> None:
+    _clear(folder)
+    with refusing(folder.name):
         durable.make_dir(folder)
 
 
@@ -148,7 +159,7 @@ def _original(station: Station, asset: Asset) -> Original:
 
 
 def _reference(station: Station, reader: Reader, row: RecordingView) -> Path | None:
-    """A whole recording of the same kind from the same docking: what it is encoded with, a cut one is, too."""
+    """A whole MP4 of the same docking: what that is encoded with, a cut one without its index is, too."""
     assert row.facts is not None, "as above"
     for recording_id in reader.brought_by(row.docking_id)[:_NEIGHBOURS]:
         other = reader.recording(recording_id)
@@ -156,6 +167,7 @@ def _reference(station: Station, reader: Reader, row: RecordingView) -> Path | N
             other.facts is not None
             and other.facts.integrity is Integrity.COMPLETE
             and other.recording.medium is row.recording.medium
+            and "mov" in other.facts.container
             and other.asset.state in (AssetState.HELD, AssetState.STORED)
         ):
             return _path(station, other.asset)

@@ -11,11 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from agent.access.making import make_all
 from agent.drivers.base import Docked
 from agent.errors import JournalError
 from agent.model import Asset, AssetChanged, AuditProgress, Blocked, Incident, Phase, SlotProgress, Upload
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
+from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
@@ -55,6 +57,7 @@ class Runner:
         self._store = StoreLane(station)
         self._audit = AuditLane(station)
         self._probe = ProbeLane(station, self._is_reading)
+        self._derive = DeriveLane(station, self._is_reading, make_all)
         self._version = 0
         self._ticks = 0
 
@@ -85,6 +88,11 @@ class Runner:
         """How fast originals went to the store lately; None: not known yet."""
         return self._store.rate_bytes_s()
 
+    @property
+    def derive_trouble(self) -> str:
+        """Why nothing can be made from any original; empty when it can."""
+        return self._derive.trouble
+
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""
         return self._audit.progress
@@ -98,8 +106,9 @@ class Runner:
             ready()
             self._group.create_task(self._beat())
             self._group.create_task(self._census())
-            self._group.create_task(self._audit_worker())
-            self._group.create_task(self._probe_worker())
+            self._group.create_task(self._forever("audit", self._audit.step))
+            self._group.create_task(self._forever("probe", self._probe.step))
+            self._group.create_task(self._forever("derive", self._derive.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 
@@ -115,13 +124,9 @@ class Runner:
     async def _census(self) -> None:
         await self._guarded(census(self._station), partial(self._note_bug, "census"))
 
-    async def _audit_worker(self) -> None:
+    async def _forever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._guarded(self._audit.step(), partial(self._note_bug, "audit"))
-
-    async def _probe_worker(self) -> None:
-        while True:
-            await self._guarded(self._probe.step(), partial(self._note_bug, "probe"))
+            await self._guarded(step(), partial(self._note_bug, name))
 
     def _is_reading(self) -> bool:
         return any(slot.phase in _READING for slot in self._progress.values())
