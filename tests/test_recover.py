@@ -18,7 +18,7 @@ from agent.absence import Sure
 from agent.cli import Exit
 from agent.errors import RequestError
 from agent.journal import Reader
-from agent.pipeline.carving import _remnant, _with_clashes, check_folder
+from agent.pipeline.carving import Remnant, _remnant, _with_clashes, check_folder, check_room
 from simulator.card import Card
 from simulator.content import Noise
 from simulator.layout import SLOT_BYTES
@@ -194,6 +194,22 @@ def test_copies_never_go_where_evidence_is_or_anything_else(
     error = recover(made, path, "--into", str(made.root / where), code=Exit.USAGE)
     assert error["safe"] == "Nothing was written."
     assert sorted(made.root.rglob("*")) == before
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path: Path) -> None:
+    huge = Remnant(1, {"path": "a.mp4"}, ((0, 1 << 60),))
+    small = Remnant(2, {"path": "b.mp4"}, ((0, 1),))
+    check_room(tmp_path / "new", [small])
+    for many in ([huge], [small] * 1001):
+        with pytest.raises(RequestError):
+            check_room(tmp_path / "new", many)
+
+
+def test_a_folder_that_can_t_be_made_is_told_in_words(made: Stage, tmp_path: Path, clip: bytes) -> None:
+    path = tmp_path / "card.img"
+    deleted_on(path, clip).close()
+    error = recover(made, path, "--into", "/proc/recovered", code=Exit.USAGE)
+    assert error["error"].startswith("/proc/recovered ")
 
 
 def test_a_link_to_the_station_is_the_station(tmp_path: Path) -> None:

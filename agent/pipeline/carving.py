@@ -22,6 +22,7 @@ from agent.sequence import name_of
 
 REMNANTS_LIMIT: Final = 10_000
 FILES_LIMIT: Final = 1000
+_TOLD_LIMIT: Final = 64 * 1024
 _SPARE_BYTES: Final = 64 * 1024 * 1024
 _NUMBERS_FROM: Final = 1_000_000  # beyond those of files that are there
 _WHOLE_NAMES: Final = frozenset({"exact", "long", "inferred"})
@@ -128,6 +129,13 @@ def check_folder(folder: Path, source: Path, kept: Iterable[Path]) -> None:
         raise _refused(folder, "lies on the recorder itself")
 
 
+def check_room(folder: Path, remnants: Sequence[Remnant]) -> None:
+    """Raises RequestError if copies of so many files must not go into a new folder, or don't fit there."""
+    wanted, free = sum(one.size_bytes for one in remnants), os.statvfs(folder.parent)
+    if len(remnants) > FILES_LIMIT or wanted + _SPARE_BYTES > free.f_bavail * free.f_frsize:
+        raise _refused(folder, f"has no room for {len(remnants)} files of {wanted} bytes, or they are more than 1000")
+
+
 def _refused(folder: Path, why: str) -> RequestError:
     return RequestError(f"{folder} {why}.", safe="Nothing was written.", do="Name a new folder on another disk.")
 
@@ -139,10 +147,6 @@ async def carve(
 
     The folder is there, and is the one into which `recorder` fetches. Raises DeviceError, or OSError of the folder.
     """
-    wanted = sum(one.size_bytes for one in remnants)
-    free = os.statvfs(order.folder)
-    if len(remnants) > FILES_LIMIT or wanted + _SPARE_BYTES > free.f_bavail * free.f_frsize:
-        raise _refused(order.folder, f"has no room for {len(remnants)} files of {wanted} bytes")
     for one in remnants:
         name = f"deleted-{one.number:04d}{_suffix(one)}"
         part = order.folder / f"{name}{durable.PART_SUFFIX}"
@@ -209,6 +213,6 @@ def _suffix(one: Remnant) -> str:
 
 async def journal_recovery(station: Station, asked: Mapping[str, str]) -> dict[str, object]:
     """Take down that somebody recovers deleted files: `source`, `folder`, `files`, `who`, `why`."""
-    told = {name: asked[name][:4096] for name in ("source", "folder", "files", "who", "why")}
+    told = {name: asked[name][:_TOLD_LIMIT] for name in ("source", "folder", "files", "who", "why")}
     await station.journal.record(Incident("recovery", told))
     return {}

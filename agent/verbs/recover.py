@@ -16,7 +16,7 @@ from agent.control import NotRunningError, ask
 from agent.errors import RequestError
 from agent.model import Clock
 from agent.opening import driver, hand_device
-from agent.pipeline.carving import Order, Remnant, carve, check_folder, list_remnants
+from agent.pipeline.carving import Order, Remnant, carve, check_folder, check_room, list_remnants
 from agent.register import line
 from agent.status.summary import printable
 from agent.status.words import named
@@ -58,10 +58,14 @@ async def _recovered(config: Config, order: Order, only: list[int], *, writes: b
         chosen = _chosen(remnants, only)
         copies: list[Any] = []
         if writes:
+            check_room(order.folder, chosen)
             order = replace(order, journaled=await _journaled(config, order, chosen))
             order.folder.mkdir(mode=0o700)
             async with aclosing(carve(recorder, chosen, order, digest)) as certificates:
                 copies = [certificate["output"] async for certificate in certificates]
+    except OSError as error:
+        what = f"{order.folder} can't be written: {error.strerror}."
+        raise RequestError(what, safe="Nothing on the recorder was changed.", do="Name a folder elsewhere.") from error
     finally:
         await recorder.close()
     return {"deleted": [_view(one) for one in remnants], "copies": copies, "journaled": order.journaled}
