@@ -175,7 +175,8 @@ async def test_the_same_words_make_the_same_pictures(tmp_path: Path) -> None:
     for one in seen.pictures[:2]:
         folder = tmp_path / one.role
         folder.mkdir()
-        words = [{SOURCE: str(tmp_path / "original"), OUTPUT: "again.jpg"}.get(word, word) for word in one.arguments]
+        source = str(tmp_path / "original")
+        words = [word.replace(SOURCE, source).replace(OUTPUT, "again.jpg") for word in one.arguments]
         ffmpeg(*words, folder=folder)
         assert (folder / "again.jpg").read_bytes() == one.path.read_bytes()
         assert str(tmp_path) not in " ".join(one.arguments)

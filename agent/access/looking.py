@@ -40,14 +40,14 @@ BOUNDS: Final = Bounds(output_bytes=2 * _EVENTS_BYTES)
 
 _DETECT: Final = (
     # What a decoder says about a frame may come from the file, in the words of a detector: it is dropped first.
-    "scale=320:180,format=yuv420p,metadata=mode=delete,"
-    f"blackdetect,freezedetect=n={FROZEN_NOISE}:d={FROZEN_MS / 1000:g},metadata=mode=print:file={{folder}}seen.txt"
+    "scale=320:180:flags=fast_bilinear,format=yuv420p,metadata=mode=delete,"
+    f"blackdetect,freezedetect=n={FROZEN_NOISE}:d={FROZEN_MS / 1000:g},metadata=mode=print:file=seen.txt"
 )
 _HEAR: Final = (
     f"ametadata=mode=delete,silencedetect=n={SILENT_DB}dB:d={SILENT_MS / 1000:g},"
-    f"ametadata=mode=print:file={{folder}}heard.txt,aformat=sample_rates={_RATE_HZ},asetnsamples=n={{window}},"
+    f"ametadata=mode=print:file=heard.txt,aformat=sample_rates={_RATE_HZ},asetnsamples=n={{window}},"
     "astats=metadata=1:reset=1:measure_perchannel=none:measure_overall=Peak_level,"
-    "ametadata=mode=print:file={folder}peaks.txt"
+    "ametadata=mode=print:file=peaks.txt"
 )
 _TILE: Final = "pad=320:180:(ow-iw)/2:(oh-ih)/2:gray:eval=frame,setsar=1"
 _BRIGHT: Final = (
@@ -95,12 +95,10 @@ async def look(
     if facts.medium is Medium.PHOTO or not lasts_ms or not kinds & {"video", "audio"}:
         return Looked()
     pictures, sound = "video" in kinds, "audio" in kinds
-    graph, tool = _graph(lasts_ms, pictures=pictures, sound=sound), await version()
-    here = graph.replace("{folder}", _escaped(f"{folder}/"))
-    words = _command(here, f"file:{original}", f"{folder}/", pictures=pictures, sound=sound)
-    await run(words, reads=original, folder=folder, bounds=bounds, is_busy=is_busy)
+    words, tool = _words(lasts_ms, pictures=pictures, sound=sound), await version()
+    here = [word.replace(SOURCE, str(original)) for word in words]
+    await run(here, reads=original, folder=folder, bounds=bounds, is_busy=is_busy)
     detected = await asyncio.to_thread(_detected, folder, lasts_ms)
-    words = _command(graph.replace("{folder}", ""), SOURCE, "", pictures=pictures, sound=sound)
     made = [
         Made(role, folder / name, tool, tuple(OUTPUT if word == name else word for word in words))
         for role, name in ((Role.POSTER, _poster(folder)), (Role.CONTACT_SHEET, "sheet.jpg"))
@@ -129,7 +127,7 @@ def spans_of(track: Track) -> tuple[Span, ...]:
 
 
 def _graph(lasts_ms: int, *, pictures: bool, sound: bool) -> str:
-    """The filters, with a place for the folder."""
+    """The filters that look, listen, and make pictures."""
     graph = []
     if pictures:
         tiles = min(TILES_LIMIT, -(-lasts_ms // TILE_MS))
@@ -158,34 +156,17 @@ def _fit(width: int, height: int) -> str:
     return f"scale=w='max(2,2*trunc(min({width},{height}*dar)/2))':h='max(2,2*trunc(min({height},{width}/dar)/2))'"
 
 
-def _escaped(path: str) -> str:
-    """A path as a value in a filter graph: escaped as a value, then as a part of the graph."""
-    for special in ("\\':", "\\'[],;"):
-        path = "".join(f"\\{c}" if c in special else c for c in path)
-    return path
-
-
-def _command(graph: str, source: str, folder: str, *, pictures: bool, sound: bool) -> list[str]:
+def _words(lasts_ms: int, *, pictures: bool, sound: bool) -> list[str]:
+    """ffmpeg's words, with a place for the source; what it writes has plain names in the folder in which it runs."""
     # Time stamps as they are, else what jumps is put right before it is looked at.
-    words = [
-        "-max_error_rate",
-        "1",
-        "-copyts",
-        "-start_at_zero",
-        "-reinit_filter:v",
-        "0",
-        "-threads",
-        "1",
-        *READING,
-        "-i",
-        source,
-    ]
-    words += ["-filter_complex", graph]
+    words = ["-max_error_rate", "1", "-copyts", "-start_at_zero", "-reinit_filter:v", "0", "-threads", "1"]
+    words += [*READING, "-i", f"file:{SOURCE}"]
+    words += ["-filter_complex", _graph(lasts_ms, pictures=pictures, sound=sound)]
     for label, wanted in (("[seen]", pictures), ("[heard]", sound)):
         words += ["-map", label] if wanted else []
     words += ["-fps_mode", "passthrough", "-f", "null", "-"]
     for name in ("poster", "first", "sheet") if pictures else ():
-        words += ["-map", f"[{name}]", *_JPEG, f"{folder}{name}.jpg"]
+        words += ["-map", f"[{name}]", *_JPEG, f"{name}.jpg"]
     return words
 
 

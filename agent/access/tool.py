@@ -84,7 +84,8 @@ async def run(
     arguments: Sequence[str], *, reads: Path, folder: Path, bounds: Bounds = DEFAULT_BOUNDS,
     is_busy: Callable[[], bool] = never, devices: Sequence[Path] = (),
 ) -> Ran:  # fmt: skip
-    """Run ffmpeg with these words; it can read only the file `reads`, and write only into `folder`.
+    """Run ffmpeg with these words; it can read only the file `reads`, and write only into `folder`, in which it
+    runs.
 
     It stands still while `is_busy`. `devices` are those it may compute on. Raises ToolError; then, as when it is
     cancelled, ffmpeg is gone and what it wrote lies in `folder`.

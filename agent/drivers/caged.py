@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         rights |= {_DEVICE: cage["devices"], READ_DIR: ["/dev"], READ_DIR | READ_FILE: ["/sys"]}
     try:
         rules = [_rule(path, right) for right, paths in rights.items() for path in paths if os.path.exists(path)]
+        if cage["writes"]:
+            os.chdir(cage["writes"][0])
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # a file that grows too large ends it, as it ought to
         if cage["writes"]:
