@@ -81,7 +81,8 @@ COPIES: Mapping[str, tuple[str, bool] | None] = {
     "heic-half": None, "insane": ("encoded", False), "jump-forward": ("remux", True), "ts": ("remux", True),
     "ts-jump-forward": ("encoded", False), "ts-jump-back": ("encoded", False), "ts-half": ("encoded", False),
     "fmp4": ("remux", True), "fmp4-half": ("encoded", False), "mkv": ("remux", True), "mkv-half": ("remux", False),
-    "unknown-codec": ("sound", False), "m3u8": None, "m3u8-as-mp4": None, "ffconcat": None, "mpd": None, "mov-alias": None, "mp4-url": ("remux", True),
+    "unknown-codec": ("sound", False),
+    "m3u8": None, "m3u8-as-mp4": None, "ffconcat": None, "mpd": None, "mov-alias": None, "mp4-url": ("remux", True),
 }  # fmt: skip
 
 

@@ -132,11 +132,12 @@ def plans(
 
     Raises NoCopyError if nothing in it can be shown.
     """
-    pictures, sounds = _shown(source, "video")[:1], _shown(source, "audio")
+    pictures = _shown(source, "video")[:1]
+    sounds = () if facts.medium is Medium.PHOTO else _shown(source, "audio")
     if facts.medium in (None, Medium.OTHER) or not pictures + sounds:
         raise NoCopyError(source.reason or facts.reason or "nothing in it can be decoded")
     if facts.medium is Medium.PHOTO:
-        return (_photo(facts, settings),)
+        return (_photo(facts, settings, pictures),)
     font = next((font for font in fonts if Path(font).exists()), "")
     choice = _Choice(facts, pictures, sounds, settings, font)
     sound = _COPY_SOUND if all(_plays_sound(source.kind("audio")[number]) for number in sounds) else _ENCODE_SOUND
@@ -150,12 +151,12 @@ def plans(
     return (*ways, *(choice.plan("encoded", {}, _ENCODE_SOUND, name) for name in names))
 
 
-def _photo(facts: Facts, settings: AccessCopies) -> Plan:
+def _photo(facts: Facts, settings: AccessCopies, pictures: tuple[int, ...]) -> Plan:
     side = settings.photo_px_max
-    picture = _source(facts, {})["V:0"]
+    picture = _source(facts, {})[f"V:{pictures[0]}"]
     size = {"w": f"min(iw,{side})", "h": f"min(ih,{side})", "force_original_aspect_ratio": "decrease"}
     output = picture.filter("scale", **size).output(f"file:{OUTPUT}", **_PHOTO)
-    return Plan("photo", tuple(output.compile()[1:]), ".jpg", (0,), (), frozenset({"video"}))
+    return Plan("photo", tuple(output.compile()[1:]), ".jpg", pictures, (), frozenset({"video"}))
 
 
 def _source(facts: Facts, before: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
