@@ -145,10 +145,13 @@ ATTEMPTS = {
     "trace": "checked(101 if os.uname().machine == 'x86_64' else 117, 0, 0)",
     "look at others": "open(f'/proc/{os.getppid()}/mem')",
     "link": "os.symlink('/etc/passwd', folder + '/link')",
+    "change rights": "os.chmod('/tmp', 0o777)",
+    "change times": "os.utime(folder)",
+    "take off a seal": "fcntl.ioctl(os.open(folder, os.O_RDONLY), 0x40086602, bytes([16, 0, 0, 0, 0, 0, 0, 0]))",
     "device": "os.mkfifo(folder + '/fifo')",
 }
 PROGRAM = """
-import ctypes, os, sys
+import ctypes, fcntl, os, sys
 folder = sys.argv[1]
 def checked(*words):
     if ctypes.CDLL(None, use_errno=True).syscall(*words) < 0:

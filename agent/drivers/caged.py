@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         if cage["writes"]:
             os.chdir(cage["writes"][0])  # so that a command may be written down without the name of its folder
         step_back()
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(OSError):  # it only wouldn't be polite
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         lock_tool(rules, **cage["limits"])
         if os.getppid() == cage["parent"]:  # else it ended before the kernel was told that this ends with it
             os.execvpe(command[0], command, {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8"})  # noqa: S606 - a fixed path

@@ -13,7 +13,10 @@ from typing import Final, NamedTuple
 from agent.drivers.source import BLKGETDISKSEQ, BLKGETSIZE64
 
 MIB: Final = 1024 * 1024
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = (
+    1, 4, 22, 24, 38, 47,
+)  # fmt: skip
+PR_CAP_AMBIENT_CLEAR_ALL, CAP_LINUX_IMMUTABLE = 4, 9
 SECCOMP_MODE_FILTER: Final = 2
 PROT_EXEC: Final = 4
 
@@ -69,9 +72,13 @@ IOPRIO_SET: Final = (251, 30)
 NEVER: Final[Mapping[str, tuple[int, int]]] = {
     "socket": (41, 198), "socketpair": (53, 199), "io_uring_setup": (425, 425), "kill": (62, 129), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "setpgid": (109, 154), "setsid": (112, 157),
-    "fork": (57, 220), "vfork": (58, 220),
+    "fork": (57, 220), "vfork": (58, 220), "chmod": (90, 53), "fchmod": (91, 52), "fchmodat": (268, 53),
+    "fchmodat2": (452, 452), "utimensat": (280, 88), "setxattr": (188, 5), "fsetxattr": (190, 7),
 }  # fmt: skip
-"""What no tool needs: the network, other processes, leaving its group. On aarch64 clone forks."""
+"""What no tool needs: the network, other processes, leaving its group, changing what Landlock doesn't know.
+
+On aarch64 clone forks, and there is only fchmodat.
+"""
 CLONE: Final = (56, 220)
 CLONE3: Final = (435, 435)
 CLONE_THREAD: Final = 0x10000
@@ -160,7 +167,11 @@ def lock_tool(rules: Sequence[tuple[int, int]], *, memory_bytes: int, cpu_s: int
     No network, no other process, no file above `output_bytes`. It ends with the process that started it.
     Raises OSError.
     """
-    _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
+    libc = _libc()
+    _checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
+    # The agent's only right must not reach the program: it could take the seal off the original that it reads.
+    _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "ambient rights")
+    libc.prctl(PR_CAPBSET_DROP, CAP_LINUX_IMMUTABLE, 0, 0, 0)  # refused to all but root, and then of no use
     _forbid_new_privileges()
     _landlock(rules)
     _limit({
