@@ -297,6 +297,15 @@ async def test_an_original_that_is_not_whole_has_no_whole_copy(files: Path, fold
     assert (made.complete, made.remarks) == (False, ("the original is suspect: the last 3.0 s are missing",))
 
 
+async def test_the_bounds_of_the_work_grow_with_the_original_and_have_an_end(files: Path) -> None:
+    original = damaged(files, "whole")
+    _, source = await known(original)
+    bounds = copying._bounds(original, source)
+    assert (bounds.total_s, bounds.output_bytes) == (1860.64, 2 * original.stat().st_size + (64 << 20))
+    hostile = replace(source, tracks=(replace(source.tracks[0], span_ms=1 << 53),))
+    assert copying._bounds(original, hostile).total_s == 48 * 3600
+
+
 # Who encodes.
 
 

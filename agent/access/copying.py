@@ -21,6 +21,7 @@ from agent.model import Facts, Integrity, Role
 _NEAR_MS: Final = 500
 _OFFSET_MS: Final = 80
 _SPARE_BYTES: Final = 64 << 20
+_SHORTEST_S, _LONGEST_S = 1800.0, 48 * 3600.0
 
 
 async def make_copy(
@@ -37,7 +38,7 @@ async def make_copy(
     for plan in ways:
         path, part = folder / f"access_copy{plan.suffix}", folder / f"access_copy{durable.PART_SUFFIX}"
         try:
-            copy = await _copied(original, part, plan, is_busy)
+            copy = await _copied(original, part, plan, _bounds(original, source), is_busy)
         except ToolError as error:
             reason = str(error)
         else:
@@ -57,11 +58,18 @@ async def _version() -> str:
         raise NoCopyError(str(error)) from error
 
 
-async def _copied(original: Path, path: Path, plan: Plan, is_busy: Callable[[], bool]) -> Inspection:
+def _bounds(original: Path, source: Inspection) -> Bounds:
+    """Ten times as long as it lasts is enough for a slow machine; what it says of that itself is not believed."""
+    span_s = max((track.span_ms or 0 for track in source.tracks), default=0) / 1000
+    total_s = min(_LONGEST_S, _SHORTEST_S + 10 * span_s)
+    size_bytes = 2 * os.stat(original).st_size + _SPARE_BYTES
+    return Bounds(total_s=total_s, cpu_s=int(2 * total_s), output_bytes=size_bytes)
+
+
+async def _copied(original: Path, path: Path, plan: Plan, bounds: Bounds, is_busy: Callable[[], bool]) -> Inspection:
     words = [word.replace(SOURCE, str(original)).replace(OUTPUT, str(path)) for word in plan.words]
-    limit = Bounds(output_bytes=2 * os.stat(original).st_size + _SPARE_BYTES)
     devices = WAYS[plan.encoder].devices() if plan.encoder else []
-    await run(words, reads=original, folder=path.parent, bounds=limit, is_busy=is_busy, devices=devices)
+    await run(words, reads=original, folder=path.parent, bounds=bounds, is_busy=is_busy, devices=devices)
     try:
         return await inspect(path, is_busy=is_busy)
     except OSError as error:
