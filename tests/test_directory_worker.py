@@ -20,9 +20,9 @@ from agent.child import Child
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held
 from agent.uploader import directory_pool
+from agent.uploader.base import original_key
 from agent.uploader.directory import DirectoryStore
 from agent.uploader.directory_errors import MARKER
-from agent.uploader.layout import original_key
 from tests.disks import MIB, ext4, faulty_share, loop, mounted, run, tmpfs
 from tests.fakes import FakeErrand
 from tests.shares import made

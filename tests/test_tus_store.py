@@ -23,8 +23,7 @@ import agent.uploader.tus
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import Held
 from agent.pipeline.storing import StoreLane
-from agent.uploader.base import Store
-from agent.uploader.layout import original_key
+from agent.uploader.base import Store, original_key
 from agent.uploader.source import Source
 from agent.uploader.tus import TusStore, _Reading
 from agent.uploader.tus_protocol import TusOptions

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from agent.errors import EvidenceError
-from agent.model import Held, Receipt
+from agent.errors import EvidenceError, StoreError
+from agent.model import Digests, Held, Receipt
 
 SAFE: Final = "The original is safe in this station."
 """What every refusal of a store leaves as it was."""
+
+PROBES: Final = "probes"
+"""Beneath it lies what `store check` wrote; it is no evidence."""
+
+_CLOCK_LIMIT_S: Final = 60.0
 
 DOUBT: Final = "doubt"
 """Name of a note by the audit: what the store has of this original was not what its receipt said. What the store says
@@ -99,7 +104,32 @@ def present() -> datetime:
     return datetime.now(UTC)
 
 
+def original_key(digests: Digests) -> str:
+    """`originals/<first two hex>/<BLAKE3>`: where it lies in every store, so that it is found without the agent.
+
+    Made of the content alone, so no name can collide or be hostile (docs/store-layout.md).
+    """
+    return f"originals/{digests.blake3[:2]}/{digests.blake3}"
+
+
 def lost(store: str, key: str, why: str) -> EvidenceError:
     """What `Store.check` raises."""
     what = f"The store {store} no longer proves that it has {key}: {why}."
     return EvidenceError(what, do="Keep every other copy of it, and call the administrator.")
+
+
+def not_ours(receipt: Receipt, store: str) -> StoreError:
+    """What `Store.check` raises for the receipt of another store, or of this one as it was configured before."""
+    what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {store}."
+    return StoreError(what, do="Check store.name and store.options in the configuration.", retry=False)
+
+
+def trait(name: str, good: bool | None, what: str, do: str = "") -> Trait:
+    """A trait; how to mend it is only said where it is not good."""
+    return Trait(name, good, what, "" if good else do)
+
+
+def clock_trait(ahead_s: float) -> Trait:
+    """How far a store's clock is from ours."""
+    what = f"The store's clock is {ahead_s:+.0f} s ahead of ours."
+    return trait("clock", abs(ahead_s) < _CLOCK_LIMIT_S, what, "Set both by the same time server.")

@@ -16,9 +16,8 @@ from agent.config.options import flag, folder, number, read_options
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, present
+from agent.uploader.base import SAFE, Errand, Trait, not_ours, original_key, present
 from agent.uploader.directory_pool import WorkerPool
-from agent.uploader.layout import original_key
 from agent.uploader.source import chunks
 
 _WORKER: Final = "agent.uploader.directory_worker"
@@ -116,8 +115,7 @@ class DirectoryStore:
         """Compare an object with its receipt, with `read` by reading it again from the medium."""
         key = original_key(receipt.digests)
         if (receipt.store, receipt.object) != (self._name, key):
-            what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
-            raise StoreError(what, do="Check store.name in the configuration.", retry=False)
+            raise not_ours(receipt, self._name)
         digests = {"blake3": receipt.digests.blake3, "sha256": receipt.digests.sha256}
         size = {"size": receipt.size_bytes}
         answer = await self._ask({"check": size | digests, "read": read})

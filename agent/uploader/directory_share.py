@@ -16,8 +16,7 @@ from typing import Final, Protocol
 from agent import durable
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.uploader import directory_errors as errors
-from agent.uploader.base import lost
-from agent.uploader.layout import original_key
+from agent.uploader.base import lost, original_key
 from agent.uploader.mounts import keeps_modes
 from agent.uploader.source import chunks
 from agent.vault import fingerprint

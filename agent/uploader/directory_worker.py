@@ -21,10 +21,9 @@ from typing import Any, Final
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
-from agent.uploader.base import present
+from agent.uploader.base import original_key, present
 from agent.uploader.directory_share import Settings, Share
 from agent.uploader.directory_survey import survey
-from agent.uploader.layout import original_key
 
 _READ_BYTES: Final = 64 * 1024
 _LINE_LIMIT_BYTES: Final = 64 * 1024
@@ -93,8 +92,11 @@ class Worker:
                 self._share.look()
                 return {"there": True}
             case {"survey": True}:
-                found = survey(self._share, self._settings.root, present, self._alive)
-                return {"traits": [asdict(trait) for trait in found]}
+                traits = []
+                for trait in survey(self._share, self._settings.root, present):
+                    traits.append(asdict(trait))
+                    self._alive()
+                return {"traits": traits}
         raise AssertionError("the parent sent an unknown request")
 
 

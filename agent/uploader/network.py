@@ -30,6 +30,7 @@ _SECRET_LIMIT_BYTES: Final = 1 << 16
 _CONNECT_LIMIT_S: Final = 30.0
 _BURST_S: Final = 0.2
 _SINK_BYTES: Final = 1 << 20
+_SLICE_BYTES: Final = 1 << 18
 
 Body = Callable[[], AsyncIterator[bytes]]
 """Makes the bytes of a request anew for each attempt; a stream would be at its end when it is needed again."""
@@ -191,6 +192,16 @@ def _acknowledge(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:  # else the whole reply has come
         peer = connection.transport.get_extra_info("socket")
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def sliced(content: bytes) -> Body:
+    """A body of bytes that are in memory."""
+
+    async def made() -> AsyncIterator[bytes]:
+        for at in range(0, len(content), _SLICE_BYTES):
+            yield content[at : at + _SLICE_BYTES]
+
+    return made
 
 
 def pause_s(attempt: int, longest_s: float = 20.0) -> float:

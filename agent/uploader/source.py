@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Final, Self
@@ -13,7 +14,7 @@ from blake3 import blake3
 
 from agent import durable
 from agent.errors import EvidenceError, StoreError
-from agent.model import Held
+from agent.model import Digests, Held
 
 SLICE_BYTES: Final = durable.CHUNK_BYTES
 
@@ -34,6 +35,27 @@ def chunks(held: Held) -> Generator[memoryview, None, None]:
             done += len(chunk)
             yield chunk
         source.compare(done, hasher.hexdigest())
+
+
+class Tally:
+    """Size and fingerprints of what a store gives back, piece by piece."""
+
+    def __init__(self) -> None:
+        self._size_bytes = 0
+        self._hashers = blake3(), hashlib.sha256()
+
+    async def add(self, piece: bytes) -> None:
+        """Take more bytes."""
+        await asyncio.to_thread(self._add, piece)
+
+    def _add(self, piece: bytes) -> None:
+        self._size_bytes += len(piece)
+        for hasher in self._hashers:
+            hasher.update(piece)
+
+    def found(self) -> tuple[int, Digests]:
+        """Size in bytes and fingerprints of all so far."""
+        return self._size_bytes, Digests(*(hasher.hexdigest() for hasher in self._hashers))
 
 
 def changed(held: Held, what: str) -> EvidenceError:

@@ -16,8 +16,7 @@ from agent.config.options import read_options
 from agent.errors import StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, lost, present
-from agent.uploader.layout import original_key
+from agent.uploader.base import SAFE, Errand, Trait, lost, not_ours, original_key, present
 from agent.uploader.network import Body, CutError, pause_s
 from agent.uploader.source import Source
 from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
@@ -82,8 +81,7 @@ class TusStore:
         """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
         key, place = original_key(receipt.digests), receipt.version
         if (receipt.store, receipt.object) != (self._name, key) or not place.startswith("/"):
-            what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {self._name}."
-            raise StoreError(what, do="Check store.name in the configuration.", retry=False)
+            raise not_ours(receipt, self._name)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
             raise lost(self._name, receipt.object, "it is no longer there")

@@ -4,17 +4,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from blake3 import blake3
 from yarl import URL
 
 from agent.config.options import folder_or_off, integer, text
@@ -22,6 +19,7 @@ from agent.errors import ConfigError, StoreError
 from agent.model import Digests
 from agent.uploader.base import SAFE
 from agent.uploader.network import Answer, Body, Network, NetworkOptions, Sink, read_private
+from agent.uploader.source import Tally
 
 VERSION: Final = "1.0.0"
 GUIDE: Final = "docs/store-tus.md"
@@ -170,18 +168,10 @@ class TusServer:
 
     async def read_back(self, place: str) -> tuple[int, Digests] | None:
         """Size and fingerprints of what the server gives back; None if it doesn't let us read."""
-        hashers = blake3(), hashlib.sha256()
-        size_bytes = 0
-
-        async def sink(piece: bytes) -> None:
-            nonlocal size_bytes
-            size_bytes += len(piece)
-            for hasher in hashers:
-                await asyncio.to_thread(hasher.update, piece)
-
-        answer = await self._ask("GET", place, sink=sink)
+        tally = Tally()
+        answer = await self._ask("GET", place, sink=tally.add)
         if answer.status == 200:
-            return size_bytes, Digests(hashers[0].hexdigest(), hashers[1].hexdigest())
+            return tally.found()
         if answer.status in _UNWILLING:
             return None
         raise self._refusal(answer)

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from agent.uploader.layout import PROBES
-from agent.uploader.network import Answer, Body, Sink
+from agent.model import Digests
+from agent.uploader.base import PROBES
+from agent.uploader.network import Answer, Body
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import Part, Retention, Version
 from agent.uploader.s3.client import Ask, Client, RefusedError
+from agent.uploader.source import Tally
 
 MAX_PARTS: Final = 1000
 _MAX_PAGES: Final = 10
@@ -122,14 +124,25 @@ class Bucket:
         query = {"retention": "", "versionId": version}
         await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body.encode()))
 
-    async def read(self, found: Version, sink: Sink) -> None:
-        """Give all bytes of a version to `sink`, once; raises StoreError if they came from somebody else."""
-        key, version = found.key, found.version
-        query = {"versionId": version} if version else {}
-        action = "s3:GetObjectVersion" if version else "s3:GetObject"
-        answer = await self.client.call(Ask(action, "GET", key, query, sink=sink), tries=1)
-        if answers.unquoted(answer.headers.get("ETag", "")) != found.etag:
-            raise answers.malformed(f"something without the ETag of {key}")
+    async def read(self, found: Version) -> tuple[int, Digests] | None:
+        """Size and fingerprints of what the store gives back of a version, once; nothing if it says that it has none.
+
+        None if we may not read. Raises StoreError if the bytes came from somebody else.
+        """
+        tally = Tally()
+        query = {"versionId": found.version} if found.version else {}
+        action = "s3:GetObjectVersion" if found.version else "s3:GetObject"
+        try:
+            answer = await self.client.call(Ask(action, "GET", found.key, query, sink=tally.add), tries=1)
+        except RefusedError as error:
+            if error.status == 403:
+                return None
+            if not error.is_absence:
+                raise
+        else:
+            if answers.unquoted(answer.headers.get("ETag", "")) != found.etag:
+                raise answers.malformed(f"something without the ETag of {found.key}")
+        return tally.found()
 
     async def remove_probe(self, key: str, version: str = "") -> bool:
         """Try to remove what `store check` wrote; whether the store did."""

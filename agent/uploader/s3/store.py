@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from blake3 import blake3
 from yarl import URL
 
 from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
 from agent.errors import ConfigError, StoreError
 from agent.model import Clock, Digests, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, present
-from agent.uploader.layout import original_key
+from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, not_ours, original_key, present
 from agent.uploader.network import Network, NetworkOptions
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
@@ -131,8 +128,7 @@ class S3Store:
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Look at the version and its lock again, and read it where we may; whether it was read."""
         if (receipt.store, receipt.object) != (self._name, self._key(receipt.digests)):
-            what = f"The receipt is of {receipt.object} in the store {receipt.store}, not of this store {self._name}."
-            raise StoreError(what, do="Check store.name and store.options.prefix in the configuration.", retry=False)
+            raise not_ours(receipt, self._name)
         stored = Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
         if stored not in await self._bucket.versions(receipt.object, receipt.version):
             raise lost(self._name, receipt.object, "no version with its size and ETag is listed")
@@ -142,7 +138,7 @@ class S3Store:
                 raise lost(
                     self._name, receipt.object, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force"
                 )
-        given = await self._read(stored) if read else None
+        given = await self._bucket.read(stored) if read else None
         if given is not None and given != (receipt.size_bytes, receipt.digests):
             raise lost(self._name, receipt.object, f"{given[0]} bytes were read back, with other fingerprints")
         return given is not None
@@ -213,33 +209,10 @@ class S3Store:
 
     async def _require_same(self, found: Version, held: Held) -> None:
         """Read what the store has, as far as we may: an audit saw other bytes than its ETag says."""
-        if await self._read(found) not in (None, (held.size_bytes, held.digests)):
+        if await self._bucket.read(found) not in (None, (held.size_bytes, held.digests)):
             what = f"The store gives back other bytes of {found.key}, version {found.version}, than its ETag says."
             do = "Have the store checked, and that version removed there; then let the agent try again."
             raise StoreError(what, safe=SAFE, do=do, retry=False)
-
-    async def _read(self, found: Version) -> tuple[int, Digests] | None:
-        """Size and fingerprints of what the store gives back, nothing if it says that it has none; None: we may not."""
-        whole, sha256 = blake3(), hashlib.sha256()
-        size = 0
-
-        def feed(piece: bytes) -> None:
-            nonlocal size
-            size += len(piece)
-            whole.update(piece)
-            sha256.update(piece)
-
-        async def sink(piece: bytes) -> None:
-            await asyncio.to_thread(feed, piece)
-
-        try:
-            await self._bucket.read(found, sink)
-        except RefusedError as error:
-            if error.status == 403:
-                return None
-            if not error.is_absence:
-                raise
-        return size, Digests(whole.hexdigest(), sha256.hexdigest())
 
     def _key(self, digests: Digests) -> str:
         return self._options.prefix + original_key(digests)

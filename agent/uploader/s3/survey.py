@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Final
 
-from agent.uploader.base import Trait
-from agent.uploader.layout import PROBES
+from agent.uploader.base import PROBES, Trait, clock_trait, trait
+from agent.uploader.network import sliced
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
@@ -19,9 +18,7 @@ from agent.uploader.s3.client import RefusedError
 from agent.uploader.s3.upload import composite
 
 _PROBE_BYTES: Final = 8 * 1024 * 1024
-_SLICE_BYTES: Final = 256 * 1024
 _LOCK_FOR: Final = timedelta(minutes=10)
-_CLOCK_LIMIT_S: Final = 60.0
 _NEW_BUCKET: Final = "Make a new bucket with Object Lock; it can't be switched on later everywhere."
 _NO_LOCK: Final = "Use a store that locks; this one only says so."
 
@@ -42,34 +39,26 @@ class Survey:
         Raises StoreError if the store can't be reached.
         """
         try:
-            can_lock = await self._configuration()
-            wanted = self._wanted() if can_lock else None
+            wanted = None
+            if await self._configuration():
+                wanted = Retention(self._mode, (self._client.now() + _LOCK_FOR).replace(microsecond=0))
             probe = await self._write(wanted)
-            if wanted is not None:
+            if probe is not None and wanted is not None:
                 await self._lock(probe, wanted)
             await self._parts(wanted)
-            await self._rights(probe)
+            if probe is not None:
+                await self._rights(probe)
         except (RefusedError, answers.MalformedError) as error:
             self._found("refused", False, error.what, error.do)
-        self._connection()
-        return self._traits
-
-    def _found(self, name: str, good: bool | None, what: str, do: str = "") -> None:
-        self._traits.append(Trait(name, good, what, "" if good else do))
-
-    def _wanted(self) -> Retention:
-        return Retention(self._mode, (self._client.now() + _LOCK_FOR).replace(microsecond=0))
-
-    def _connection(self) -> None:
         endpoint = self._client.place.endpoint
-        safe = endpoint.startswith("https:")
         self._found("reachable", True, f"{endpoint} answers.")
+        safe = endpoint.startswith("https:")
         what = "The connection is encrypted, and the store's certificate trusted." if safe else "Anybody may listen."
         self._found("tls", safe, what, "Use an endpoint that begins with https://.")
-        ahead_s = self._client.last_offset.total_seconds()
-        what = f"The store's clock is {ahead_s:+.0f} s ahead of ours."
-        good = abs(ahead_s) < _CLOCK_LIMIT_S
-        self._found("clock", good, what, "Set the clocks; beyond 15 minutes a request needs two attempts.")
+        return [*self._traits, clock_trait(self._client.last_offset.total_seconds())]
+
+    def _found(self, name: str, good: bool | None, what: str, do: str = "") -> None:
+        self._traits.append(trait(name, good, what, do))
 
     async def _configuration(self) -> bool:
         """Bucket, versions, locks: what the store says of itself; whether it says that it locks."""
@@ -88,7 +77,7 @@ class Survey:
         what = "The bucket says that it locks objects." if locked else "The bucket does not lock objects."
         self._found("lock", locked, what, _NEW_BUCKET)
         what = f"By itself the bucket locks objects for: {rule or 'no time'}."
-        self._found("default lock", True if rule else None, what, "A default rule also locks what a crash leaves.")
+        self._found("default lock", bool(rule) or None, what, "A default rule also locks what a crash leaves.")
         return locked and versioned
 
     async def _write(self, wanted: Retention | None) -> Version | None:
@@ -97,7 +86,7 @@ class Survey:
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        await self._bucket.put_object(key, partial(_sliced, content), len(content), md5, lock_headers(wanted))
+        await self._bucket.put_object(key, sliced(content), len(content), md5, lock_headers(wanted))
         speed = len(content) / max(loop.time() - began_s, 1e-3) / 1e6
         self._found("write", True, f"A probe of {len(content) >> 20} MiB was written at {speed:.1f} MB/s: {key}.")
         versions = await self._bucket.versions(key)
@@ -106,9 +95,7 @@ class Survey:
         self._found("proof", found is not None, what, "Switch off SSE-KMS and SSE-C, or use another store.")
         return found
 
-    async def _lock(self, probe: Version | None, wanted: Retention) -> None:
-        if probe is None:
-            return
+    async def _lock(self, probe: Version, wanted: Retention) -> None:
         in_force = await self._bucket.retention(probe.key, probe.version)
         good = in_force is not None and in_force.covers(wanted)
         self._found("lock in force", good, f"The probe is locked: {in_force or 'not at all'}.", _NO_LOCK)
@@ -121,7 +108,7 @@ class Survey:
         key, content = f"{self._key}/parts", secrets.token_bytes(1024)
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
         upload_id = await self._bucket.create_upload(key, lock_headers(wanted))
-        await self._bucket.put_part(key, upload_id, 1, partial(_sliced, content), len(content), md5)
+        await self._bucket.put_part(key, upload_id, 1, sliced(content), len(content), md5)
         listed = bool(await self._bucket.parts(key, upload_id))
         await self._bucket.complete(key, upload_id, [md5], {})
         versions = await self._bucket.versions(key)
@@ -132,34 +119,13 @@ class Survey:
             in_force = await self._bucket.retention(key, versions[0].version)
             kept = in_force is not None and in_force.covers(wanted)
             what = "at once" if kept else "not at once: the agent locks it afterwards"
-            self._found("lock of parts", True if kept else None, f"What comes in parts is locked {what}.")
+            self._found("lock of parts", kept or None, f"What comes in parts is locked {what}.")
 
-    async def _rights(self, probe: Version | None) -> None:
+    async def _rights(self, probe: Version) -> None:
         """Least privilege: who may only write can't do harm."""
-        if probe is None:
-            return
-        may_read = await self._may_read(probe)
-        what = f"We may {'' if may_read else 'not '}read what is stored."
+        reads = await self._bucket.read(probe) is not None
+        what = f"We may {'' if reads else 'not '}read what is stored."
         self._found("may read", None, what, "An uploader need not read; then audits only compare what is listed.")
-        may_remove = await self._bucket.remove_probe(probe.key)
-        what = f"We may {'' if may_remove else 'not '}remove objects."
-        self._found(
-            "may remove", not may_remove, what, "Take s3:DeleteObject from the uploader: it only needs to write."
-        )
-
-    async def _may_read(self, probe: Version) -> bool:
-        async def ignore(_: bytes) -> None:
-            return
-
-        try:
-            await self._bucket.read(probe, ignore)
-        except RefusedError as error:
-            if error.status == 403:
-                return False
-            raise
-        return True
-
-
-async def _sliced(content: bytes) -> AsyncIterator[bytes]:
-    for at in range(0, len(content), _SLICE_BYTES):
-        yield content[at : at + _SLICE_BYTES]
+        removes = await self._bucket.remove_probe(probe.key)
+        what = f"We may {'' if removes else 'not '}remove objects."
+        self._found("may remove", not removes, what, "Take s3:DeleteObject from the uploader: it only needs to write.")
