@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 from blake3 import blake3
 
@@ -27,13 +28,10 @@ _SMALL_AT_A_TIME: Final = 16
 _NOTE: Final = "tus_upload"
 
 
-@dataclass(slots=True)
-class _UnderWay:
+class _UnderWay(asyncio.Lock):
     """What those who put the same bytes at the same time share: who is second only proves what the first did."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    place: str = ""
-    users: int = 0
+    place = ""
 
 
 class TusStore:
@@ -45,25 +43,16 @@ class TusStore:
 
     def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = present) -> None:
         self._options = read_options(TusOptions, options, "store.options")
-        self._name = name
+        self.name = name
+        self.locks = False  # tus knows none, and what the service does behind it can't be asked for
         self._clock = clock
         self._server = TusServer(self._options)
         self._gate = Gate(_SMALL_AT_A_TIME)
-        self._under_way: dict[str, _UnderWay] = {}
-
-    @property
-    def name(self) -> str:
-        """Name of the store as the receipts show it."""
-        return self._name
-
-    @property
-    def locks(self) -> bool:
-        """Never: tus knows no lock, and what the service does behind it can't be asked for."""
-        return False
+        self._under_way: WeakValueDictionary[str, _UnderWay] = WeakValueDictionary()
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
-        async with self._alone(held.digests.blake3) as shared:
+        async with (shared := self._under_way.setdefault(held.digests.blake3, _UnderWay())):
             delivery = _Delivery(self._server, self._gate, held, errand, shared.place or await self._noted(errand))
             with Source(held) as source:
                 sha256 = await delivery.bring(_Reading(source, held, errand), self._options.request_limit_bytes)
@@ -71,7 +60,7 @@ class TusStore:
         errand.sent(held.size_bytes)
         key, etag = original_key(held.digests), f"sha-256={sha256}" if sha256 else ""
         now = self._clock()
-        return Receipt(self._name, key, held.size_bytes, held.digests, now, version=delivery.place, etag=etag)
+        return Receipt(self.name, key, held.size_bytes, held.digests, now, version=delivery.place, etag=etag)
 
     async def look(self) -> None:
         """Ask the server what it can do; raises StoreError."""
@@ -80,19 +69,19 @@ class TusStore:
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
         key, place = original_key(receipt.digests), receipt.version
-        if (receipt.store, receipt.object) != (self._name, key) or not place.startswith("/"):
-            raise not_ours(receipt, self._name)
+        if (receipt.store, receipt.object) != (self.name, key) or not place.startswith("/"):
+            raise not_ours(receipt, self.name)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
-            raise lost(self._name, receipt.object, "it is no longer there")
+            raise lost(self.name, receipt.object, "it is no longer there")
         if found.sha256 not in {"", receipt.digests.sha256}:
-            raise lost(self._name, receipt.object, f"its SHA-256 is {found.sha256} there")
+            raise lost(self.name, receipt.object, f"its SHA-256 is {found.sha256} there")
         given = await self._server.read_back(place) if read else None
         if given is None and read and not (receipt.etag or found.sha256):
             what = f"{self._server.host} no longer lets us read back {key}, and gives no digest of it."
             raise StoreError(what, do=f"Have the collecting service do one of them, see {GUIDE}.", retry=False)
         if given is not None and given != (receipt.size_bytes, receipt.digests):
-            raise lost(self._name, receipt.object, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
+            raise lost(self.name, receipt.object, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
         return given is not None
 
     async def survey(self) -> Sequence[Trait]:
@@ -108,18 +97,6 @@ class TusStore:
         with contextlib.suppress(StoreError):
             return self._server.place((await errand.recall()).get(_NOTE, ""))
         return ""
-
-    @contextlib.asynccontextmanager
-    async def _alone(self, blake3_hex: str) -> AsyncIterator[_UnderWay]:
-        shared = self._under_way.setdefault(blake3_hex, _UnderWay())
-        shared.users += 1
-        try:
-            async with shared.lock:
-                yield shared
-        finally:
-            shared.users -= 1
-            if not shared.users:
-                del self._under_way[blake3_hex]
 
 
 class _Reading:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -59,12 +60,7 @@ def versions(body: bytes) -> tuple[list[Version], dict[str, str]]:
         Version(_text(item, "Key"), _text(item, "VersionId"), unquoted(_text(item, "ETag")), _number(item, "Size"))
         for item in root.iterfind("{*}Version")
     ]
-    if not _truncated(root):
-        return found, {}
-    return found, {
-        "key-marker": _text(root, "NextKeyMarker"),
-        "version-id-marker": _text(root, "NextVersionIdMarker"),
-    }
+    return found, _following(root, {"key-marker": "NextKeyMarker", "version-id-marker": "NextVersionIdMarker"})
 
 
 def parts(body: bytes) -> tuple[list[Part], dict[str, str]]:
@@ -74,7 +70,12 @@ def parts(body: bytes) -> tuple[list[Part], dict[str, str]]:
         Part(_number(item, "PartNumber"), unquoted(_text(item, "ETag")), _number(item, "Size"))
         for item in root.iterfind("{*}Part")
     ]
-    return found, {"part-number-marker": _text(root, "NextPartNumberMarker")} if _truncated(root) else {}
+    return found, _following(root, {"part-number-marker": "NextPartNumberMarker"})
+
+
+def _following(root: ET.Element, markers: Mapping[str, str]) -> dict[str, str]:
+    more = _text(root, "IsTruncated") == "true"
+    return {asked: _text(root, told) for asked, told in markers.items()} if more else {}
 
 
 def upload_id(body: bytes) -> str:
@@ -104,7 +105,7 @@ def locks(body: bytes) -> bool:
 def default_rule(body: bytes) -> str:
     """The lock that the bucket gives by itself, in words; empty if none."""
     rule = _root(body, "ObjectLockConfiguration").find("{*}Rule/{*}DefaultRetention")
-    return "" if rule is None else " ".join(_text(item, ".") for item in rule)
+    return "" if rule is None else " ".join(item.text or "" for item in rule)
 
 
 def is_versioned(body: bytes) -> bool:
@@ -124,6 +125,11 @@ def error(body: bytes) -> tuple[str, str] | None:
 def unquoted(etag: str) -> str:
     """An ETag as it can be compared."""
     return etag.strip().removeprefix("W/").strip('"').lower()
+
+
+def number(text: str) -> int | None:
+    """A number of bytes or parts; None if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 class MalformedError(StoreError):
@@ -152,15 +158,11 @@ def _root(body: bytes, *names: str) -> ET.Element:
 
 
 def _text(item: ET.Element, name: str) -> str:
-    return (item.text if name == "." else item.findtext(f"{{*}}{name}")) or ""
+    return item.findtext(f"{{*}}{name}") or ""
 
 
 def _number(item: ET.Element, name: str) -> int:
-    found = _text(item, name)
-    if not (found.isascii() and found.isdecimal() and len(found) < 20):
+    found = number(_text(item, name))
+    if found is None:
         raise malformed(f"{name} is no number")
-    return int(found)
-
-
-def _truncated(root: ET.Element) -> bool:
-    return _text(root, "IsTruncated") == "true"
+    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from agent.model import Digests
 from agent.uploader.base import PROBES
@@ -13,6 +13,8 @@ from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import Part, Retention, Version
 from agent.uploader.s3.client import Ask, Client, RefusedError
 from agent.uploader.source import Tally
+
+T = TypeVar("T")
 
 MAX_PARTS: Final = 1000
 _MAX_PAGES: Final = 10
@@ -35,34 +37,31 @@ class Bucket:
 
     async def versions(self, key: str, version: str = "") -> Sequence[Version]:
         """All versions of exactly this key; where listing isn't possible, only `version` or the latest one."""
-        found: list[Version] = []
+
+        def read(body: bytes) -> tuple[list[Version], dict[str, str]]:
+            page, following = answers.versions(body)
+            is_behind = bool(page) and page[-1].key > key
+            return [one for one in page if one.key == key], {} if is_behind else following
+
         try:
-            query = {"versions": "", "prefix": key}
-            for _ in range(_MAX_PAGES):
-                page, following = answers.versions((await self._get("s3:ListBucketVersions", "", query)).body)
-                found += [version for version in page if version.key == key]
-                if not following or (page and page[-1].key > key):
-                    return found
-                query |= following
+            return await self._pages("s3:ListBucketVersions", "", {"versions": "", "prefix": key}, read)
         except RefusedError as error:
             if error.code == "NoSuchBucket" or not _is_denied(error):
                 raise
             return await self._head(key, version, error)
-        raise answers.malformed(f"it lists too many objects that begin with {key}")
 
     async def _head(self, key: str, version: str, denied: RefusedError) -> Sequence[Version]:
         query = {"versionId": version} if version else {}
         try:
-            answer = await self.client.call(Ask("s3:GetObject", "HEAD", key, query))
+            headers = (await self.client.call(Ask("s3:GetObject", "HEAD", key, query))).headers
         except RefusedError as error:
             if error.status == 404:
                 return []
             raise denied from error
-        size = answer.headers.get("Content-Length", "")
-        if not (size.isascii() and size.isdecimal()):
+        size = answers.number(headers.get("Content-Length", ""))
+        if size is None:
             raise answers.malformed("an object without a size")
-        etag = answers.unquoted(answer.headers.get("ETag", ""))
-        return [Version(key, answer.headers.get("x-amz-version-id", ""), etag, int(size))]
+        return [Version(key, headers.get("x-amz-version-id", ""), answers.unquoted(headers.get("ETag", "")), size)]
 
     async def put_object(self, key: str, body: Body, size_bytes: int, md5: str, headers: Mapping[str, str]) -> None:
         """Sent once only: whether it arrived after a failure must be looked up."""
@@ -76,15 +75,7 @@ class Bucket:
 
     async def parts(self, key: str, upload_id: str) -> Sequence[Part]:
         """The parts that an upload has; its refusal says that it is over, or that we may not know."""
-        found: list[Part] = []
-        query = {"uploadId": upload_id}
-        for _ in range(_MAX_PAGES):
-            page, following = answers.parts((await self._get("s3:ListMultipartUploadParts", key, query)).body)
-            found += page
-            if not following:
-                return found
-            query |= following
-        raise answers.malformed("an upload with too many parts")
+        return await self._pages("s3:ListMultipartUploadParts", key, {"uploadId": upload_id}, answers.parts)
 
     async def put_part(self, key: str, upload_id: str, number: int, body: Body, size_bytes: int, md5: str) -> None:
         """Send a part, or send it again; raises StoreError if the store got other bytes."""
@@ -155,6 +146,18 @@ class Bucket:
                 return False
             raise
         return True
+
+    async def _pages(
+        self, action: str, key: str, query: dict[str, str], read: Callable[[bytes], tuple[list[T], dict[str, str]]]
+    ) -> list[T]:
+        found: list[T] = []
+        for _ in range(_MAX_PAGES):
+            page, following = read((await self._get(action, key, query)).body)
+            found += page
+            if not following:
+                return found
+            query |= following
+        raise answers.malformed("a list without an end")
 
     async def _get(self, action: str, key: str, query: Mapping[str, str]) -> Answer:
         return await self.client.call(Ask(action, "GET", key, query))

@@ -71,8 +71,9 @@ class S3Store:
 
     def __init__(self, name: str, options: Mapping[str, object], *, vault_root: Path, clock: Clock = present) -> None:
         del vault_root  # nothing of it is changed: a store beyond the network can't lie inside
-        self._name = name
+        self.name = name
         self._options = known = read_options(S3Options, options, "store.options")
+        self.locks = not known.allow_unlocked
         place = _place(known)
         self._network = Network(known)
         assert known.credentials_file is not None
@@ -83,42 +84,21 @@ class S3Store:
         self._can_lock = False
         self._known_until_s = float("-inf")
 
-    @property
-    def name(self) -> str:
-        """Name of the store as the receipts show it."""
-        return self._name
-
-    @property
-    def locks(self) -> bool:
-        """Whether an original only counts as stored with a lock in force."""
-        return not self._options.allow_unlocked
-
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
         key = self._key(held.digests)
         # Two uploads of the same bytes at the same time would make two versions.
         async with self._busy.setdefault(key, asyncio.Lock()):
             wanted = self._wanted() if await self._may_store() else None
-            headers = {
-                "x-amz-meta-blake3": held.digests.blake3,
-                "x-amz-meta-sha256": held.digests.sha256,
-                **lock_headers(wanted),
-            }
+            described = {"x-amz-meta-blake3": held.digests.blake3, "x-amz-meta-sha256": held.digests.sha256}
+            headers = described | lock_headers(wanted)
             upload = Upload(self._bucket, key, held, errand, self._gate, self._options.parallel_parts, headers)
             found = await upload.run()
             if DOUBT in await errand.recall():
                 await self._require_same(found, held)
             until = None if wanted is None else await self._locked(found, wanted)
-        return Receipt(
-            store=self._name,
-            object=key,
-            size_bytes=found.size_bytes,
-            digests=held.digests,
-            confirmed_at=self._client.now(),
-            locked_until=until,
-            version=found.version,
-            etag=found.etag,
-        )
+        now = self._client.now()
+        return Receipt(self.name, key, found.size_bytes, held.digests, now, until, found.version, found.etag)
 
     async def look(self) -> None:
         """Ask whether the bucket is there, takes our credentials and locks; raises StoreError."""
@@ -127,20 +107,19 @@ class S3Store:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Look at the version and its lock again, and read it where we may; whether it was read."""
-        if (receipt.store, receipt.object) != (self._name, self._key(receipt.digests)):
-            raise not_ours(receipt, self._name)
+        if (receipt.store, receipt.object) != (self.name, self._key(receipt.digests)):
+            raise not_ours(receipt, self.name)
         stored = Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
         if stored not in await self._bucket.versions(receipt.object, receipt.version):
-            raise lost(self._name, receipt.object, "no version with its size and ETag is listed")
+            raise lost(self.name, receipt.object, "no version with its size and ETag is listed")
         if receipt.locked_until is not None and receipt.locked_until > self._client.now():
             retention = await self._bucket.retention(receipt.object, receipt.version)
             if retention is None or retention.until < receipt.locked_until:
-                raise lost(
-                    self._name, receipt.object, f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force"
-                )
+                why = f"its lock until {receipt.locked_until:%Y-%m-%d} is no longer in force"
+                raise lost(self.name, receipt.object, why)
         given = await self._bucket.read(stored) if read else None
         if given is not None and given != (receipt.size_bytes, receipt.digests):
-            raise lost(self._name, receipt.object, f"{given[0]} bytes were read back, with other fingerprints")
+            raise lost(self.name, receipt.object, f"{given[0]} bytes were read back, with other fingerprints")
         return given is not None
 
     async def survey(self) -> Sequence[Trait]:
@@ -159,7 +138,7 @@ class S3Store:
         if now_s >= self._known_until_s:
             self._can_lock = await self._claims_lock()
             self._known_until_s = now_s + _REMEMBER_S
-        if not self._can_lock and not self._options.allow_unlocked:
+        if not self._can_lock and self.locks:
             self._known_until_s = float("-inf")
             raise self._unlocked(f"The bucket {self._options.bucket} does not lock objects.")
         return self._can_lock
@@ -184,19 +163,20 @@ class S3Store:
     async def _locked(self, found: Version, wanted: Retention) -> datetime:
         """Until when a version is locked, as the store tells of this very version; locked now if it wasn't."""
         in_force = await self._bucket.retention(found.key, found.version)
+        if in_force is not None and in_force.covers(wanted):
+            return in_force.until
         why = ""
-        if in_force is None or not in_force.covers(wanted):
-            try:
-                await self._bucket.lock(found.key, found.version, wanted)
-            except RefusedError as error:
-                if error.status != 403:
-                    raise
-                why = f" {error.what}"  # governance can't be made compliance, for example
-            in_force = await self._bucket.retention(found.key, found.version)
-        if in_force is None or not in_force.covers(wanted):
-            self._known_until_s = float("-inf")
-            raise self._unlocked(f"The store took {found.key}, but its lock is {in_force}, not {wanted}.{why}")
-        return in_force.until
+        try:
+            await self._bucket.lock(found.key, found.version, wanted)
+        except RefusedError as error:
+            if error.status != 403:
+                raise
+            why = f" {error.what}"  # governance can't be made compliance, for example
+        in_force = await self._bucket.retention(found.key, found.version)
+        if in_force is not None and in_force.covers(wanted):
+            return in_force.until
+        self._known_until_s = float("-inf")
+        raise self._unlocked(f"The store took {found.key}, but its lock is {in_force}, not {wanted}.{why}")
 
     def _unlocked(self, what: str) -> StoreError:
         do = (

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from blake3 import blake3
 
+from agent.durable import Hasher
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held
 from agent.turns import Gate
@@ -27,10 +28,6 @@ _ONLY_NEW: Final[Mapping[str, str]] = {"If-None-Match": "*"}
 _UPLOAD: Final = "upload"
 _FOR: Final = "upload-for"
 _PART: Final = "part-"
-
-
-class _Hasher(Protocol):
-    def update(self, data: memoryview, /) -> object: ...
 
 
 def part_bytes(size_bytes: int) -> int:
@@ -58,7 +55,6 @@ class Upload:
         self._count = max(1, -(-held.size_bytes // self._part_bytes))
         self._done: dict[int, int] = {}
         self._md5s: list[str] = []
-        self._listed = True
 
     async def run(self) -> Version:
         """Make sure that the bucket has the original, and give the version that proves it.
@@ -74,10 +70,6 @@ class Upload:
 
     # What is there.
 
-    @property
-    def _etag(self) -> str:
-        return etag_of(self._md5s)
-
     async def _there_already(self, source: Source) -> Version | None:
         """As `_find`, but the original is only read if there is something to compare it with."""
         if not await self._bucket.versions(self._key):
@@ -87,14 +79,15 @@ class Upload:
 
     async def _find(self) -> Version | None:
         """The version with our bytes; None if there is none at all. Raises StoreError if there are only others."""
+        etag = etag_of(self._md5s)
         versions = await self._bucket.versions(self._key)
         for version in versions:
-            if (version.size_bytes, version.etag) == (self._held.size_bytes, self._etag):
+            if (version.size_bytes, version.etag) == (self._held.size_bytes, etag):
                 return version
         if versions:
             raise StoreError(
                 f"The store has other bytes under {self._key} than its name says, or no ETag that proves them"
-                f" ({versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {self._etag}).",
+                f" ({versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {etag}).",
                 safe=SAFE,
                 do="Have the store checked; the agent never replaces an object.",
                 retry=False,
@@ -105,16 +98,8 @@ class Upload:
 
     async def _in_one(self, source: Source) -> Version:
         await self._hash_all(source)
-        md5 = self._md5s[0]
-        size = self._held.size_bytes
-        send = partial(
-            self._bucket.put_object,
-            self._key,
-            partial(self._body, source, 1),
-            size,
-            md5,
-            {**self._headers, **_ONLY_NEW},
-        )
+        body, headers = partial(self._body, source, 1), {**self._headers, **_ONLY_NEW}
+        send = partial(self._bucket.put_object, self._key, body, self._held.size_bytes, self._md5s[0], headers)
         async with self._gate.slot(self._errand.due_at):
             return await self._until_there(send)
 
@@ -133,8 +118,7 @@ class Upload:
                 if not error.is_open and error.status not in {404, 412}:
                     raise
                 failure = error
-            found = await self._find()
-            if found is not None:
+            if found := await self._find():
                 return found
             if isinstance(failure, RefusedError) and not failure.is_open:
                 break
@@ -144,19 +128,40 @@ class Upload:
     # In parts.
 
     async def _in_parts(self, source: Source) -> Version:
-        upload_id, there = await self._resume()
-        if upload_id:
-            try:
-                # It may be over because a Complete of an earlier attempt was still at work when we looked.
-                found = await self._there_already(source) if there is None else None
-                if found is not None or there is not None:
-                    return found or await self._finish(source, upload_id, there or {})
-            except RefusedError as error:
-                if not self._is_over(error):
-                    raise
+        if found := await self._resume(source):
+            return found
         upload_id = await self._bucket.create_upload(self._key, self._headers)
         await self._errand.note({_UPLOAD: upload_id, _FOR: self._purpose}, anew=True)
         return await self._finish(source, upload_id, {})
+
+    async def _resume(self, source: Source) -> Version | None:
+        """Go on with the upload that was begun; None if nothing comes of it.
+
+        The store's word about its parts counts; our notes do where it doesn't tell, since Ceph answers 403 also for
+        what is over. Then any error may mean that it is.
+        """
+        notes = await self._errand.recall()
+        upload_id = notes.get(_UPLOAD, "")
+        if not upload_id or notes.get(_FOR) != self._purpose:
+            return None
+        is_listed = True
+        try:
+            parts = await self._bucket.parts(self._key, upload_id)
+            there = {part.number: part.etag for part in parts if part.size_bytes == self._size_of(part.number)}
+        except RefusedError as error:
+            if error.status not in {403, 404}:
+                raise
+            there = {int(name.removeprefix(_PART)): md5 for name, md5 in notes.items() if name.startswith(_PART)}
+            if error.status == 404 or not there:
+                # It may be over because a Complete of an earlier attempt was still at work when we looked.
+                return await self._there_already(source)
+            is_listed = False
+        try:
+            return await self._finish(source, upload_id, there)
+        except RefusedError as error:
+            if is_listed and error.status not in {400, 404}:
+                raise
+            return None
 
     async def _finish(self, source: Source, upload_id: str, there: Mapping[int, str]) -> Version:
         await self._send_all(source, upload_id, there)
@@ -164,33 +169,10 @@ class Upload:
         complete = partial(self._bucket.complete, self._key, upload_id, self._md5s, _ONLY_NEW)
         return found or await self._until_there(complete)
 
-    def _is_over(self, error: RefusedError) -> bool:
-        """Whether nothing comes of an upload that was begun earlier; if its parts are not listed any error says so."""
-        return error.status in {400, 404} or not self._listed
-
     @property
     def _purpose(self) -> str:
         """What an upload is for: it is never used for anything else."""
         return f"{self._bucket.client.place.url(self._key, {})} {self._held.size_bytes} {self._part_bytes}"
-
-    async def _resume(self) -> tuple[str, dict[int, str] | None]:
-        """The upload that was begun, or "", and the MD5s of the parts it has; None if it is over.
-
-        The store's word counts; our notes do where it doesn't tell, since Ceph answers 403 also for what is over.
-        """
-        notes = await self._errand.recall()
-        upload_id = notes.get(_UPLOAD, "")
-        if not upload_id or notes.get(_FOR) != self._purpose:
-            return "", {}
-        try:
-            parts = await self._bucket.parts(self._key, upload_id)
-        except RefusedError as error:
-            if error.status not in {403, 404}:
-                raise
-            self._listed = False
-            noted = {number: notes.get(f"{_PART}{number}", "") for number in range(1, self._count + 1)}
-            return upload_id, noted if error.status == 403 and any(noted.values()) else None
-        return upload_id, {part.number: part.etag for part in parts if part.size_bytes == self._size_of(part.number)}
 
     async def _send_all(self, source: Source, upload_id: str, there: Mapping[int, str]) -> None:
         """Fingerprint the original from first to last, a few parts ahead of those who send what isn't there."""
@@ -210,7 +192,8 @@ class Upload:
                 for _ in senders:
                     await waiting.put(0)
         except BaseExceptionGroup as several:
-            raise _worst(several) from several
+            evidence, _ = several.split(EvidenceError)
+            raise (evidence or several).exceptions[0] from several
 
     async def _sender(self, source: Source, upload_id: str, waiting: asyncio.Queue[int]) -> None:
         """Send parts; a slot is kept while the next part is ready, or it would be a stranger's in between."""
@@ -243,10 +226,9 @@ class Upload:
             md5 = hashlib.md5(usedforsecurity=False)
             end = done + self._size_of(number)
             while done < end:
-                step = min(PART_BYTES, end - done)
-                got = await asyncio.to_thread(_feed, source, done, step, md5, whole)
+                got = await asyncio.to_thread(_feed, source, done, min(PART_BYTES, end - done), md5, whole)
                 done += got
-                if got < step:
+                if not got:
                     break
             self._md5s.append(md5.hexdigest())
             if number == self._count or done < end:
@@ -279,16 +261,10 @@ def composite(md5s: Sequence[str]) -> str:
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(md5s)}"
 
 
-def _feed(source: Source, offset_bytes: int, size_bytes: int, *hashers: _Hasher) -> int:
+def _feed(source: Source, offset_bytes: int, size_bytes: int, *hashers: Hasher) -> int:
     done = 0
     for chunk in source.read(offset_bytes, size_bytes):
         for hasher in hashers:
             hasher.update(chunk)
         done += len(chunk)
     return done
-
-
-def _worst(several: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of what failed at the same time: evidence first, then whatever came first."""
-    flat = [_worst(error) if isinstance(error, BaseExceptionGroup) else error for error in several.exceptions]
-    return next((error for error in flat if isinstance(error, EvidenceError)), flat[0])
