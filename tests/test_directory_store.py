@@ -391,23 +391,13 @@ def test_a_crash_around_any_effect_leaves_a_whole_object_or_none(
         if effect != "remove_part":
             patch.setattr(durable, "remove_part", lambda _: None)  # a dead process cleans nothing up
         with pytest.raises(Crash):
-            Share(settings, Quiet()).put(original, prepare=True)
+            Share(settings, lambda _: None).put(original, prepare=True)
     assert objects_in(place) in ({}, {original.path.name: b"footage"})
-    found = Share(settings, Quiet()).put(original, prepare=True)
+    found = Share(settings, lambda _: None).put(original, prepare=True)
     assert found == (original.size_bytes, original.digests)
     assert left_in(place) == [], "leftovers of the crash are gone"
     assert is_immutable(place / "originals" / original.path.name[:2] / original.path.name)
     unseal(place)
-
-
-class Quiet:
-    """Wants to know nothing."""
-
-    def sent(self, done_bytes: int) -> None:
-        pass
-
-    def alive(self) -> None:
-        pass
 
 
 async def test_a_copy_that_somebody_still_works_on_is_left_alone(place: Path, vault: Path, tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -28,10 +29,7 @@ _SMALL_AT_A_TIME: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class DirectoryOptions:
-    """The folder; whether objects get the immutable flag; how long one write or flush may last.
-
-    Network shares have no such flag.
-    """
+    """The folder; whether objects get the immutable flag (shares have none); how long one write or flush may last."""
 
     path: Path = folder("/srv/evidence")
     seal: bool = flag(default=False)
@@ -63,29 +61,18 @@ class DirectoryStore:
         if Path(os.path.normpath(chosen.path)).is_relative_to(own):
             what = f"store.options.path: {chosen.path} lies inside this station's own storage {vault_root}"
             raise ConfigError(what, safe="Nothing was changed.", do="Correct the configuration.")
-        self._name = name
+        self.name = name
         self._clock = clock
-        self._seal = chosen.seal
+        self.locks = chosen.seal
         self._is_left = True
         arguments = (os.fspath(chosen.path), os.fspath(own), name, "seal" if chosen.seal else "plain")
         self._pool = WorkerPool(_WORKER, arguments, chosen.stall_limit_s)
         self._gate = Gate(_SMALL_AT_A_TIME)
         self._number = 0
 
-    @property
-    def name(self) -> str:
-        """Name of the store as the receipts show it."""
-        return self._name
-
-    @property
-    def locks(self) -> bool:
-        """Whether objects are sealed against deletion here."""
-        return self._seal
-
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
-        digests = held.digests
-        wanted = {"size": held.size_bytes, "blake3": digests.blake3, "sha256": digests.sha256}
+        wanted = {"size": held.size_bytes, **asdict(held.digests)}
         ended = False
         try:
             # A large one has the disk to itself, or what is less urgent would share it.
@@ -101,39 +88,35 @@ class DirectoryStore:
                 answer = await self._ask(request, moved)
             ended = True
         except EvidenceError:
-            await asyncio.to_thread(_read, held)  # such an accusation must be true: this raises if it is
-            what = "its helper could not read the original, which is as it was"
-            raise self._refused(what, "Report this as a mistake.") from None
+            await asyncio.to_thread(deque, chunks(held), 0)  # such an accusation must be true: this raises if it is
+            raise self._no_proof("could not read the original, which is as it was") from None
         finally:
             self._is_left |= not ended  # something may be left of this copy; the next one removes it
-        key = original_key(digests)
-        if answer != {"found": {"object": key, **wanted}}:
-            raise self._refused("its helper claims to have stored something else", "Report this as a mistake.")
-        return Receipt(self._name, key, held.size_bytes, digests, self._clock())
+        key = original_key(held.digests)
+        self._require(answer, {"found": {"object": key, **wanted}})
+        return Receipt(self.name, key, held.size_bytes, held.digests, self._clock())
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Compare an object with its receipt, with `read` by reading it again from the medium."""
         key = original_key(receipt.digests)
-        if (receipt.store, receipt.object) != (self._name, key):
-            raise not_ours(receipt, self._name)
-        digests = {"blake3": receipt.digests.blake3, "sha256": receipt.digests.sha256}
-        size = {"size": receipt.size_bytes}
-        answer = await self._ask({"check": size | digests, "read": read})
-        if answer != {"found": {"object": key} | size | (digests if read else {})}:
-            raise self._refused("its helper claims to have checked something else", "Report this as a mistake.")
+        if (receipt.store, receipt.object) != (self.name, key):
+            raise not_ours(receipt, self.name)
+        size, digests = {"size": receipt.size_bytes}, asdict(receipt.digests)
+        answer = await self._ask({"check": {**size, **digests}, "read": read})
+        self._require(answer, {"found": {"object": key, **size, **(digests if read else {})}})
         return read
 
     async def look(self) -> None:
         """Only look whether the folder is there now; raises StoreError."""
-        if await self._ask({"look": True}) != {"there": True}:
-            raise self._refused("its helper answers something else", "Report this as a mistake.")
+        self._require(await self._ask({"look": True}), {"there": True})
 
     async def survey(self) -> Sequence[Trait]:
         """What the folder can do, found out by trying."""
-        match await self._ask({"survey": True}):
+        answer = await self._ask({"survey": True})
+        match answer:
             case {"traits": list(found)} if len(found) <= _TRAITS_LIMIT:
-                return [_trait(line) for line in found]
-        raise self._refused("its helper answers something else", "Report this as a mistake.")
+                return [self._trait(line) for line in found]
+        raise self._no_proof(answer)
 
     async def close(self) -> None:
         """Stop the helpers."""
@@ -146,7 +129,7 @@ class DirectoryStore:
             answer = await self._exchange(request, moved)
         except ChildError as error:
             do = "Check the network and the storage; storing goes on by itself."
-            raise StoreError(f"The store {self._name} can't be reached: {error}.", safe=SAFE, do=do) from error
+            raise StoreError(f"The store {self.name} can't be reached: {error}.", safe=SAFE, do=do) from error
         match answer:
             case {"error": error}:
                 self._raise(error)
@@ -179,20 +162,18 @@ class DirectoryStore:
                 if kind == "EvidenceError":
                     raise EvidenceError(what, safe=safe, do=do)
                 raise StoreError(what, safe=safe, do=do, retry=retry)
-        raise self._refused("its helper answers something else", "Report this as a mistake.")
+        raise self._no_proof(told)
 
-    def _refused(self, what: str, do: str) -> StoreError:
-        return StoreError(f"The store {self._name} proves nothing: {what}.", safe=SAFE, do=do)
+    def _trait(self, line: object) -> Trait:
+        match line:
+            case {"name": str(name), "good": bool() | None as good, "what": str(what), "do": str(do)}:
+                return Trait(name, good, what, do)
+        raise self._no_proof(line)
 
+    def _require(self, answer: object, expected: object) -> None:
+        if answer != expected:
+            raise self._no_proof(answer)
 
-def _read(held: Held) -> None:
-    """Read an original; raises EvidenceError if it is no longer what it was."""
-    for _ in chunks(held):
-        pass
-
-
-def _trait(line: object) -> Trait:
-    match line:
-        case {"name": str(name), "good": bool() | None as good, "what": str(what), "do": str(do)}:
-            return Trait(name, good, what, do)
-    raise StoreError("The store's helper answers something else.", do="Report this as a mistake.")
+    def _no_proof(self, answer: object) -> StoreError:
+        what = f"The store {self.name} proves nothing: its helper answers something else, {str(answer)[:80]!a}."
+        return StoreError(what, safe=SAFE, do="Report this as a mistake.")

@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from agent.errors import StoreError
@@ -22,8 +21,7 @@ _NOT_ALLOWED: Final = (
     "the service's user has no right to do this",
     "Let folder and files belong to the user that the storage takes the service for; with root_squash root is nobody.",
 )
-_WORDS: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
-    {
+_WORDS: Final[Mapping[int, tuple[str, str]]] = {
         errno.ENOSPC: ("it is full", f"Give it more room; {_BY_ITSELF}"),
         errno.EDQUOT: ("the quota is used up", f"Have the quota on the storage raised; {_BY_ITSELF}"),
         errno.EROFS: (
@@ -41,8 +39,7 @@ _WORDS: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
              errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ENODEV, errno.ENXIO),
             _NO_ANSWER,
         ),
-    }
-)  # fmt: skip
+}  # fmt: skip
 _GONE: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.EUCLEAN, errno.EBADMSG}
 )
@@ -60,14 +57,8 @@ def means_lost(error: OSError) -> bool:
     return error.errno in _GONE
 
 
-def refused(name: str, error: OSError) -> StoreError:
-    """The store did not take an original."""
-    what, do = in_words(error)
-    return not_taken(name, what, do)
-
-
 def not_taken(name: str, what: str, do: str, *, retry: bool = True) -> StoreError:
-    """As `refused`, for something that we have found out ourselves."""
+    """The store did not take an original."""
     return StoreError(f"The store {name} did not take the original: {what}.", safe=SAFE, do=do, retry=retry)
 
 
@@ -78,10 +69,5 @@ def away(name: str, what: str, do: str) -> StoreError:
 
 def no_marker(name: str, root: Path) -> StoreError:
     """The folder is there, and may be an empty mount point."""
-    do = f"Mount it. Only if it is mounted and really the store: {marker_command(root)}"
+    do = f"Mount it. Only if it is mounted and really the store: touch {shlex.quote(os.fspath(root / MARKER))}"
     return away(name, f"{root} has no file {MARKER}, so it may be an empty mount point", do)
-
-
-def marker_command(root: Path) -> str:
-    """What the administrator types once to say that this is the store."""
-    return f"touch {shlex.quote(os.fspath(root / MARKER))}"

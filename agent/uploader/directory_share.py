@@ -8,10 +8,11 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agent import durable
 from agent.model import BLOCK_BYTES, Digests, Held
@@ -30,14 +31,8 @@ Found = tuple[int, Digests]
 """Size in bytes and fingerprints of an object, as its medium gave them back."""
 
 
-class Progress(Protocol):
-    """Who wants to know that work goes on; both may raise to give up."""
-
-    def sent(self, done_bytes: int) -> None:
-        """So many bytes of the copy are written."""
-
-    def alive(self) -> None:
-        """Something slow has come further."""
+Tell = Callable[[int | None], None]
+"""Hears how many bytes of a copy are written, or with None only that work goes on; may raise to give up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +52,10 @@ class Share:
     can't divert a copy, and a folder without the marker file is never written to.
     """
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    def __init__(self, settings: Settings, tell: Tell) -> None:
         self._settings = settings
         self._name = settings.name
-        self._progress = progress
+        self._tell = tell
         self._durable: set[str] = set()
 
     def look(self) -> None:
@@ -91,10 +86,9 @@ class Share:
             try:
                 found = self._examine(here / key, read=read)
             except OSError as error:
-                what, do = errors.in_words(error)
-                if not errors.means_lost(error):
-                    raise errors.away(self._name, what, do) from error
-                raise lost(self._name, key, what) from error
+                if errors.means_lost(error):
+                    raise lost(self._name, key, errors.in_words(error)[0]) from error
+                raise errors.away(self._name, *errors.in_words(error)) from error
         if found[0] != size_bytes or (read and found[1] != digests):
             raise lost(self._name, key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
         return found
@@ -161,7 +155,7 @@ class Share:
             yield
         except OSError as error:
             self._durable.clear()  # it may be another disk now
-            raise errors.refused(self._name, error) from error
+            raise errors.not_taken(self._name, *errors.in_words(error)) from error
 
     # From an original to an object.
 
@@ -186,12 +180,12 @@ class Share:
                     if flushed:
                         durable.finish_writeback(fd, under_way, flushed - under_way)
                     under_way, flushed = flushed, done
-                self._progress.sent(done)
+                self._tell(done)
 
     def _publish(self, held: Held, fd: int, path: Path, here: Path, target: Path) -> Found:
         """From a copy to an object: flush, read back from the medium, compare, name."""
         durable.fsync_file(fd)
-        found = fingerprint(fd, self._progress.alive)
+        found = fingerprint(fd, partial(self._tell, None))
         if found != (held.size_bytes, held.digests):
             what = f"it did not give back what was written ({found[0]} bytes)"
             raise errors.not_taken(self._name, what, "Have its disks checked.")
@@ -206,7 +200,7 @@ class Share:
     def _require_same(self, held: Held, target: Path) -> Found:
         with durable.opened(target) as fd:
             durable.fsync_file(fd)
-            found = fingerprint(fd, self._progress.alive)
+            found = fingerprint(fd, partial(self._tell, None))
         if found != (held.size_bytes, held.digests):
             what = f"its object {target.name} has other bytes than its name says"
             do = "Have the store checked; the agent never replaces an object."
@@ -253,7 +247,7 @@ class Share:
             if not read:
                 return info.st_size, None
             durable.fsync_file(fd)
-            return fingerprint(fd, self._progress.alive)
+            return fingerprint(fd, partial(self._tell, None))
 
 
 def _exists(path: Path) -> bool:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +21,9 @@ from typing import Any, Final
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
 from agent.uploader.base import original_key, present
-from agent.uploader.directory_share import Settings, Share
+from agent.uploader.directory_share import Settings, Share, write_all
 from agent.uploader.directory_survey import survey
 
-_READ_BYTES: Final = 64 * 1024
-_LINE_LIMIT_BYTES: Final = 64 * 1024
 _TELL_EACH_S: Final = 0.5
 
 Say = Callable[[Mapping[str, object]], None]
@@ -34,40 +31,24 @@ Wait = Callable[[], None]
 
 
 class ParentGoneError(Exception):
-    """Nobody listens any more."""
-
-
-class Teller:
-    """Says now and then that work goes on (`directory_share.Progress`)."""
-
-    def __init__(self, say: Say, wait: Wait) -> None:
-        self._say = say
-        self._wait = wait
-        self._told_at_s = time.monotonic()
-
-    def sent(self, done_bytes: int) -> None:
-        """So many bytes of the copy are written."""
-        self._now_and_then({"sent": done_bytes})
-
-    def alive(self) -> None:
-        """Something slow has come further."""
-        self._now_and_then({"alive": True})
-
-    def _now_and_then(self, line: Mapping[str, object]) -> None:
-        if time.monotonic() - self._told_at_s >= _TELL_EACH_S:
-            self._say(line)
-            self._wait()
-            self._told_at_s = time.monotonic()
+    """Nobody listens any more, or lets us go on."""
 
 
 class Worker:
-    """Answers requests about one share."""
+    """Answers requests about one share, and says now and then that work goes on."""
 
     def __init__(self, settings: Settings, say: Say, wait: Wait) -> None:
-        teller = Teller(say, wait)
-        self._alive = teller.alive
+        self._say = say
+        self._wait = wait
+        self._told_at_s = time.monotonic()
         self._settings = settings
-        self._share = Share(settings, teller)
+        self._share = Share(settings, self._tell)
+
+    def _tell(self, done_bytes: int | None) -> None:
+        if time.monotonic() - self._told_at_s >= _TELL_EACH_S:
+            self._say({"alive": True} if done_bytes is None else {"sent": done_bytes})
+            self._wait()
+            self._told_at_s = time.monotonic()
 
     def answer(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """Do what is asked for, and say what was found; what the world refuses is an answer too."""
@@ -79,13 +60,10 @@ class Worker:
 
     def _do(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         match request:
-            case {
-                "put": {"path": str(path), "size": int(size), "blake3": str(b3), "sha256": str(s2)},
-                "prepare": prepare,
-            }:
+            case {"put": {"path": path, "size": size, "blake3": b3, "sha256": s2}, "prepare": prepare}:
                 held = Held("", Path(path), size, Digests(b3, s2), sealed=False)
-                return {"found": _told(held.digests, self._share.put(held, prepare=prepare is True))}
-            case {"check": {"size": int(size), "blake3": str(b3), "sha256": str(s2)}, "read": bool(read)}:
+                return {"found": _told(held.digests, self._share.put(held, prepare=prepare))}
+            case {"check": {"size": size, "blake3": b3, "sha256": s2}, "read": read}:
                 digests = Digests(b3, s2)
                 return {"found": _told(digests, self._share.check(size, digests, read=read))}
             case {"look": True}:
@@ -95,7 +73,7 @@ class Worker:
                 traits = []
                 for trait in survey(self._share, self._settings.root, present):
                     traits.append(asdict(trait))
-                    self._alive()
+                    self._tell(None)
                 return {"traits": traits}
         raise AssertionError("the parent sent an unknown request")
 
@@ -105,39 +83,22 @@ def _told(asked: Digests, found: tuple[int, Digests | None]) -> Mapping[str, obj
     return {"object": original_key(asked), "size": size, **({} if digests is None else asdict(digests))}
 
 
-def _requests(fd: int) -> Iterator[Mapping[str, Any]]:
-    rest = b""
-    while data := os.read(fd, _READ_BYTES):
-        *lines, rest = (rest + data).split(b"\n")
-        assert len(rest) <= _LINE_LIMIT_BYTES, "the parent sent a line without an end"
-        for line in lines:
-            yield json.loads(line)
-
-
-def _write_line(fd: int, line: Mapping[str, object]) -> None:
-    text = memoryview(json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n")
-    while text:
-        try:
-            text = text[os.write(fd, text) :]
-        except BrokenPipeError:
-            raise ParentGoneError from None
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run as a child process; returns the exit code."""
     root, vault_root, name, seal = arguments
+    requests = map(json.loads, sys.stdin.buffer)
     number = 0
 
     def say(line: Mapping[str, object]) -> None:
-        _write_line(sys.stdout.fileno(), {"number": number, **line})
-
-    requests = _requests(sys.stdin.fileno())
+        text = json.dumps({"number": number, **line}, separators=(",", ":")) + "\n"
+        try:
+            write_all(sys.stdout.fileno(), memoryview(text.encode("ascii")))
+        except BrokenPipeError:
+            raise ParentGoneError from None
 
     def wait() -> None:
-        told = next(requests, None)
-        if told is None:
+        if next(requests, None) != {"go": True}:
             raise ParentGoneError
-        assert told == {"go": True}, "the parent asks for something else in the middle of a request"
 
     worker = Worker(Settings(name, Path(root), Path(vault_root), seal == "seal"), say, wait)
     with contextlib.suppress(ParentGoneError):
