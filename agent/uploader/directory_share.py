@@ -69,13 +69,12 @@ class Share:
             if prepare:
                 self._prepare(here)
             target = here / original_key(held.digests)
-            if not _exists(target):
-                with self.incoming(here) as (fd, path):
-                    self._require_room(fd, held.size_bytes)
+            if _mode(target):
+                found = self._require_same(held, target)
+            else:
+                with incoming(here) as (fd, path):
                     self._copy(held, fd)
                     found = self._publish(held, fd, path, here, target)
-            else:
-                found = self._require_same(held, target)
             self._settle(here, target)
         return found
 
@@ -99,54 +98,34 @@ class Share:
     def opened(self) -> Iterator[Path]:
         """The folder, as a path through its descriptor; raises StoreError if it is not the store."""
         root = self._settings.root
-        try:
-            fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise errors.away(self._name, f"{root} is missing", "Bring the folder back.") from error
-        except NotADirectoryError as error:
-            raise errors.away(self._name, f"{root} is no folder", "Bring the folder back.") from error
-        except OSError as error:
-            raise errors.away(self._name, *errors.in_words(error)) from error
-        try:
-            here = Path(f"/proc/self/fd/{fd}")
-            self._require_store(here)
-            yield here
-        finally:
-            os.close(fd)
-
-    def _require_store(self, here: Path) -> None:
-        root = self._settings.root
-        try:
-            if here.readlink().is_relative_to(self._settings.vault_root):
+        with contextlib.ExitStack() as closing:
+            try:
+                fd = closing.enter_context(durable.opened(root, os.O_RDONLY | os.O_DIRECTORY))
+                here = Path(f"/proc/self/fd/{fd}")
+                is_vault = here.readlink().is_relative_to(self._settings.vault_root)
+                marker = _mode(here / errors.MARKER)
+            except FileNotFoundError as error:
+                raise errors.away(self._name, f"{root} is missing", "Bring the folder back.") from error
+            except NotADirectoryError as error:
+                raise errors.away(self._name, f"{root} is no folder", "Bring the folder back.") from error
+            except OSError as error:
+                raise errors.away(self._name, *errors.in_words(error)) from error
+            if is_vault:
                 do = "Correct store.options.path: the store must be a second place."
                 raise errors.away(self._name, f"{root} lies inside this station's own storage", do)
-            marker = os.lstat(here / errors.MARKER)
-        except FileNotFoundError as error:
-            raise errors.no_marker(self._name, root) from error
-        except OSError as error:
-            raise errors.away(self._name, *errors.in_words(error)) from error
-        if not stat.S_ISREG(marker.st_mode):
-            raise errors.no_marker(self._name, root)
+            if not stat.S_ISREG(marker):
+                raise errors.no_marker(self._name, root)
+            yield here
 
     def _prepare(self, here: Path) -> None:
         """Remove what a worker left that is gone, and see whether sealing works."""
         self._durable.clear()
         _tidy(here)
         if self._settings.seal:
-            with self.incoming(here) as (_, path):
+            with incoming(here) as (_, path):
                 if not (durable.make_immutable(path) and durable.make_mutable(path)):
                     what = "files on it can't be made immutable"
                     raise errors.not_taken(self._name, what, "Write store.options.seal = false.")
-
-    @contextlib.contextmanager
-    def incoming(self, here: Path) -> Iterator[tuple[int, Path]]:
-        """A new file for a copy under way, locked while somebody works on it; gone afterwards unless it was named."""
-        fd, path = _new_file(here)
-        try:
-            yield fd, path
-        finally:
-            os.close(fd)
-            durable.remove_part(path)
 
     @contextlib.contextmanager
     def storing(self) -> Iterator[None]:
@@ -159,17 +138,15 @@ class Share:
 
     # From an original to an object.
 
-    def _require_room(self, fd: int, need_bytes: int) -> None:
-        space = os.statvfs(fd)
-        if space.f_bavail * space.f_frsize < need_bytes + _RESERVE_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     def _copy(self, held: Held, fd: int) -> None:
         """Copy the original; `chunks` makes sure that its bytes still are what they were.
 
         Never more than two blocks are on their way to the medium, so that the flush at the end is short: a share that
         only is slow must not look like one that hangs.
         """
+        space = os.statvfs(fd)
+        if space.f_bavail * space.f_frsize < held.size_bytes + _RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         done = flushed = under_way = 0
         with contextlib.closing(chunks(held)) as pieces:
             for piece in pieces:
@@ -250,29 +227,29 @@ class Share:
             return fingerprint(fd, partial(self._tell, None))
 
 
-def _exists(path: Path) -> bool:
-    """Whether there is anything of this name; a share that can't tell raises OSError."""
+def _mode(path: Path) -> int:
+    """Kind and rights of what has this name, 0 if nothing has; a share that can't tell raises OSError."""
     try:
-        os.lstat(path)
+        return os.lstat(path).st_mode
     except FileNotFoundError:
-        return False
-    return True
+        return 0
 
 
-def _new_file(here: Path) -> tuple[int, Path]:
-    """A new locked file; somebody who tidies up may take one away in the moment before it is locked."""
+@contextlib.contextmanager
+def incoming(here: Path) -> Iterator[tuple[int, Path]]:
+    """A new file for a copy under way, locked while somebody works on it; gone afterwards unless it was named.
+
+    Somebody who tidies up may take one away in the moment before it is locked.
+    """
     for _ in range(_NAME_ATTEMPTS):
         path = here / f"{durable.INCOMING_PREFIX}{secrets.token_hex(16)}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if lock(fd) is not False and os.fstat(fd).st_nlink:
-                return fd, path
-        except OSError:
-            os.close(fd)
+            with durable.opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+                if lock(fd) is not False and os.fstat(fd).st_nlink:
+                    yield fd, path
+                    return
+        finally:
             durable.remove_part(path)
-            raise
-        os.close(fd)
-        durable.remove_part(path)
     raise OSError(errno.EBUSY, "somebody removes every new file")
 
 
@@ -292,22 +269,18 @@ def lock(fd: int) -> bool | None:
 def _tidy(here: Path) -> None:
     """Remove copies that nobody works on any more, of this station or of another one that uses the same store.
 
-    Where locks don't exist nobody's leftovers are removed.
+    Where locks don't exist nobody's leftovers are removed. A seal on one is left from where we tried whether sealing
+    works, unless it is an object as well.
     """
-    for name in os.listdir(here):
-        if name.startswith(durable.INCOMING_PREFIX):
-            with contextlib.suppress(FileNotFoundError), durable.opened(here / name) as fd:
-                if lock(fd):
-                    _remove(here / name, is_object=os.fstat(fd).st_nlink > 1)
-
-
-def _remove(path: Path, *, is_object: bool) -> None:
-    """Remove one; a seal on it is left from where we tried whether sealing works, unless it is an object as well."""
-    if durable.is_immutable(path):
-        if is_object:
-            return
-        durable.make_mutable(path)
-    durable.remove_part(path)
+    for path in [here / name for name in os.listdir(here) if name.startswith(durable.INCOMING_PREFIX)]:
+        with contextlib.suppress(FileNotFoundError), durable.opened(path) as fd:
+            if not lock(fd):
+                continue
+            if durable.is_immutable(path):
+                if os.fstat(fd).st_nlink > 1:
+                    continue
+                durable.make_mutable(path)
+            durable.remove_part(path)
 
 
 def write_all(fd: int, view: memoryview) -> None:

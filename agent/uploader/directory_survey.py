@@ -13,7 +13,7 @@ from agent import durable
 from agent.model import Clock
 from agent.uploader import directory_errors as errors
 from agent.uploader.base import Trait, clock_trait, trait
-from agent.uploader.directory_share import Share, lock, write_all
+from agent.uploader.directory_share import Share, incoming, lock, write_all
 from agent.uploader.mounts import mount_of
 from agent.vault import fingerprint
 
@@ -31,8 +31,8 @@ def survey(share: Share, root: Path, clock: Clock) -> Iterator[Trait]:
         free, size = (blocks * space.f_frsize / 1024**3 for blocks in (space.f_bavail, space.f_blocks))
         yield trait("room", free >= _LITTLE_ROOM_GIB, f"{free:.1f} of {size:.1f} GiB are free", "Give it more room.")
         try:
-            with share.incoming(here) as (fd, path):
-                yield from _probe(share, here, fd, path, clock)
+            with incoming(here) as (fd, path):
+                yield from _probe(here, fd, path, clock)
         except OSError as error:
             what, do = errors.in_words(error)
             yield trait("writable", False, f"a probe could not be written: {what}", do)
@@ -56,7 +56,7 @@ def _place(here: Path) -> Iterator[Trait]:
         yield trait("nfs mount", hard, what, do)
 
 
-def _probe(share: Share, here: Path, fd: int, path: Path, clock: Clock) -> Iterator[Trait]:
+def _probe(here: Path, fd: int, path: Path, clock: Clock) -> Iterator[Trait]:
     yield from _speed(fd)
     os.utime(fd)
     yield clock_trait(os.fstat(fd).st_mtime - clock().timestamp())
@@ -75,7 +75,7 @@ def _probe(share: Share, here: Path, fd: int, path: Path, clock: Clock) -> Itera
         do = "Leave store.options.seal = false; protect the files on the storage itself."
         yield trait("seal", None, "files can't be made immutable from here", do)
     try:
-        yield _naming(share, here, path)
+        yield _naming(here, path)
     except OSError as error:
         what, do = errors.in_words(error)
         yield trait("names", False, f"a file can't be given a name without replacing: {what}", do)
@@ -98,9 +98,9 @@ def _speed(fd: int) -> Iterator[Trait]:
     yield trait("speed", None, "writing {:.0f} MiB/s, reading back {:.0f} MiB/s, with 16 MiB".format(*speeds))
 
 
-def _naming(share: Share, here: Path, path: Path) -> Trait:
+def _naming(here: Path, path: Path) -> Trait:
     durable.make_read_only(path)
-    with share.incoming(here) as (_, taken):
+    with incoming(here) as (_, taken):
         try:
             durable.rename_no_replace(path, taken)
         except FileExistsError:
