@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from agent.errors import EvidenceError, StoreError
+from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.model import Digests, Held, Receipt
 
 SAFE: Final = "The original is safe in this station."
@@ -124,12 +124,19 @@ def not_ours(receipt: Receipt, store: str) -> StoreError:
     return StoreError(what, do="Check store.name and store.options in the configuration.", retry=False)
 
 
+def misconfigured(what: str, do: str = "Correct the configuration.") -> ConfigError:
+    """The error for options that make no sense."""
+    return ConfigError(f"{what}.", safe="Nothing was changed.", do=do)
+
+
 def trait(name: str, good: bool | None, what: str, do: str = "") -> Trait:
     """A trait; how to mend it is only said where it is not good."""
     return Trait(name, good, what, "" if good else do)
 
 
-def clock_trait(ahead_s: float) -> Trait:
-    """How far a store's clock is from ours."""
+def clock_trait(ahead_s: float | None) -> Trait:
+    """How far a store's clock is from ours; None: it tells no time."""
+    if ahead_s is None:
+        return trait("clock", None, "The store tells no time.")
     what = f"The store's clock is {ahead_s:+.0f} s ahead of ours."
     return trait("clock", abs(ahead_s) < _CLOCK_LIMIT_S, what, "Set both by the same time server.")

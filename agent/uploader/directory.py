@@ -14,10 +14,10 @@ from typing import Final, NoReturn
 
 from agent.child import ChildError
 from agent.config.options import flag, folder, number, read_options
-from agent.errors import ConfigError, EvidenceError, StoreError
+from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, not_ours, original_key, present
+from agent.uploader.base import SAFE, Errand, Trait, misconfigured, not_ours, original_key, present
 from agent.uploader.directory_pool import WorkerPool
 from agent.uploader.source import chunks
 
@@ -59,8 +59,9 @@ class DirectoryStore:
         chosen = read_options(DirectoryOptions, options, "store.options")
         own = vault_root.resolve()
         if Path(os.path.normpath(chosen.path)).is_relative_to(own):
-            what = f"store.options.path: {chosen.path} lies inside this station's own storage {vault_root}"
-            raise ConfigError(what, safe="Nothing was changed.", do="Correct the configuration.")
+            raise misconfigured(
+                f"store.options.path: {chosen.path} lies inside this station's own storage {vault_root}"
+            )
         self.name = name
         self._clock = clock
         self.locks = chosen.seal

@@ -12,6 +12,8 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +22,8 @@ from yarl import URL
 
 from agent import __version__, durable
 from agent.config.options import folder_or_off, integer, number, text
-from agent.errors import ConfigError, EvidenceError, StoreError
-from agent.uploader.base import SAFE
+from agent.errors import EvidenceError, StoreError
+from agent.uploader.base import SAFE, misconfigured
 
 REPLY_LIMIT_BYTES: Final = 1 << 20
 """Longer answers than this are refused; the longest true one lists 1,000 parts and takes a third of it."""
@@ -63,6 +65,18 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    def number(self, name: str) -> int:
+        """The number in a header; -1 if there is none."""
+        return as_number(self.headers.get(name, ""))
+
+    def date(self) -> datetime | None:
+        """The peer's clock, if it tells."""
+        try:
+            there = parsedate_to_datetime(self.headers.get("Date", ""))
+        except ValueError:
+            return None
+        return there if there.tzinfo else None
+
 
 class CutError(StoreError):
     """The connection failed or stalled: whether the request was carried out is unknown, and another may succeed."""
@@ -86,11 +100,11 @@ class Pace:
 class Network:
     """The connections of one store. Raises ConfigError if certificates, keys or the proxy make no sense."""
 
-    def __init__(self, options: NetworkOptions, where: str = "store.options") -> None:
+    def __init__(self, options: NetworkOptions) -> None:
         self._stall_limit_s = options.stall_limit_s
         self._pace = Pace(options.rate_limit_bytes_s)
-        self._tls = _tls(options, where)
-        self._proxy, self._proxy_headers = _proxy(options, where)
+        self._tls = _tls(options)
+        self._proxy, self._proxy_headers = _proxy(options)
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(
@@ -151,37 +165,39 @@ class Network:
     async def _made(
         self, body: Body, guard: asyncio.Timeout, failed: list[Exception], patience_s: float
     ) -> AsyncIterator[bytes]:
-        """The bytes to send; the guard only runs while the peer is waited for, never during our own pauses."""
         try:
             guard.reschedule(None)
             async for piece in body():
                 await self._pace.take(len(piece))
-                guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s)
+                self._wait(guard)
                 yield piece
                 guard.reschedule(None)
         except (StoreError, OSError, EvidenceError) as error:
             failed.append(error)  # the HTTP library would tell of a connection that broke
             raise
-        guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s + patience_s)
+        self._wait(guard, patience_s)
 
     async def _received(self, response: aiohttp.ClientResponse, guard: asyncio.Timeout, sink: Sink | None) -> bytes:
-        loop = asyncio.get_running_loop()
+        sink = sink if response.status in {200, 206} else None
         received = bytearray()
-        to_sink = sink is not None and response.status in {200, 206}
         async for piece in response.content.iter_any():
-            guard.reschedule(loop.time() + self._stall_limit_s)
+            self._wait(guard)
             received += piece
-            if sink is not None and to_sink and len(received) >= _SINK_BYTES:
+            if sink is not None and len(received) >= _SINK_BYTES:
                 guard.reschedule(None)
                 await sink(bytes(received))
                 received.clear()
-                guard.reschedule(loop.time() + self._stall_limit_s)
+                self._wait(guard)
             elif len(received) > REPLY_LIMIT_BYTES:
                 raise _refused(f"{response.url.host} answers with more than {REPLY_LIMIT_BYTES} bytes.")
-        if sink is not None and to_sink:
-            await sink(bytes(received))
-            received.clear()
-        return bytes(received)
+        if sink is None:
+            return bytes(received)
+        await sink(bytes(received))
+        return b""
+
+    def _wait(self, guard: asyncio.Timeout, patience_s: float = 0.0) -> None:
+        """The guard only runs while the peer is waited for, never during our own pauses."""
+        guard.reschedule(asyncio.get_running_loop().time() + self._stall_limit_s + patience_s)
 
 
 def _acknowledge(response: aiohttp.ClientResponse) -> None:
@@ -192,6 +208,11 @@ def _acknowledge(response: aiohttp.ClientResponse) -> None:
     if connection is not None and connection.transport is not None:  # else the whole reply has come
         peer = connection.transport.get_extra_info("socket")
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def as_number(value: str) -> int:
+    """A number of bytes or parts as a peer writes it; -1 if it is none."""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else -1
 
 
 def sliced(content: bytes) -> Body:
@@ -214,20 +235,22 @@ def read_private(path: Path) -> str:
     try:
         with durable.opened(path, os.O_RDONLY) as fd:
             if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_IRWXO:
-                raise _config(f"{path} holds a secret, and everybody on this station may read it", f"chmod o= {path}")
+                raise misconfigured(
+                    f"{path} holds a secret, and everybody on this station may read it", f"chmod o= {path}"
+                )
             content = os.read(fd, _SECRET_LIMIT_BYTES)
         return content.decode()
     except OSError as error:
-        raise _config(f"{path} can't be read: {error.strerror}") from error
+        raise misconfigured(f"{path} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise _config(f"{path} is no text") from error
+        raise misconfigured(f"{path} is no text") from error
 
 
-def _tls(options: NetworkOptions, where: str) -> ssl.SSLContext:
+def _tls(options: NetworkOptions) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
     except OSError as error:
-        raise _config(f"{where}.ca_file: {options.ca_file}: {_reason(error)}") from error
+        raise misconfigured(f"store.options.ca_file: {options.ca_file}: {_reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.client_certificate is not None:
         if options.client_key is not None:
@@ -236,56 +259,64 @@ def _tls(options: NetworkOptions, where: str) -> ssl.SSLContext:
             # An encrypted key would make OpenSSL ask on the terminal.
             context.load_cert_chain(options.client_certificate, options.client_key, password=lambda: "")
         except OSError as error:
-            what = f"{where}.client_certificate: {options.client_certificate} with client_key {options.client_key}"
-            raise _config(f"{what}: {_reason(error)}") from error
+            what = (
+                f"store.options.client_certificate: {options.client_certificate} with client_key {options.client_key}"
+            )
+            raise misconfigured(f"{what}: {_reason(error)}") from error
     elif options.client_key is not None:
-        raise _config(f"{where}.client_key: needs client_certificate too")
+        raise misconfigured("store.options.client_key: needs client_certificate too")
     return context
 
 
-def _proxy(options: NetworkOptions, where: str) -> tuple[URL | None, Mapping[str, str]]:
+def http_url(value: str) -> URL | None:
+    """An address that begins with http:// or https:// and names a host; None if it doesn't."""
+    try:
+        url = URL(value)
+    except ValueError:
+        return None
+    return url if url.scheme in {"http", "https"} and url.host else None
+
+
+def _proxy(options: NetworkOptions) -> tuple[URL | None, Mapping[str, str]]:
     if not options.proxy:
         return None, {}
-    try:
-        url = URL(options.proxy)
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise _config(f"{where}.proxy: must be http://host:port or https://host:port")
+    url = http_url(options.proxy)
+    if url is None:
+        raise misconfigured("store.options.proxy: must be http://host:port or https://host:port")
     if url.user or url.password:  # a secret in the configuration would be shown by errors and by backups of /etc
-        raise _config(f"{where}.proxy: its user and password belong into {where}.proxy_credentials")
+        raise misconfigured("store.options.proxy: its user and password belong into store.options.proxy_credentials")
     if options.proxy_credentials is None:
         return url, {}
     user, colon, password = read_private(options.proxy_credentials).strip().partition(":")
     if not colon:
-        raise _config(f"{where}.proxy_credentials: {options.proxy_credentials} must hold one line user:password")
+        what = f"store.options.proxy_credentials: {options.proxy_credentials} must hold one line user:password"
+        raise misconfigured(what)
     return url, {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)}
 
 
 def _trouble(error: Exception, host: str, stall_limit_s: float) -> StoreError:
     """The words for a connection that failed."""
+    do = "Check that the store is running, and the network."
     match error:
         case aiohttp.ClientConnectorDNSError():
-            return CutError(f"The name {host} is not known to the network.", safe=SAFE, do="Check the address and DNS.")
+            what, do = f"The name {host} is not known to the network", "Check the address and DNS."
         case aiohttp.ClientConnectorCertificateError():
             what = f"The certificate of {host} is not trusted: {_reason(error.certificate_error)}."
             return _refused(what, "Check ca_file, the station's clock, and the certificate of the store.")
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return CutError(f"The proxy before {host} refuses: {_reason(error)}.", safe=SAFE, do="Check the proxy.")
+            what, do = f"The proxy before {host} refuses: {_reason(error)}", "Check the proxy."
         case aiohttp.ClientSSLError() | ssl.SSLError():
-            what = f"No secure connection to {host}: {_reason(error)}."
-            return CutError(what, safe=SAFE, do="Check the TLS settings of the store, and our client certificate.")
+            what = f"No secure connection to {host}: {_reason(error)}"
+            do = "Check the TLS settings of the store, and our client certificate."
         case aiohttp.ClientResponseError():
-            return CutError(f"{host} does not answer in HTTP: {_reason(error)}.", safe=SAFE, do="Check the address.")
+            what, do = f"{host} does not answer in HTTP: {_reason(error)}", "Check the address."
         case aiohttp.ClientConnectorError() if error.errno:
-            what = f"No connection to {host}: {os.strerror(error.errno)}."
-            return CutError(what, safe=SAFE, do="Check that the store is running, and the network.")
+            what = f"No connection to {host}: {os.strerror(error.errno)}"
         case TimeoutError():
-            what = f"{host} took or gave no byte for {stall_limit_s:g} s."
-            return CutError(what, safe=SAFE, do="Check the network and the store.")
+            what, do = f"{host} took or gave no byte for {stall_limit_s:g} s", "Check the network and the store."
         case _:
-            do = "Check that the store is running, and the network."
-            return CutError(f"The connection to {host} failed: {_reason(error)}.", safe=SAFE, do=do)
+            what = f"The connection to {host} failed: {_reason(error)}"
+    return CutError(f"{what}.", safe=SAFE, do=do)
 
 
 def _reason(error: BaseException) -> str:
@@ -296,7 +327,3 @@ def _reason(error: BaseException) -> str:
 
 def _refused(what: str, do: str = "Check that the address is that of the store.") -> StoreError:
     return StoreError(what, safe=SAFE, do=do)
-
-
-def _config(what: str, do: str = "Correct the configuration.") -> ConfigError:
-    return ConfigError(f"{what}.", safe="Nothing was changed.", do=do)

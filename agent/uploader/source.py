@@ -30,7 +30,7 @@ def chunks(held: Held) -> Generator[memoryview, None, None]:
     with Source(held) as source:
         hasher = blake3()
         done = 0
-        for chunk in source.read(0, None):
+        for chunk in source.read(0, held.size_bytes):
             hasher.update(chunk)
             done += len(chunk)
             yield chunk
@@ -58,15 +58,6 @@ class Tally:
         return self._size_bytes, Digests(*(hasher.hexdigest() for hasher in self._hashers))
 
 
-def changed(held: Held, what: str) -> EvidenceError:
-    """The error for an original whose bytes are not those of its proof."""
-    return EvidenceError(
-        f"The original {held.path.name} in this station is no longer what it was: {what}.",
-        safe="Nothing was stored.",
-        do="Keep the recorder as it is, and call the administrator.",
-    )
-
-
 class Source:
     """An opened original, for several readers at once; every method raises EvidenceError if it can't be read.
 
@@ -84,20 +75,20 @@ class Source:
             size_bytes = os.fstat(self._fd).st_size
         if size_bytes != self._held.size_bytes:
             self._opened.close()
-            raise changed(self._held, f"it has {size_bytes} bytes, not {self._held.size_bytes}")
+            raise self._changed(f"it has {size_bytes} bytes, not {self._held.size_bytes}")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._opened.close()
         self._fd = -1
 
-    def read(self, offset_bytes: int, size_bytes: int | None) -> Iterator[memoryview]:
-        """The bytes of a range, or of all that follows, always in the same buffer; blocks, so run it in a thread."""
+    def read(self, offset_bytes: int, size_bytes: int) -> Iterator[memoryview]:
+        """The bytes of a range, always in the same buffer; blocks, so run it in a thread."""
         view = memoryview(bytearray(SLICE_BYTES))
-        end = None if size_bytes is None else offset_bytes + size_bytes
-        while end is None or offset_bytes < end:
+        end = offset_bytes + size_bytes
+        while offset_bytes < end:
             with self._world():
-                got = os.preadv(self._fd, [view if end is None else view[: end - offset_bytes]], offset_bytes)
+                got = os.preadv(self._fd, [view[: end - offset_bytes]], offset_bytes)
             if not got:
                 return
             yield view[:got]
@@ -107,22 +98,22 @@ class Source:
         """The bytes of a range as a request's body, without blocking; never shorter than asked for."""
         end = offset_bytes + size_bytes
         while offset_bytes < end:
-            piece = await asyncio.to_thread(self._piece, offset_bytes, min(SLICE_BYTES, end - offset_bytes))
+            with self._world():
+                piece = await asyncio.to_thread(os.pread, self._fd, min(SLICE_BYTES, end - offset_bytes), offset_bytes)
+            if not piece:
+                raise self._changed(f"it ends at byte {offset_bytes}")
             offset_bytes += len(piece)
             yield piece
-
-    def _piece(self, offset_bytes: int, size_bytes: int) -> bytes:
-        with self._world():
-            piece = os.pread(self._fd, size_bytes, offset_bytes)
-        if not piece:
-            raise changed(self._held, f"it ends at byte {offset_bytes}")
-        return piece
 
     def compare(self, done_bytes: int, blake3_hex: str) -> None:
         """Raise EvidenceError unless what was read is what `held` proves."""
         if (done_bytes, blake3_hex) != (self._held.size_bytes, self._held.digests.blake3):
-            what = f"{done_bytes} of {self._held.size_bytes} bytes read, and their fingerprint differs"
-            raise changed(self._held, what)
+            raise self._changed(f"{done_bytes} of {self._held.size_bytes} bytes read, and their fingerprint differs")
+
+    def _changed(self, what: str) -> EvidenceError:
+        what = f"The original {self._held.path.name} in this station is no longer what it was: {what}."
+        do = "Keep the recorder as it is, and call the administrator."
+        return EvidenceError(what, safe="Nothing was stored.", do=do)
 
     @contextlib.contextmanager
     def _world(self) -> Iterator[None]:
@@ -131,7 +122,6 @@ class Source:
         except OSError as error:
             why = error.strerror or str(error)
             if error.errno in _OURS:
-                raise StoreError(
-                    f"{self._held.path.name} can't be read now: {why}.", do="Check this station."
-                ) from error
-            raise changed(self._held, why) from error
+                what = f"{self._held.path.name} can't be read now: {why}."
+                raise StoreError(what, do="Check this station.") from error
+            raise self._changed(why) from error

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,8 @@ from yarl import URL
 from agent.config.options import folder_or_off, integer, text
 from agent.errors import ConfigError, StoreError
 from agent.model import Digests
-from agent.uploader.base import SAFE
-from agent.uploader.network import Answer, Body, Network, NetworkOptions, Sink, read_private
+from agent.uploader.base import SAFE, misconfigured
+from agent.uploader.network import Answer, Body, Network, NetworkOptions, Sink, http_url, read_private
 from agent.uploader.source import Tally
 
 VERSION: Final = "1.0.0"
@@ -27,11 +27,25 @@ _CHECK: Final = "Check the collecting service; storing goes on by itself."
 
 _LOCATION_LIMIT: Final = 1024
 _SLOWEST_FINISH_BYTES_S: Final = 20e6
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}=*")
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):")
 _GONE: Final = frozenset({404, 410})
 _UNWILLING: Final = frozenset({400, 401, 403, 404, 405, 410, 501})
+_OTHER_BYTES: Final = 460
+_REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
+    401: ("does not let us in", "Check token_file and our rights."),
+    403: ("does not let us in", "Check token_file and our rights."),
+    412: (f"does not speak tus {VERSION}", "Check the endpoint."),
+    413: (
+        "takes no request of this size",
+        "Lower request_limit_bytes, or raise the limits of the service and of the proxy before it.",
+    ),
+    _OTHER_BYTES: (
+        "has other bytes than it was told of",
+        "Have the upload checked there; once it is gone, storing can begin anew.",
+    ),
+    507: ("is full", "Give it more room; storing goes on by itself."),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class Offer:
 
     extensions: frozenset[str]
     max_bytes: int | None
-    date: str
+    date: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +95,11 @@ class TusServer:
     can send evidence or the token elsewhere. Raises ConfigError if the options make no sense.
     """
 
-    def __init__(self, options: TusOptions, where: str = "store.options") -> None:
-        self._endpoint = _endpoint(options.endpoint, where)
+    def __init__(self, options: TusOptions) -> None:
+        self._endpoint = _endpoint(options.endpoint)
         self._token_file = options.token_file
         self._authorization()
-        self._network = Network(options, where)
+        self._network = Network(options)
 
     @property
     def host(self) -> str:
@@ -111,8 +125,8 @@ class TusServer:
         extensions = _words(answer.headers.get("Tus-Extension", ""))
         if "creation" not in extensions:
             raise self._error("does not let clients create uploads", f"See {GUIDE}.")
-        stated = answer.headers.get("Tus-Max-Size")
-        return Offer(extensions, None if stated is None else _number(stated), answer.headers.get("Date", ""))
+        limit_bytes = answer.number("Tus-Max-Size") if "Tus-Max-Size" in answer.headers else None
+        return Offer(extensions, limit_bytes, answer.date())
 
     async def create(self, size_bytes: int, key: str, digests: Digests) -> tuple[str, str]:
         """Create an upload; returns its place, and the SHA-256 that the server gives if it is finished already.
@@ -140,8 +154,7 @@ class TusServer:
             return None
         if answer.status not in {200, 204}:
             raise self._refusal(answer)
-        offset, length = (_number(answer.headers.get(name, "")) for name in ("Upload-Offset", "Upload-Length"))
-        return Progress(offset, length, _sha256(answer))
+        return Progress(answer.number("Upload-Offset"), answer.number("Upload-Length"), _sha256(answer))
 
     async def append(self, place: str, offset_bytes: int, size_bytes: int, body: bytes | Body, total_bytes: int) -> str:
         """Append to an upload; returns the SHA-256 of all of it if the server gives one.
@@ -162,7 +175,7 @@ class TusServer:
             return ""
         if answer.status not in {200, 204}:
             raise self._refusal(answer)
-        if _number(answer.headers.get("Upload-Offset", "")) != end:
+        if answer.number("Upload-Offset") != end:
             raise AgainError(f"{self.host} took another number of bytes than it was sent.", safe=SAFE, do=_CHECK)
         return _sha256(answer)
 
@@ -217,39 +230,21 @@ class TusServer:
             return {}
         token = read_private(self._token_file).strip()
         if not _TOKEN.fullmatch(token):
-            what = f"{self._token_file} holds no bearer token."
-            raise ConfigError(what, safe="Nothing was changed.", do="Write the token into it, and nothing else.")
+            what = f"{self._token_file} holds no bearer token"
+            raise misconfigured(what, do="Write the token into it, and nothing else.")
         return {"Authorization": f"Bearer {token}"}
 
     def _refusal(self, answer: Answer) -> StoreError:
         """The words for a status that was not hoped for."""
         said = " ".join(answer.body[:400].decode("ascii", "replace").split())
-        said = f": {said[:200]!a}" if said else ""
-        match answer.status:
-            case 401 | 403:
-                return self._error(f"does not let us in ({answer.status}{said})", "Check token_file and our rights.")
-            case 412:
-                return self._error(f"does not speak tus {VERSION} (412{said})", "Check the endpoint.")
-            case 413:
-                return self._error(
-                    f"takes no request of this size (413{said})",
-                    "Lower request_limit_bytes, or raise the limits of the service and of the proxy before it.",
-                )
-            case 460:
-                what = f"{self.host} has other bytes than it was told of (460{said})."
-                do = "Have the upload checked there; once it is gone, storing can begin anew."
-                return StoreError(what, safe=SAFE, do=do, retry=False)
-            case 507:
-                return self._error(f"is full (507{said})", "Give it more room; storing goes on by itself.")
-            case status:
-                return AgainError(f"{self.host} answers {status}{said}.", safe=SAFE, do=_CHECK)
+        told = f"({answer.status}{f': {said[:200]!a}' if said else ''})"
+        if answer.status not in _REFUSALS:
+            return AgainError(f"{self.host} refuses {told}.", safe=SAFE, do=_CHECK)
+        what, do = _REFUSALS[answer.status]
+        return StoreError(f"{self.host} {what} {told}.", safe=SAFE, do=do, retry=answer.status != _OTHER_BYTES)
 
     def _error(self, what: str, do: str) -> StoreError:
         return StoreError(f"{self.host} {what}.", safe=SAFE, do=do)
-
-
-def _number(value: str) -> int:
-    return int(value) if _NUMBER.fullmatch(value) else -1
 
 
 def _words(value: str) -> frozenset[str]:
@@ -259,18 +254,13 @@ def _words(value: str) -> frozenset[str]:
 def _sha256(answer: Answer) -> str:
     """The SHA-256 in `Repr-Digest` (RFC 9530, section 3) as hexadecimal; empty if there is none."""
     found = _SHA256.search(answer.headers.get("Repr-Digest", ""))
-    try:
-        return base64.b64decode(found[1], validate=True).hex() if found else ""
-    except binascii.Error:
-        return ""
+    return base64.b64decode(found[1]).hex() if found else ""
 
 
-def _endpoint(value: str, where: str) -> URL:
-    try:
-        url = URL(value)
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.user is not None or url.fragment:
-        what = f"{where}.endpoint: must be the address where uploads are created, as https://host/files."
-        raise ConfigError(what, safe="Nothing was changed.", do="Correct the configuration.")
+def _endpoint(value: str) -> URL:
+    url = http_url(value)
+    if url is None or url.user is not None or url.fragment:
+        raise misconfigured(
+            "store.options.endpoint: must be the address where uploads are created, as https://host/files"
+        )
     return url

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Final
 
@@ -29,7 +28,7 @@ async def survey(server: TusServer, limit_bytes: int, clock: Clock) -> Sequence[
     traits = [
         trait("protocol", True, f"tus {VERSION} with {', '.join(sorted(offer.extensions))}; takes {most}."),
         trait("connection", safe, "Encrypted (TLS)." if safe else spied, "Use an https endpoint."),
-        _clock(offer.date, clock),
+        clock_trait(None if offer.date is None else (offer.date - clock()).total_seconds()),
         trait(
             "lock",
             None,
@@ -41,13 +40,6 @@ async def survey(server: TusServer, limit_bytes: int, clock: Clock) -> Sequence[
         return [*traits, *await _tried(server, limit_bytes)]
     except StoreError as error:
         return [*traits, trait("probe", False, error.what, error.do)]
-
-
-def _clock(date: str, clock: Clock) -> Trait:
-    try:
-        return clock_trait((parsedate_to_datetime(date) - clock()).total_seconds())
-    except (ValueError, TypeError):
-        return trait("clock", None, "The server tells no time.")
 
 
 async def _tried(server: TusServer, limit_bytes: int) -> Sequence[Trait]:

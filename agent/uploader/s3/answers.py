@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from agent.errors import StoreError
 from agent.uploader.base import SAFE
+from agent.uploader.network import as_number
 
 
 class LockMode(StrEnum):
@@ -127,11 +128,6 @@ def unquoted(etag: str) -> str:
     return etag.strip().removeprefix("W/").strip('"').lower()
 
 
-def number(text: str) -> int | None:
-    """A number of bytes or parts; None if it is none."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
-
-
 class MalformedError(StoreError):
     """The store answered with something that is not S3."""
 
@@ -162,7 +158,7 @@ def _text(item: ET.Element, name: str) -> str:
 
 
 def _number(item: ET.Element, name: str) -> int:
-    found = number(_text(item, name))
-    if found is None:
+    found = as_number(_text(item, name))
+    if found < 0:
         raise malformed(f"{name} is no number")
     return found

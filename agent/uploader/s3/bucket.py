@@ -53,15 +53,15 @@ class Bucket:
     async def _head(self, key: str, version: str, denied: RefusedError) -> Sequence[Version]:
         query = {"versionId": version} if version else {}
         try:
-            headers = (await self.client.call(Ask("s3:GetObject", "HEAD", key, query))).headers
+            answer = await self.client.call(Ask("s3:GetObject", "HEAD", key, query))
         except RefusedError as error:
             if error.status == 404:
                 return []
             raise denied from error
-        size = answers.number(headers.get("Content-Length", ""))
-        if size is None:
+        size = answer.number("Content-Length")
+        if size < 0:
             raise answers.malformed("an object without a size")
-        return [Version(key, headers.get("x-amz-version-id", ""), answers.unquoted(headers.get("ETag", "")), size)]
+        return [Version(key, answer.headers.get("x-amz-version-id", ""), _etag(answer), size)]
 
     async def put_object(self, key: str, body: Body, size_bytes: int, md5: str, headers: Mapping[str, str]) -> None:
         """Sent once only: whether it arrived after a failure must be looked up."""
@@ -83,7 +83,7 @@ class Bucket:
         answer = await self.client.call(
             Ask("s3:PutObject", "PUT", key, query, body=body, size_bytes=size_bytes, md5=md5)
         )
-        etag = answers.unquoted(answer.headers.get("ETag", ""))
+        etag = _etag(answer)
         if etag not in {md5, ""}:  # without one, the object's own ETag will tell
             raise answers.malformed(f"part {number} arrived with the digest {etag[:80]} instead of {md5}")
 
@@ -131,7 +131,7 @@ class Bucket:
             if not error.is_absence:
                 raise
         else:
-            if answers.unquoted(answer.headers.get("ETag", "")) != found.etag:
+            if _etag(answer) != found.etag:
                 raise answers.malformed(f"something without the ETag of {found.key}")
         return tally.found()
 
@@ -183,3 +183,7 @@ def _is_denied(error: RefusedError) -> bool:
     return error.code in {"AccessDenied", "MethodNotAllowed", "NotImplemented"} or (
         not error.code and error.status in {403, 405, 501}
     )
+
+
+def _etag(answer: Answer) -> str:
+    return answers.unquoted(answer.headers.get("ETag", ""))

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -161,7 +160,8 @@ class Client:
     async def _once(self, ask: Ask) -> Answer:
         url = self.place.url(ask.key, ask.query)
         answer = await self._network.ask(ask.method, url, self.signed(ask, url), ask.body, ask.sink)
-        self._compare_clocks(answer)
+        if (there := answer.date()) is not None:
+            self.last_offset = there - self._clock()
         if answer.status >= 300 or (answer.body and answers.error(answer.body)):
             raise RefusedError(answer, ask.action)
         return answer
@@ -183,16 +183,8 @@ class Client:
             self.offset = self.last_offset
         if error.code in _KEYS:
             before, self._credentials = self._credentials, self._read_credentials()
-            return _secrets(before) != _secrets(self._credentials)
+            return bool(before and before.get_frozen_credentials() != self._credentials.get_frozen_credentials())
         return error.is_open
-
-    def _compare_clocks(self, answer: Answer) -> None:
-        try:
-            there = parsedate_to_datetime(answer.headers.get("Date", ""))
-        except ValueError:
-            return
-        if there.tzinfo is not None:
-            self.last_offset = there - self._clock()
 
     def _read_credentials(self) -> Credentials:
         """From the shared credentials file; it may change at any time."""
@@ -210,7 +202,3 @@ class Client:
     def _no_credentials(self, why: str) -> StoreError:
         do = f"Write aws_access_key_id and aws_secret_access_key into the section [{self._profile}] of that file."
         return StoreError(f"The credentials file {self._file} {why}.", safe=SAFE, do=do)
-
-
-def _secrets(credentials: Credentials) -> tuple[str, str, str | None]:
-    return credentials.access_key, credentials.secret_key, credentials.token

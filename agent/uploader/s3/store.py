@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from yarl import URL
-
 from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
-from agent.errors import ConfigError, StoreError
+from agent.errors import StoreError
 from agent.model import Clock, Digests, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, not_ours, original_key, present
-from agent.uploader.network import Network, NetworkOptions
+from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, misconfigured, not_ours, original_key, present
+from agent.uploader.network import Network, NetworkOptions, http_url
 from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
@@ -200,19 +198,14 @@ class S3Store:
 
 def _place(options: S3Options) -> Place:
     """Where the bucket is; raises ConfigError with the first option that makes no sense."""
-    problem = ""
-    try:
-        url = URL(options.endpoint)
-    except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host or url.user or url != url.origin():
-        problem = "endpoint: must be https://host or https://host:port"
-    elif not _BUCKET.fullmatch(options.bucket):
-        problem = "bucket: must be the name of a bucket"
-    elif not _PREFIX.fullmatch(options.prefix):
-        problem = "prefix: must be empty, or names of letters, digits, ., - and _, each with a slash behind it"
-    elif options.credentials_file is None:
-        problem = "credentials_file: is needed"
-    if problem:
-        raise ConfigError(f"store.options.{problem}.", safe="Nothing was changed.", do="Correct the configuration.")
+    url = http_url(options.endpoint)
+    if url is None or url.user or url != url.origin():
+        raise misconfigured("store.options.endpoint: must be https://host or https://host:port")
+    if not _BUCKET.fullmatch(options.bucket):
+        raise misconfigured("store.options.bucket: must be the name of a bucket")
+    if not _PREFIX.fullmatch(options.prefix):
+        must = "must be empty, or names of letters, digits, ., - and _, each with a slash behind it"
+        raise misconfigured(f"store.options.prefix: {must}")
+    if options.credentials_file is None:
+        raise misconfigured("store.options.credentials_file: is needed")
     return Place(str(url.origin()), options.region, options.bucket, options.addressing is Addressing.VIRTUAL)
