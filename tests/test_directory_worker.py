@@ -19,7 +19,7 @@ import pytest
 from agent.child import Child
 from agent.errors import EvidenceError, StoreError
 from agent.model import Held
-from agent.uploader import directory_pool
+from agent.uploader import directory
 from agent.uploader.base import original_key
 from agent.uploader.directory import DirectoryStore
 from agent.uploader.directory_errors import MARKER
@@ -208,7 +208,7 @@ async def test_a_share_that_hangs_is_an_error_in_time_and_the_rest_goes_on(
 async def test_not_more_helpers_hang_than_a_few(
     tmp_path: Path, vault: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_pool, "_MAX_ABANDONED", 3)
+    monkeypatch.setattr(directory, "_MAX_ABANDONED", 3)
     with faulty_share(made(tmp_path / "behind"), tmp_path / "share") as share:
         store = open_store(share.path)
         share.fail(hang=["write"])
@@ -323,7 +323,7 @@ def _start(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
         )  # fmt: skip
         return Child(process, stall_limit_s)
 
-    monkeypatch.setattr(directory_pool.Child, "start", start)
+    monkeypatch.setattr(directory.Child, "start", start)
 
 
 LIES = (

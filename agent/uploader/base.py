@@ -29,9 +29,8 @@ class Errand(Protocol):
     Notes are short texts under short names. They outlive the process, and are forgotten once the original is stored.
     """
 
-    @property
-    def due_at(self) -> datetime:
-        """When it must be there; of several originals on their way the earliest goes first."""
+    due_at: datetime
+    """When it must be there; of several originals on their way the earliest goes first."""
 
     async def recall(self) -> Mapping[str, str]:
         """All notes of earlier attempts."""
@@ -72,13 +71,11 @@ class Store(Protocol):
     `Kind(name, options, vault_root=…, clock=…)` without touching anything; bad options raise ConfigError.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the store as the receipts show it."""
+    name: str
+    """Name of the store as the receipts show it."""
 
-    @property
-    def locks(self) -> bool:
-        """Whether the store itself keeps objects from being deleted; each receipt tells until when."""
+    locks: bool
+    """Whether the store itself keeps objects from being deleted; each receipt tells until when."""
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original."""

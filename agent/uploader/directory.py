@@ -5,26 +5,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from agent.child import ChildError
+from agent.child import Child, ChildError
 from agent.config.options import flag, folder, number, read_options
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
 from agent.uploader.base import SAFE, Errand, Trait, misconfigured, not_ours, original_key, present
-from agent.uploader.directory_pool import WorkerPool
 from agent.uploader.source import chunks
 
 _WORKER: Final = "agent.uploader.directory_worker"
 _TEXT_LIMIT: Final = 4096
 _TRAITS_LIMIT: Final = 64
 _SMALL_AT_A_TIME: Final = 16
+_MAX_ABANDONED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,8 @@ class DirectoryStore:
         chosen = read_options(DirectoryOptions, options, "store.options")
         own = vault_root.resolve()
         if Path(os.path.normpath(chosen.path)).is_relative_to(own):
-            raise misconfigured(
-                f"store.options.path: {chosen.path} lies inside this station's own storage {vault_root}"
-            )
+            what = f"{chosen.path} lies inside this station's own storage {vault_root}"
+            raise misconfigured(f"store.options.path: {what}")
         self.name = name
         self._clock = clock
         self.locks = chosen.seal
@@ -178,3 +178,60 @@ class DirectoryStore:
     def _no_proof(self, answer: object) -> StoreError:
         what = f"The store {self.name} proves nothing: its helper answers something else, {str(answer)[:80]!a}."
         return StoreError(what, safe=SAFE, do="Report this as a mistake.")
+
+
+class WorkerPool:
+    """Processes of one module; as many exist as were ever at work at the same time, and those that hang in the kernel.
+
+    A killed process that the kernel doesn't let go is left behind. When there are too many of these, no more are
+    started until one of them is gone.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str], stall_limit_s: float) -> None:
+        self._module = module
+        self._arguments = arguments
+        self._stall_limit_s = stall_limit_s
+        self._idle: list[Child] = []
+        self._stopping: dict[Child, asyncio.Task[None]] = {}
+
+    @contextlib.asynccontextmanager
+    async def worker(self) -> AsyncIterator[Child]:
+        """A process to work with alone; whatever goes wrong meanwhile, or cancels this, kills it. Raises ChildError."""
+        child = await self._take()
+        went_well = False
+        try:
+            yield child
+            went_well = True
+        finally:
+            if went_well:
+                self._idle.append(child)
+            else:
+                await self._stop(child)
+
+    async def _take(self) -> Child:
+        while self._idle:
+            child = self._idle.pop()
+            if not child.ended:
+                return child
+            await self._stop(child)
+        if len(self.abandoned()) >= _MAX_ABANDONED:
+            raise ChildError(f"{_MAX_ABANDONED} processes hang in it already, and no more are started")
+        return await Child.start(self._module, self._arguments, stall_limit_s=self._stall_limit_s)
+
+    async def _stop(self, child: Child) -> None:
+        task = self._stopping[child] = asyncio.create_task(child.stop())
+        await asyncio.shield(task)
+
+    def abandoned(self) -> Sequence[Child]:
+        """Processes that were killed and are still there."""
+        for child in [child for child, task in self._stopping.items() if task.done() and child.ended]:
+            del self._stopping[child]
+        return tuple(self._stopping)
+
+    async def close(self) -> None:
+        """Stop all; idempotent."""
+        idle, self._idle = self._idle, []
+        for child in idle:
+            self._stopping[child] = asyncio.create_task(child.stop())
+        if self._stopping:
+            await asyncio.wait(self._stopping.values())

@@ -235,9 +235,8 @@ def read_private(path: Path) -> str:
     try:
         with durable.opened(path, os.O_RDONLY) as fd:
             if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_IRWXO:
-                raise misconfigured(
-                    f"{path} holds a secret, and everybody on this station may read it", f"chmod o= {path}"
-                )
+                what = f"{path} holds a secret, and everybody on this station may read it"
+                raise misconfigured(what, f"chmod o= {path}")
             content = os.read(fd, _SECRET_LIMIT_BYTES)
         return content.decode()
     except OSError as error:
@@ -259,10 +258,8 @@ def _tls(options: NetworkOptions) -> ssl.SSLContext:
             # An encrypted key would make OpenSSL ask on the terminal.
             context.load_cert_chain(options.client_certificate, options.client_key, password=lambda: "")
         except OSError as error:
-            what = (
-                f"store.options.client_certificate: {options.client_certificate} with client_key {options.client_key}"
-            )
-            raise misconfigured(f"{what}: {_reason(error)}") from error
+            what = f"{options.client_certificate} with client_key {options.client_key}: {_reason(error)}"
+            raise misconfigured(f"store.options.client_certificate: {what}") from error
     elif options.client_key is not None:
         raise misconfigured("store.options.client_key: needs client_certificate too")
     return context

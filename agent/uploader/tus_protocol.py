@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ _LOCATION_LIMIT: Final = 1024
 _SLOWEST_FINISH_BYTES_S: Final = 20e6
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{1,4096}=*")
 _SHA256: Final = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):")
+_FINE: Final = frozenset({200, 204})
 _GONE: Final = frozenset({404, 410})
 _UNWILLING: Final = frozenset({400, 401, 403, 404, 405, 410, 501})
 _OTHER_BYTES: Final = 460
@@ -100,16 +101,8 @@ class TusServer:
         self._token_file = options.token_file
         self._authorization()
         self._network = Network(options)
-
-    @property
-    def host(self) -> str:
-        """Whom errors are about."""
-        return self._endpoint.host or ""
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether nobody on the way can read along."""
-        return self._endpoint.scheme == "https"
+        self.host = self._endpoint.host or ""
+        self.is_encrypted = self._endpoint.scheme == "https"
 
     async def close(self) -> None:
         """Close all connections; idempotent."""
@@ -117,9 +110,7 @@ class TusServer:
 
     async def offer(self) -> Offer:
         """Ask what the server can do; raises StoreError unless it can take uploads."""
-        answer = await self._ask("OPTIONS", self._endpoint.raw_path_qs)
-        if answer.status not in {200, 204}:
-            raise self._refusal(answer)
+        answer = await self._ask("OPTIONS", self._endpoint.raw_path_qs, _FINE)
         if VERSION not in _words(answer.headers.get("Tus-Version", "")):
             raise self._error(f"does not speak tus {VERSION}", "Check the endpoint.")
         extensions = _words(answer.headers.get("Tus-Extension", ""))
@@ -136,9 +127,7 @@ class TusServer:
         known = {"key": key, "blake3": digests.blake3, "sha256": digests.sha256, "size": str(size_bytes)}
         pairs = ",".join(f"{name} {base64.b64encode(value.encode()).decode()}" for name, value in known.items())
         headers = {"Upload-Length": str(size_bytes), "Upload-Metadata": pairs}
-        answer = await self._ask("POST", self._endpoint.raw_path_qs, headers)
-        if answer.status != 201:
-            raise self._refusal(answer)
+        answer = await self._ask("POST", self._endpoint.raw_path_qs, {201}, headers)
         return self.place(answer.headers.get("Location", "")), _sha256(answer)
 
     async def progress(self, place: str) -> Progress | None:
@@ -146,14 +135,12 @@ class TusServer:
 
         Raises AgainError if somebody else answers: a gateway whose service is away must not make anything look lost.
         """
-        answer = await self._ask("HEAD", place)
-        if answer.status in {*_GONE, 200, 204} and "Tus-Resumable" not in answer.headers:
+        answer = await self._ask("HEAD", place, _FINE | _GONE)
+        if "Tus-Resumable" not in answer.headers:
             what = f"{self.host} answers {answer.status}, and not as a server that speaks tus."
             raise AgainError(what, safe=SAFE, do="Check the service, and the gateway before it.")
         if answer.status in _GONE:
             return None
-        if answer.status not in {200, 204}:
-            raise self._refusal(answer)
         return Progress(answer.number("Upload-Offset"), answer.number("Upload-Length"), _sha256(answer))
 
     async def append(self, place: str, offset_bytes: int, size_bytes: int, body: bytes | Body, total_bytes: int) -> str:
@@ -170,11 +157,10 @@ class TusServer:
             "Content-Length": str(size_bytes),
         }
         patience_s = total_bytes / _SLOWEST_FINISH_BYTES_S if end == total_bytes else 0.0
-        answer = await self._ask("PATCH", place, headers, body, patience_s=patience_s)
-        if not size_bytes and answer.status in _UNWILLING:
+        fine = _FINE if size_bytes else _FINE | _UNWILLING
+        answer = await self._ask("PATCH", place, fine, headers, body, patience_s=patience_s)
+        if answer.status in _UNWILLING:
             return ""
-        if answer.status not in {200, 204}:
-            raise self._refusal(answer)
         if answer.number("Upload-Offset") != end:
             raise AgainError(f"{self.host} took another number of bytes than it was sent.", safe=SAFE, do=_CHECK)
         return _sha256(answer)
@@ -182,16 +168,12 @@ class TusServer:
     async def read_back(self, place: str) -> tuple[int, Digests] | None:
         """Size and fingerprints of what the server gives back; None if it doesn't let us read."""
         tally = Tally()
-        answer = await self._ask("GET", place, sink=tally.add)
-        if answer.status == 200:
-            return tally.found()
-        if answer.status in _UNWILLING:
-            return None
-        raise self._refusal(answer)
+        answer = await self._ask("GET", place, {200} | _UNWILLING, sink=tally.add)
+        return tally.found() if answer.status == 200 else None
 
     async def lets_remove_probe(self, probe: str) -> bool:
         """Whether the server removes a finished upload because a client says so; only for what is no evidence."""
-        return (await self._ask("DELETE", probe)).status in {200, 202, 204}
+        return (await self._ask("DELETE", probe, range(1000))).status in {200, 202, 204}
 
     def url(self, place: str) -> str:
         """The whole address of a place."""
@@ -213,17 +195,21 @@ class TusServer:
         self,
         method: str,
         place: str,
+        fine: Container[int],
         headers: Mapping[str, str] | None = None,
         body: bytes | Body = b"",
         sink: Sink | None = None,
         patience_s: float = 0.0,
     ) -> Answer:
-        """The token is read anew each time, so that a mended one needs no restart."""
+        """An answer with a `fine` status. The token is read anew each time, so that a mended one needs no restart."""
         try:
             every = {"Tus-Resumable": VERSION, **self._authorization(), **(headers or {})}
         except ConfigError as error:
             raise StoreError(error.what, safe=SAFE, do=error.do) from error
-        return await self._network.ask(method, self.url(place), every, body, sink, patience_s)
+        answer = await self._network.ask(method, self.url(place), every, body, sink, patience_s)
+        if answer.status not in fine:
+            raise self._refusal(answer)
+        return answer
 
     def _authorization(self) -> Mapping[str, str]:
         if self._token_file is None:
@@ -260,7 +246,6 @@ def _sha256(answer: Answer) -> str:
 def _endpoint(value: str) -> URL:
     url = http_url(value)
     if url is None or url.user is not None or url.fragment:
-        raise misconfigured(
-            "store.options.endpoint: must be the address where uploads are created, as https://host/files"
-        )
+        must = "must be the address where uploads are created, as https://host/files"
+        raise misconfigured(f"store.options.endpoint: {must}")
     return url

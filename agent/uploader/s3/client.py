@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from botocore.auth import SIGV4_TIMESTAMP, UNSIGNED_PAYLOAD, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -79,8 +79,8 @@ class Place:
         scheme, _, host = self.endpoint.partition("://")
         start = f"{scheme}://{self.bucket}.{host}/" if self.virtual else f"{self.endpoint}/{self.bucket}"
         path = start + ("" if self.virtual or not key else "/") + quote(key, safe="/-_.~")
-        pairs = sorted((quote(name, safe="-_.~"), quote(value, safe="-_.~")) for name, value in query.items())
-        return path + ("?" + "&".join(f"{name}={value}" for name, value in pairs) if pairs else "")
+        pairs = urlencode(sorted(query.items()), safe="-_.~", quote_via=quote)
+        return f"{path}?{pairs}" if pairs else path
 
 
 @dataclass(frozen=True, slots=True)
