@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from agent.child import Child, ChildError
 from agent.config.options import flag, folder, number, read_options
@@ -132,8 +132,11 @@ class DirectoryStore:
             do = "Check the network and the storage; storing goes on by itself."
             raise StoreError(f"The store {self.name} can't be reached: {error}.", safe=SAFE, do=do) from error
         match answer:
-            case {"error": error}:
-                self._raise(error)
+            case {"error": {"kind": kind, "what": str(what), "safe": str(safe), "do": str(do), "retry": bool(retry)}}:
+                what, safe, do = (text[:_TEXT_LIMIT] for text in (what, safe, do))
+                if kind == "EvidenceError":
+                    raise EvidenceError(what, safe=safe, do=do)
+                raise StoreError(what, safe=safe, do=do, retry=retry)
         return answer
 
     async def _exchange(self, request: Mapping[str, object], moved: Moved) -> object:
@@ -155,15 +158,6 @@ class DirectoryStore:
                     case _:
                         raise ChildError("its helper answers what was not asked")
                 await child.send({"go": True})
-
-    def _raise(self, told: object) -> NoReturn:
-        match told:
-            case {"kind": kind, "what": str(what), "safe": str(safe), "do": str(do), "retry": bool(retry)}:
-                what, safe, do = (text[:_TEXT_LIMIT] for text in (what, safe, do))
-                if kind == "EvidenceError":
-                    raise EvidenceError(what, safe=safe, do=do)
-                raise StoreError(what, safe=safe, do=do, retry=retry)
-        raise self._no_proof(told)
 
     def _trait(self, line: object) -> Trait:
         match line:

@@ -58,11 +58,6 @@ class Share:
         self._tell = tell
         self._durable: set[str] = set()
 
-    def look(self) -> None:
-        """See whether the store is there; changes nothing."""
-        with self.opened():
-            pass
-
     def put(self, held: Held, *, prepare: bool) -> Found:
         """Copy an original, read it back and name it; or prove that it is there. `prepare`: remove leftovers first."""
         with self.opened() as here, self.storing():

@@ -61,10 +61,9 @@ def _probe(here: Path, fd: int, path: Path, clock: Clock) -> Iterator[Trait]:
     os.utime(fd)
     yield clock_trait(os.fstat(fd).st_mtime - clock().timestamp())
     exist = lock(fd) is not None  # that nobody refuses again what is locked already only shows that locks exist
-    what = f"copies that a crash left are {'told from those under way' if exist else 'never removed: there are none'}"
-    yield trait(
-        "locks", exist, what, "Mount it with locks; else remove files .incoming-* by hand while no service runs."
-    )
+    what = f"copies that a crash left are {'told from those under way' if exist else 'never removed, without locks'}"
+    do = "Mount it with locks; else remove files .incoming-* by hand while no service runs."
+    yield trait("locks", exist, what, do)
     kept = durable.fsync_dir(here)
     what = "names are flushed to the medium" if kept else "not offered: the storage must keep names after a power cut"
     yield trait("folder flush", kept or None, what)

@@ -67,8 +67,8 @@ class Worker:
                 digests = Digests(b3, s2)
                 return {"found": _told(digests, self._share.check(size, digests, read=read))}
             case {"look": True}:
-                self._share.look()
-                return {"there": True}
+                with self._share.opened():
+                    return {"there": True}
             case {"survey": True}:
                 traits = []
                 for trait in survey(self._share, self._settings.root, present):

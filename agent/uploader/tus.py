@@ -209,9 +209,8 @@ class _Delivery:
         """Compare what the server says, now and before, or else gives back; returns the SHA-256 if it said one."""
         found = await self._server.progress(self.place)
         if found is None or not found.is_whole(self._held.size_bytes):
-            raise AgainError(
-                f"{self._server.host} no longer has all that it took.", safe=SAFE, do="Have its disks checked."
-            )
+            what = f"{self._server.host} no longer has all that it took."
+            raise AgainError(what, safe=SAFE, do="Have its disks checked.")
         if told := {sha256, found.sha256} - {""}:
             if told != {self._held.digests.sha256}:
                 raise self._other(f"it says that their SHA-256 is {' and '.join(sorted(told))}")

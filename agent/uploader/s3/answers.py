@@ -83,7 +83,7 @@ def upload_id(body: bytes) -> str:
     """The name of the upload that CreateMultipartUpload has begun."""
     found = _text(_root(body, "InitiateMultipartUploadResult", "InitiateMultipartUpload"), "UploadId")
     if not found or len(found) > 1024 or not found.isprintable():
-        raise malformed("it gives no name to the upload")
+        raise MalformedError("it gives no name to the upload")
     return found
 
 
@@ -94,7 +94,7 @@ def retention(body: bytes) -> Retention:
         mode = LockMode(_text(root, "Mode").lower())
         until = datetime.fromisoformat(_text(root, "RetainUntilDate"))
     except ValueError as error:
-        raise malformed(f"a lock it tells of makes no sense: {error}") from error
+        raise MalformedError(f"a lock it tells of makes no sense: {error}") from error
     return Retention(mode, until if until.tzinfo else until.replace(tzinfo=UTC))
 
 
@@ -131,25 +131,20 @@ def unquoted(etag: str) -> str:
 class MalformedError(StoreError):
     """The store answered with something that is not S3."""
 
-
-def malformed(why: str) -> MalformedError:
-    """The error for an answer that is not S3."""
-    return MalformedError(
-        f"The store gives an answer that is not S3: {why}.",
-        safe=SAFE,
-        do="Check the address, and what stands between this station and the store.",
-    )
+    def __init__(self, why: str) -> None:
+        do = "Check the address, and what stands between this station and the store."
+        super().__init__(f"The store gives an answer that is not S3: {why}.", safe=SAFE, do=do)
 
 
 def _root(body: bytes, *names: str) -> ET.Element:
     if b"<!" in body:  # a document type could make a short answer long
-        raise malformed("a document type")
+        raise MalformedError("a document type")
     try:
         root = ET.fromstring(body)  # noqa: S314 - bounded in length, and without declarations
     except (ET.ParseError, ValueError) as error:
-        raise malformed(f"no {names[0]}, {error}") from error
+        raise MalformedError(f"no {names[0]}, {error}") from error
     if root.tag.rpartition("}")[2] not in names:
-        raise malformed(f"{root.tag.rpartition('}')[2][:80]} instead of {names[0]}")
+        raise MalformedError(f"{root.tag.rpartition('}')[2][:80]} instead of {names[0]}")
     return root
 
 
@@ -160,5 +155,5 @@ def _text(item: ET.Element, name: str) -> str:
 def _number(item: ET.Element, name: str) -> int:
     found = as_number(_text(item, name))
     if found < 0:
-        raise malformed(f"{name} is no number")
+        raise MalformedError(f"{name} is no number")
     return found

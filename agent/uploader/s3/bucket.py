@@ -60,7 +60,7 @@ class Bucket:
             raise denied from error
         size = answer.number("Content-Length")
         if size < 0:
-            raise answers.malformed("an object without a size")
+            raise answers.MalformedError("an object without a size")
         return [Version(key, answer.headers.get("x-amz-version-id", ""), _etag(answer), size)]
 
     async def put_object(self, key: str, body: Body, size_bytes: int, md5: str, headers: Mapping[str, str]) -> None:
@@ -80,18 +80,16 @@ class Bucket:
     async def put_part(self, key: str, upload_id: str, number: int, body: Body, size_bytes: int, md5: str) -> None:
         """Send a part, or send it again; raises StoreError if the store got other bytes."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        answer = await self.client.call(
-            Ask("s3:PutObject", "PUT", key, query, body=body, size_bytes=size_bytes, md5=md5)
-        )
+        ask = Ask("s3:PutObject", "PUT", key, query, body=body, size_bytes=size_bytes, md5=md5)
+        answer = await self.client.call(ask)
         etag = _etag(answer)
         if etag not in {md5, ""}:  # without one, the object's own ETag will tell
-            raise answers.malformed(f"part {number} arrived with the digest {etag[:80]} instead of {md5}")
+            raise answers.MalformedError(f"part {number} arrived with the digest {etag[:80]} instead of {md5}")
 
     async def complete(self, key: str, upload_id: str, md5s: Sequence[str], headers: Mapping[str, str]) -> None:
         """Ask to make an object of the parts, once. No answer of it proves anything: look for the version."""
-        items = "".join(
-            f'<Part><PartNumber>{number}</PartNumber><ETag>"{md5}"</ETag></Part>' for number, md5 in enumerate(md5s, 1)
-        )
+        part = '<Part><PartNumber>{}</PartNumber><ETag>"{}"</ETag></Part>'
+        items = "".join(part.format(number, md5) for number, md5 in enumerate(md5s, 1))
         body = f"<CompleteMultipartUpload {_XMLNS}>{items}</CompleteMultipartUpload>".encode()
         ask = Ask("s3:PutObject", "POST", key, {"uploadId": upload_id}, headers, body)
         await self.client.call(ask, tries=1)
@@ -108,12 +106,10 @@ class Bucket:
 
     async def lock(self, key: str, version: str, wanted: Retention) -> None:
         """Ask for a lock; what came of it must be looked up."""
-        body = (
-            f"<Retention {_XMLNS}><Mode>{wanted.mode.name}</Mode>"
-            f"<RetainUntilDate>{stamp(wanted.until)}</RetainUntilDate></Retention>"
-        )
+        lock = f"<Mode>{wanted.mode.name}</Mode><RetainUntilDate>{stamp(wanted.until)}</RetainUntilDate>"
+        body = f"<Retention {_XMLNS}>{lock}</Retention>".encode()
         query = {"retention": "", "versionId": version}
-        await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body.encode()))
+        await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body))
 
     async def read(self, found: Version) -> tuple[int, Digests] | None:
         """Size and fingerprints of what the store gives back of a version, once; nothing if it says that it has none.
@@ -132,7 +128,7 @@ class Bucket:
                 raise
         else:
             if _etag(answer) != found.etag:
-                raise answers.malformed(f"something without the ETag of {found.key}")
+                raise answers.MalformedError(f"something without the ETag of {found.key}")
         return tally.found()
 
     async def remove_probe(self, key: str, version: str = "") -> bool:
@@ -157,7 +153,7 @@ class Bucket:
             if not following:
                 return found
             query |= following
-        raise answers.malformed("a list without an end")
+        raise answers.MalformedError("a list without an end")
 
     async def _get(self, action: str, key: str, query: Mapping[str, str]) -> Answer:
         return await self.client.call(Ask(action, "GET", key, query))
@@ -165,12 +161,8 @@ class Bucket:
 
 def lock_headers(wanted: Retention | None) -> dict[str, str]:
     """What asks for a lock when an object is made; some stores forget it."""
-    if wanted is None:
-        return {}
-    return {
-        "x-amz-object-lock-mode": wanted.mode.name,
-        "x-amz-object-lock-retain-until-date": stamp(wanted.until),
-    }
+    lock = {"mode": wanted.mode.name, "retain-until-date": stamp(wanted.until)} if wanted else {}
+    return {f"x-amz-object-lock-{name}": value for name, value in lock.items()}
 
 
 def stamp(moment: datetime) -> str:
@@ -180,9 +172,8 @@ def stamp(moment: datetime) -> str:
 
 def _is_denied(error: RefusedError) -> bool:
     """Whether our rights or the store's abilities don't reach, rather than our credentials."""
-    return error.code in {"AccessDenied", "MethodNotAllowed", "NotImplemented"} or (
-        not error.code and error.status in {403, 405, 501}
-    )
+    known = {"AccessDenied", "MethodNotAllowed", "NotImplemented"}
+    return error.code in known if error.code else error.status in {403, 405, 501}
 
 
 def _etag(answer: Answer) -> str:

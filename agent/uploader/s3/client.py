@@ -97,22 +97,6 @@ class Ask:
     md5: str = ""
     sink: Sink | None = None
 
-    def all_headers(self) -> dict[str, str]:
-        """Headers that are signed; the MD5 of a body always is, since locks ask for it and servers check it."""
-        headers = dict(self.headers)
-        md5 = self.md5
-        if isinstance(self.body, bytes):
-            md5 = hashlib.md5(self.body, usedforsecurity=False).hexdigest() if self.body else ""
-        else:
-            headers["Content-Length"] = str(self.size_bytes)
-        if md5:
-            headers["Content-MD5"] = base64.b64encode(bytes.fromhex(md5)).decode()
-        return headers
-
-    def payload(self) -> str:
-        """What the signature says of the body: large ones are covered by their signed MD5, and read only once."""
-        return hashlib.sha256(self.body).hexdigest() if isinstance(self.body, bytes) else str(UNSIGNED_PAYLOAD)
-
 
 class _Signer(S3SigV4Auth):  # type: ignore[misc]  # published without types
     """The library's signer with our own clock, and with a payload hash that we know already."""
@@ -167,11 +151,19 @@ class Client:
         return answer
 
     def signed(self, ask: Ask, url: str) -> dict[str, str]:
-        """The headers of one attempt."""
+        """The headers of one attempt. The MD5 of a body is among them: locks ask for it, and servers check it."""
         if self._credentials is None:
             self._credentials = self._read_credentials()
-        request = AWSRequest(method=ask.method, url=url, headers=ask.all_headers())
-        request.context["payload"] = ask.payload()
+        request = AWSRequest(method=ask.method, url=url, headers=dict(ask.headers))
+        md5 = bytes.fromhex(ask.md5)
+        if isinstance(ask.body, bytes):
+            md5 = hashlib.md5(ask.body, usedforsecurity=False).digest() if ask.body else b""
+            request.context["payload"] = hashlib.sha256(ask.body).hexdigest()
+        else:  # what is large is covered by its signed MD5, and read only once
+            request.context["payload"] = str(UNSIGNED_PAYLOAD)
+            request.headers["Content-Length"] = str(ask.size_bytes)
+        if md5:
+            request.headers["Content-MD5"] = base64.b64encode(md5).decode()
         _Signer(self._credentials, "s3", self.place.region).sign(request, self.now())
         return dict(request.headers.items())
 

@@ -15,7 +15,7 @@ from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
 from agent.uploader.s3.client import RefusedError
-from agent.uploader.s3.upload import composite
+from agent.uploader.s3.upload import etag_of
 
 _PROBE_BYTES: Final = 8 * 1024 * 1024
 _LOCK_FOR: Final = timedelta(minutes=10)
@@ -112,7 +112,7 @@ class Survey:
         listed = bool(await self._bucket.parts(key, upload_id))
         await self._bucket.complete(key, upload_id, [md5], {})
         versions = await self._bucket.versions(key)
-        good = listed and bool(versions) and versions[0].etag == composite([md5])
+        good = listed and bool(versions) and versions[0].etag == etag_of([md5], in_one=False)
         what = f"Uploads in parts {'work' if good else 'can not be resumed, or not be proven by their ETag'}."
         self._found("parts", good, what, "Allow s3:ListMultipartUploadParts, or use another store.")
         if versions and wanted is not None:

@@ -63,10 +63,8 @@ class Upload:
         can't be made to have it, or has other bytes under the key.
         """
         with Source(self._held) as source:
-            found = await self._there_already(source)
-            if found is not None:
-                return found
-            return await (self._in_one(source) if self._count == 1 else self._in_parts(source))
+            send = self._in_one if self._count == 1 else self._in_parts
+            return await self._there_already(source) or await send(source)
 
     # What is there.
 
@@ -84,15 +82,11 @@ class Upload:
         for version in versions:
             if (version.size_bytes, version.etag) == (self._held.size_bytes, etag):
                 return version
-        if versions:
-            raise StoreError(
-                f"The store has other bytes under {self._key} than its name says, or no ETag that proves them"
-                f" ({versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {etag}).",
-                safe=SAFE,
-                do="Have the store checked; the agent never replaces an object.",
-                retry=False,
-            )
-        return None
+        if not versions:
+            return None
+        other = f"{versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {etag}"
+        what = f"The store has other bytes under {self._key} than its name says, or no ETag that proves them ({other})."
+        raise StoreError(what, safe=SAFE, do="Have the store checked; the agent never replaces an object.", retry=False)
 
     # In one piece.
 
@@ -105,9 +99,8 @@ class Upload:
 
     async def _until_there(self, send: Callable[[], Awaitable[None]]) -> Version:
         """Ask once, and look: only if no version came of it, ask again."""
-        failure: StoreError = StoreError(
-            "The store says that it has the original, but doesn't list it.", safe=SAFE, do="Have the store checked."
-        )
+        what = "The store says that it has the original, but doesn't list it."
+        failure = StoreError(what, safe=SAFE, do="Have the store checked.")
         for attempt in range(TRIES):
             try:
                 await send()
@@ -179,17 +172,16 @@ class Upload:
         waiting: asyncio.Queue[int] = asyncio.Queue(self._senders)
         try:
             async with asyncio.TaskGroup() as group:
-                senders = [
+                senders = min(self._senders, self._count)
+                for _ in range(senders):
                     group.create_task(self._sender(source, upload_id, waiting))
-                    for _ in range(min(self._senders, self._count))
-                ]
                 async for number in self._hashed(source):
                     if there.get(number) == self._md5s[number - 1]:
                         self._errand.found(self._size_of(number))
                         self._sent(number, self._size_of(number))
                     else:
                         await waiting.put(number)
-                for _ in senders:
+                for _ in range(senders):
                     await waiting.put(0)
         except BaseExceptionGroup as several:
             evidence, _ = several.split(EvidenceError)
@@ -250,13 +242,10 @@ class Upload:
         self._errand.sent(sum(self._done.values()))
 
 
-def etag_of(md5s: Sequence[str]) -> str:
-    """The ETag that S3 gives to an object that came in one piece, or in several parts."""
-    return md5s[0] if len(md5s) == 1 else composite(md5s)
-
-
-def composite(md5s: Sequence[str]) -> str:
-    """The ETag of an object that came in parts: the MD5 of their MD5s, and their number."""
+def etag_of(md5s: Sequence[str], *, in_one: bool = True) -> str:
+    """The ETag of an object: its MD5 if it came `in_one` piece, else the MD5 of its parts' MD5s, and their number."""
+    if in_one and len(md5s) == 1:
+        return md5s[0]
     joined = b"".join(bytes.fromhex(md5) for md5 in md5s)
     return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(md5s)}"
 
