@@ -27,13 +27,21 @@ class Bucket:
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    async def lock_configuration(self) -> bytes:
-        """The bucket's lock configuration, for `answers.locks` and `answers.default_rule`."""
-        return (await self._get("s3:GetBucketObjectLockConfiguration", "", {"object-lock": ""})).body
-
-    async def is_versioned(self) -> bool:
-        """Whether nothing is ever overwritten."""
-        return answers.is_versioned((await self._get("s3:GetBucketVersioning", "", {"versioning": ""})).body)
+    async def locking(self) -> tuple[bool, str, bool]:
+        """Whether the bucket says that it locks, for how long by itself, and whether it keeps versions."""
+        locks, rule = False, ""
+        try:
+            body = (await self._get("s3:GetBucketObjectLockConfiguration", "", {"object-lock": ""})).body
+            locks, rule = answers.locks(body), answers.default_rule(body)
+            body = (await self._get("s3:GetBucketVersioning", "", {"versioning": ""})).body
+            return locks, rule, answers.is_versioned(body)
+        except RefusedError as error:
+            # A store without locks has many words for that; who may not ask has only one.
+            if error.code != "ObjectLockConfigurationNotFoundError" and error.status not in {400, 405, 501}:
+                raise
+        except answers.MalformedError:
+            pass
+        return locks, rule, False
 
     async def versions(self, key: str, version: str = "") -> Sequence[Version]:
         """All versions of exactly this key; where listing isn't possible, only `version` or the latest one."""

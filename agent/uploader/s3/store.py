@@ -20,7 +20,6 @@ from agent.model import Clock, Digests, Held, Receipt
 from agent.turns import Gate
 from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, misconfigured, not_ours, original_key, present
 from agent.uploader.network import Network, NetworkOptions, http_url
-from agent.uploader.s3 import answers
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
 from agent.uploader.s3.client import Client, Place, RefusedError
@@ -134,24 +133,13 @@ class S3Store:
         """Whether the bucket can lock; raises StoreError if it must and can't. Asked again every few minutes."""
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._known_until_s:
-            self._can_lock = await self._claims_lock()
+            locks, _, is_versioned = await self._bucket.locking()
+            self._can_lock = locks and is_versioned
             self._known_until_s = now_s + _REMEMBER_S
         if not self._can_lock and self.locks:
             self._known_until_s = float("-inf")
             raise self._unlocked(f"The bucket {self._options.bucket} does not lock objects.")
         return self._can_lock
-
-    async def _claims_lock(self) -> bool:
-        try:
-            configuration = await self._bucket.lock_configuration()
-            return answers.locks(configuration) and await self._bucket.is_versioned()
-        except RefusedError as error:
-            # A store without locks has many words for that; who may not ask has only one.
-            if error.code == "ObjectLockConfigurationNotFoundError" or error.status in {400, 405, 501}:
-                return False
-            raise
-        except answers.MalformedError:
-            return False
 
     def _wanted(self) -> Retention:
         """The lock that an original stored now must have: full days, so that it is the same all day long."""

@@ -62,16 +62,7 @@ class Survey:
 
     async def _configuration(self) -> bool:
         """Bucket, versions, locks: what the store says of itself; whether it says that it locks."""
-        rule, versioned, locked = "", False, False
-        try:
-            configuration = await self._bucket.lock_configuration()
-            locked, rule = answers.locks(configuration), answers.default_rule(configuration)
-            versioned = await self._bucket.is_versioned()
-        except RefusedError as error:
-            if error.code == "NoSuchBucket" or error.status == 403:
-                raise
-        except answers.MalformedError:
-            pass
+        locked, rule, versioned = await self._bucket.locking()
         self._found("bucket", True, f"The bucket {self._client.place.bucket} is there, and takes our credentials.")
         self._found("versions", versioned, f"Versions are {'kept' if versioned else 'not kept'}.", _NEW_BUCKET)
         what = "The bucket says that it locks objects." if locked else "The bucket does not lock objects."
