@@ -90,7 +90,7 @@ class DirectoryStore:
             ended = True
         except EvidenceError:
             await asyncio.to_thread(deque, chunks(held), 0)  # such an accusation must be true: this raises if it is
-            raise self._no_proof("could not read the original, which is as it was") from None
+            raise self._no_proof("that the original, which is as it was, is damaged") from None
         finally:
             self._is_left |= not ended  # something may be left of this copy; the next one removes it
         key = original_key(held.digests)
@@ -170,7 +170,7 @@ class DirectoryStore:
             raise self._no_proof(answer)
 
     def _no_proof(self, answer: object) -> StoreError:
-        what = f"The store {self.name} proves nothing: its helper answers something else, {str(answer)[:80]!a}."
+        what = f"The store {self.name} proves nothing: its helper claims {str(answer)[:80]!a}."
         return StoreError(what, safe=SAFE, do="Report this as a mistake.")
 
 
