@@ -23,7 +23,7 @@ PARSING: Final = {
     f"agent.drivers.{name}"
     for name in (
         "clusters", "exfat", "fat", "fat_directory", "filesystem", "names", "parser", "partition", "sandbox",
-        "sequence", "source", "tsk", "walk",
+        "source", "tsk", "walk",
     )
 }  # fmt: skip
 HELPERS: Final = {

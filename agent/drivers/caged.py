@@ -44,11 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         rules = [_rule(path, right) for right, paths in rights.items() for path in paths if os.path.exists(path)]
         if cage["writes"]:
-            os.chdir(cage["writes"][0])
+            os.chdir(cage["writes"][0])  # so that a command may be written down without the name of its folder
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # a file that grows too large ends it, as it ought to
-        if cage["writes"]:
-            os.chdir(cage["writes"][0])  # so that a command may be written down without the name of its folder
         step_back()
         with contextlib.suppress(OSError):  # it only wouldn't be polite
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
