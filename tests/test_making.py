@@ -178,3 +178,17 @@ async def test_the_tools_stand_still_while_a_recorder_is_read(station: Station) 
     (view,) = station.journal.reader.recordings()
     assert station.journal.reader.derived(view.recording.recording_id).reason == ""
     assert len(asked) > 5
+
+
+async def test_a_film_whose_index_is_lost_gets_its_pictures_back_beside_it(tmp_path: Path) -> None:
+    """Its certificate tells what was got; without a whole film of its kind it tells why there is none."""
+    work = tmp_path / "work"
+    work.mkdir()
+    whole = damaged(tmp_path, "front")
+    everything = await make_all(await original(damaged(tmp_path, "no-moov"), whole), work, AccessCopies(), bool)
+    (copy,) = [one for one in everything.files if one.role is Role.RECOVERY_COPY]
+    assert (copy.complete, copy.counts["pictures"], copy.counts["shown"]) == (False, 150, 150)
+    assert everything.reason, "there is still no access copy of the original itself"
+    alone = await make_all(await original(damaged(tmp_path, "no-moov")), work, AccessCopies(), bool)
+    assert Role.RECOVERY_COPY not in {one.role for one in alone.files}
+    assert alone.problems[0].startswith("no recovery copy: ")

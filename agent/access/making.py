@@ -14,11 +14,12 @@ from agent.access.inspecting import inspect
 from agent.access.looking import Looked, lasts, look
 from agent.access.made import Everything, Made, Original
 from agent.access.plan import NoCopyError
+from agent.access.salvage import salvage
 from agent.access.scanning import scan
 from agent.access.timeline import timeline_svg
 from agent.access.tool import ToolError
 from agent.config import AccessCopies
-from agent.model import Role
+from agent.model import Integrity, Role
 
 Busy = Callable[[], bool]
 
@@ -48,4 +49,9 @@ async def make_all(original: Original, folder: Path, settings: AccessCopies, is_
         files.append(await make_copy(path, original.facts, source, folder, settings, encoder, is_busy=is_busy))
     except (NoCopyError, ToolError) as error:
         reason = str(error)
+    if original.facts.integrity is Integrity.TRUNCATED and not original.facts.container:  # its index is lost
+        try:
+            files.append(await salvage(path, original.facts, original.reference, folder, is_busy=is_busy))
+        except (NoCopyError, ToolError) as error:
+            problems.append(f"no recovery copy: {error}")
     return Everything(tuple(files), found, len(found), reason, tuple(problems), counts)
