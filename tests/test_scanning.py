@@ -217,3 +217,18 @@ async def test_a_child_that_lies_is_not_believed(
     with pytest.raises(ScanError, match="the child that reads it") as caught:
         await scan(path, size)
     assert not isinstance(caught.value, ChangedError)
+
+
+async def test_it_waits_at_every_stretch_of_a_long_recording(tmp_path: Path) -> None:
+    """What answers the child is used up by one wait: else it runs ahead, and is gone when it is told to go on."""
+    path = tmp_path / "a"
+    path.touch()
+    os.truncate(path, size := 4 * STRETCH_BYTES + 1)
+    asked: list[int] = []
+
+    def is_busy() -> bool:
+        asked.append(1)
+        return len(asked) % 2 == 1
+
+    assert (await scan(path, size, is_busy=is_busy)).zero_bytes == size
+    assert len(asked) == 8

@@ -66,7 +66,7 @@ def scan(source: BinaryIO) -> None:
         if at - told == STRETCH_BYTES:
             os.posix_fadvise(source.fileno(), told, STRETCH_BYTES, os.POSIX_FADV_DONTNEED)
             say(f'"read": {at}')
-            os.read(0, 1)
+            os.read(0, len("0\n"))
             told = at
     zeros.end(at)
     os.posix_fadvise(source.fileno(), told, 0, os.POSIX_FADV_DONTNEED)
