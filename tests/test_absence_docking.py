@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -264,6 +265,7 @@ async def test_a_card_on_which_mtools_deleted(tmp_path: Path, station: Station, 
     tool("mren", f"::{NAMES[2]}", f"::{FOLDER}/MOVI0003.TMP")
     tool("mren", f"::{FOLDER}/MOVI0003.TMP", f"::{NAMES[2]}")
     await docked(station, path)
+    assert parse(path).end["space"][2] == 0
     middle, last = facts(station)
     assert (told(middle), middle["after"]) == ((1, 1, ["numbers", "remains"], "certain"), NAMES[5])
     assert (told(last), last["before"], last["after"]) == ((1, 1, ["remains"], "certain"), NAMES[6], "")
@@ -294,6 +296,7 @@ async def test_a_card_on_which_exfat_fuse_deleted(tmp_path: Path, station: Stati
     finally:
         run("losetup", "--detach", device)
     await docked(station, path)
+    assert parse(path).end["space"][2] == 0
     (fact,) = facts(station)
     assert told(fact) == (2, 2, ["numbers", "remains"], "certain")
     assert (fact["before"], fact["after"]) == (NAMES[3], NAMES[6])
@@ -305,6 +308,7 @@ def test_the_service_tells_what_is_missing_and_so_does_the_command_line(tmp_path
     card.delete(NAMES[3])
     card.finish()
     card.close()
+    assert "can't be used" in call(made, "device", "missing").stderr, "no journal yet: told in words"
     with running(made) as daemon:
         slot = daemon.dock(card.path)
         daemon.until_phase(slot, "finished")
@@ -314,3 +318,5 @@ def test_the_service_tells_what_is_missing_and_so_does_the_command_line(tmp_path
         assert fact["zh"] in call(made, "status").stdout
         assert fact["zh"] in call(made, "device", "missing").stdout
     assert fact["zh"] in call(made, "device", "missing").stdout, "without the service too"
+    (docking,) = json.loads(call(made, "device", "missing", "--json").stdout)["dockings"]
+    assert docking["absences"] == [fact]

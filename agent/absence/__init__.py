@@ -54,7 +54,8 @@ def absences(
 
     All of them recordings, `present` in any order; the surest facts first.
     """
-    card = Card(present)
+    remains, gone = list(remains), list(gone)
+    card = Card(present, remains + gone)
     lost = merged(card, remains, gone)
     series = series_of(card, lost)
     pace = Pace(card.present, series)

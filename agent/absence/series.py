@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median_low
 from typing import Final
 
@@ -19,6 +20,9 @@ SPARSEST: Final = 50
 """Numbers further apart than so many times their count are no counter."""
 _LONGEST: Final = timedelta(hours=24)
 _ROOM: Final = timedelta(seconds=2)
+_LOOKS_LIMIT: Final = 1_000_000
+_SAMPLES: Final = 1000
+_EVER: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 class Sure(StrEnum):
@@ -45,11 +49,35 @@ class Run:
     stepped: bool = False
 
 
+class Elsewhere:
+    """The numbers of all that is there, in whatever series."""
+
+    def __init__(self, points: Iterable[Point]) -> None:
+        self._points = sorted((point for point in points if not point.trace.by), key=lambda point: point.place)
+        self._looks = _LOOKS_LIMIT
+
+    def count(self, low: Point, high: Point) -> int:
+        """How many numbers between two are borne by what was made between them.
+
+        Of a card that makes this costly nothing more is said.
+        """
+        first = bisect_right(self._points, low.place, key=lambda point: point.place)
+        last = bisect_left(self._points, high.place, key=lambda point: point.place)
+        self._looks -= last - first
+        since, until = low.trace.end or _EVER[0], high.trace.start or high.trace.end or _EVER[1]
+        between = {
+            place
+            for place, one in self._points[first:last]
+            if one.end is None or (since <= one.end and (one.start or one.end) <= until)
+        }
+        return len(between) if self._looks >= 0 else high.place - low.place
+
+
 class Series:
     """Recordings that one counter numbered, or without numbers those of one folder, in the order they were made."""
 
-    def __init__(self, width: int, points: Iterable[Point], card: Card) -> None:
-        self._card = card
+    def __init__(self, width: int, points: Iterable[Point], elsewhere: Elsewhere) -> None:
+        self._elsewhere = elsewhere
         self.width = width  # digits of a number; 0: times are the places
         self.points = sorted(points, key=lambda point: (point.place, bool(point.trace.by), point.trace.path))
         self._most = SPARSEST * len(self.points)
@@ -94,7 +122,7 @@ class Series:
     def _count(self, run: Run, low: Point, high: Point, pace: Pace) -> None:
         """Add the numbers between two that no file bears."""
         hole = high.place - low.place - 1
-        missing = hole - self._card.elsewhere(low, high) if hole > 0 else 0
+        missing = hole - self._elsewhere.count(low, high) if hole > 0 else 0
         # What came between dockings may have been taken elsewhere.
         is_beside_gone = Evidence.LEDGER in low.trace.by | high.trace.by
         if missing <= 0 or (is_beside_gone and missing > len(self.points)):
@@ -111,34 +139,34 @@ def series_of(card: Card, lost: Iterable[Trace]) -> list[Series]:
 
     A number that occurs on two days tells of a counter that begins anew each day.
     """
-    found: defaultdict[tuple[str, str, int], list[tuple[str, Point]]] = defaultdict(list)
-    for one, counter in [*card.counted, *((one, counter_of(one.path)) for one in lost)]:
-        folder = name_of(one.path).folder
+    found: dict[tuple[str, str, int], defaultdict[str, list[Point]]] = {}
+    for one in chain(card.present, lost):
+        folder, counter = name_of(one.path).folder, counter_of(one.path)
         if counter is None:
-            found[folder, "", 0].append(("", Point(int(one.end.timestamp()) if one.end else 0, one)))
+            key, day, place = (folder, "", 0), "", int(one.end.timestamp()) if one.end else 0
         else:
-            found[folder, counter.pattern, counter.width].append((counter.day, Point(counter.number, one)))
+            key, day, place = (folder, counter.pattern, counter.width), counter.day, counter.number
+        found.setdefault(key, defaultdict(list))[day].append(Point(place, one))
+    elsewhere = Elsewhere(
+        point for key, days in found.items() if key[2] for points in days.values() for point in points
+    )
     alike: defaultdict[tuple[str, str, int], list[list[Point]]] = defaultdict(list)
-    for (folder, pattern, width), points in found.items():
+    for (folder, pattern, width), days in found.items():
         shape = re.sub(r"\d+", "#", folder) if width else folder
-        alike[shape, pattern, width] += _by_day(points)
+        alike[shape, pattern, width] += _by_day(days)
     series = []
     for (_, _, width), parts in alike.items():
         spans = sorted((min(point.place for point in part), max(point.place for point in part)) for part in parts)
         goes_on = all(one[1] < other[0] for one, other in pairwise(spans))
         joined = [[point for part in parts for point in part]] if goes_on else parts
-        series += [Series(width, points, card) for points in joined]
+        series += [Series(width, points, elsewhere) for points in joined]
     return series
 
 
-def _by_day(points: Iterable[tuple[str, Point]]) -> list[list[Point]]:
-    days: defaultdict[int, set[str]] = defaultdict(set)
-    split: defaultdict[str, list[Point]] = defaultdict(list)
-    for day, point in points:
-        days[point.place].add(day)
-        split[day].append(point)
-    begins_anew = any(len(several) > 1 for several in days.values())
-    return list(split.values()) if begins_anew else [[point for part in split.values() for point in part]]
+def _by_day(days: Mapping[str, list[Point]]) -> list[list[Point]]:
+    places = [{point.place for point in points} for points in days.values()] if len(days) > 1 else []
+    begins_anew = len(set().union(*places)) < sum(map(len, places))
+    return list(days.values()) if begins_anew else [[point for points in days.values() for point in points]]
 
 
 class Pace:
@@ -151,13 +179,13 @@ class Pace:
         lengths: defaultdict[str, list[tuple[timedelta, int]]] = defaultdict(list)
         apart = lengths.copy()
         for one in present:
-            if (length := length_of(one)) is not None:
-                lengths[name_of(one.path).suffix].append((length, one.size_bytes))
+            if not one.photo and (length := length_of(one)) is not None:
+                _sample(lengths, one, length)
         for low, high in (pair for one in series if one.counts for pair in pairwise(one.points)):
             if high.place - low.place == 1 and low.trace.end and high.trace.end and not low.trace.photo:
                 step = high.trace.end - low.trace.end
                 if _ROOM < step <= _LONGEST:
-                    apart[name_of(high.trace.path).suffix].append((step, high.trace.size_bytes))
+                    _sample(apart, high.trace, step)
         self._typical = {
             suffix: (median_low(time for time, _ in known), median_low(size for _, size in known))
             for suffix, known in (apart | lengths).items()
@@ -181,6 +209,12 @@ class Pace:
             return None
         begin = high.start or high.end - (self.lasts(high) or timedelta())
         return begin - low.end if high.end >= low.end else None
+
+
+def _sample(samples: dict[str, list[tuple[timedelta, int]]], one: Trace, lasts: timedelta) -> None:
+    kind = samples[name_of(one.path).suffix]
+    if len(kind) < _SAMPLES:
+        kind.append((lasts, one.size_bytes))
 
 
 def comes_before(low: Trace, high: Trace) -> bool:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
-from collections import Counter as Counts
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent.sequence import MARK, counter_of, name_of
 
-_LOOKS_LIMIT: Final = 1_000_000
-_EVER: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _TEMPORARY: Final = re.compile(r"te?mp", re.IGNORECASE)
 
 
@@ -61,48 +56,39 @@ class Point(NamedTuple):
 
 
 class Card:
-    """What is on the recorder now, to ask whether something that seems gone is only elsewhere."""
+    """What is on the recorder now, to ask whether something that seems gone is only elsewhere.
 
-    def __init__(self, present: Iterable[Trace]) -> None:
-        kept = (one for one in present if not _is_temporary(one))
-        self.present = sorted(kept, key=lambda one: (one.path, one.size_bytes, str(one.end)))
-        self.counted = [(one, counter_of(one.path)) for one in self.present]
-        self._places = Counts((one.size_bytes, one.end) for one in self.present if one.end)
-        self._beside: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        self._names: set[tuple[str, bool, int]] = set()
-        self._looks = _LOOKS_LIMIT
-        for one in self.present:
+    It keeps no more than it needs to know of those that `seem_gone`: a card may have a hundred thousand files.
+    """
+
+    def __init__(self, present: Iterable[Trace], seem_gone: Iterable[Trace]) -> None:
+        self.present = sorted((one for one in present if not _is_temporary(one)), key=lambda one: one.path)
+        asked = [(one, *name_of(one.path.upper())) for one in seem_gone]
+        self._places: dict[object, int] = {(one.size_bytes, one.end): 0 for one, *_ in asked if one.end}
+        self._beside: dict[tuple[str, str], dict[str, int]] = {(folder, stem): {} for _, folder, stem, _ in asked}
+        marked = {_unmarked(stem, suffix, one) for one, _, stem, suffix in asked}
+        self._names: set[tuple[str, int, bool]] = set()
+        for one in self.present if asked else ():
             folder, stem, suffix = name_of(one.path.upper())
-            self._beside[folder, stem][suffix] = one.size_bytes
-            self._names.add((stem.removesuffix(MARK) + suffix, stem.endswith(MARK), one.size_bytes))
-        numbered = [(counter.number, one) for one, counter in self.counted if counter]
-        self._numbers = sorted(numbered, key=lambda pair: pair[0])
+            if (one.size_bytes, one.end) in self._places:
+                self._places[one.size_bytes, one.end] += 1
+            if (folder, stem) in self._beside:
+                self._beside[folder, stem][suffix] = one.size_bytes
+            if (name := _unmarked(stem, suffix, one)) in marked:
+                self._names.add((*name, stem.endswith(MARK)))
 
     def explains(self, one: Trace) -> bool:
         """Whether a file was renamed, moved or marked, or belonged to one that is there (a thumbnail)."""
         folder, stem, suffix = name_of(one.path.upper())
-        beside = self._beside.get((folder, stem), {})
-        alike = self._places[one.size_bytes, one.end] if one.end else 0
+        beside, alike = self._beside[folder, stem], self._places.get((one.size_bytes, one.end), 0)
         is_there = alike > 0 if suffix in beside else alike == 1  # a clock that stands still makes many alike
-        is_marked = (stem.removesuffix(MARK) + suffix, not stem.endswith(MARK), one.size_bytes) in self._names
+        is_marked = (*_unmarked(stem, suffix, one), not stem.endswith(MARK)) in self._names
         is_thumbnail = any(other != suffix and size > one.size_bytes for other, size in beside.items())
         return _is_temporary(one) or is_there or is_marked or is_thumbnail
 
-    def elsewhere(self, low: Point, high: Point) -> int:
-        """How many numbers between two files of other series bear, which were made between them.
 
-        Of a card that makes this costly nothing more is said.
-        """
-        first = bisect_right(self._numbers, low.place, key=lambda pair: pair[0])
-        last = bisect_left(self._numbers, high.place, key=lambda pair: pair[0])
-        self._looks -= last - first
-        since, until = low.trace.end or _EVER[0], high.trace.start or high.trace.end or _EVER[1]
-        between = {
-            number
-            for number, one in self._numbers[first:last]
-            if one.end is None or (since <= one.end and (one.start or one.end) <= until)
-        }
-        return len(between) if self._looks >= 0 else high.place - low.place
+def _unmarked(stem: str, suffix: str, one: Trace) -> tuple[str, int]:
+    return stem.removesuffix(MARK) + suffix, one.size_bytes
 
 
 def _is_temporary(one: Trace) -> bool:

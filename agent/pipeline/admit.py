@@ -105,6 +105,7 @@ class Admission:
         """Journal that this is all, and what is not there any more."""
         known = (self._station.journal.reader, self._docking_id, self._device_id, end.space)
         missing = await self._station.on_disk(self._traces.findings, *known, is_whole=not self.may_have_more)
+        self._traces = Traces(medium_of)  # a docking may last for hours
         observed = [Observed(self._docking_id, finding) for finding in missing]
         await self._station.journal.record(*observed, DockingListed(self._docking_id, seen, end.metadata_blake3))
 

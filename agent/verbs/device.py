@@ -56,7 +56,7 @@ def _handed_over(options: argparse.Namespace, clock: Clock) -> int:
 
 
 def _missing(options: argparse.Namespace, _clock: Clock) -> int:
-    with closing(_reader(load(options.config))) as reader:
+    with closing(Reader(load(options.config).storage.root / "journal.db")) as reader:
         dockings = reader.dockings(limit=DOCKINGS)
         found = [docking_view(one, reader.absences(one.docking_id)) for one in dockings]
     if options.json:
@@ -82,21 +82,13 @@ def _list(options: argparse.Namespace, clock: Clock) -> int:
 def _devices(config: Config, now: datetime) -> dict[str, Any]:
     """Read beside the service, which may run or not."""
     rules = Rules(config.profile, config.calendars)
-    try:
-        reader = _reader(config)
-    except FileNotFoundError:
-        return devices_view(config.inventory, {}, (), rules, now)  # nothing was ever handed out
-    with closing(reader):
-        return devices_view(config.inventory, reader.standings(), reader.dockings(limit=DOCKINGS), rules, now)
-
-
-def _reader(config: Config) -> Reader:
     journal = config.storage.root / "journal.db"
     try:
         journal.stat()
     except FileNotFoundError:
-        raise
+        return devices_view(config.inventory, {}, (), rules, now)  # nothing was ever handed out
     except OSError as error:
         what = f"The journal {journal} can't be read: {error.strerror}."
         raise JournalError(what, safe="Nothing was touched.", do="Run it as the service's user.") from error
-    return Reader(journal)
+    with closing(Reader(journal)) as reader:
+        return devices_view(config.inventory, reader.standings(), reader.dockings(limit=DOCKINGS), rules, now)
