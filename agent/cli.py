@@ -22,7 +22,7 @@ from agent.verbs.device import add_device
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.recover import add_recover
-from agent.verbs.service import add_resume, add_run, add_status
+from agent.verbs.service import add_resume, add_run, add_status, add_unstored
 from agent.verbs.stats import add_stats
 from agent.verbs.transcript import add_transcript
 from agent.verbs.verify import add_verify
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run(add)
     add_pull(add)
     add_status(add)
+    add_unstored(add)
     add_verify(add)
     add_resume(add)
     add_deadline(add, _now)

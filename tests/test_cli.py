@@ -121,6 +121,41 @@ def test_the_same_by_the_running_service(say: Say, daemon: Daemon, path: Path) -
     assert say("verify", "--json").json["stored"] == 5
 
 
+def test_what_is_only_here_is_counted_whether_or_not_the_service_runs(say: Say, made: Stage, path: Path) -> None:
+    told = say("unstored", "--json")
+    assert (told.code, told.json["files"]) == (0, 0), "nothing was ever here"
+    assert say("pull", path).code == 0
+    told = say("unstored")
+    assert (told.code, told.out.partition(": ")[2][:8]) == (Exit.EVIDENCE, "5 files ")
+    assert say("unstored", "--json").json["bytes"] == sum(60_000 + n for n in range(1, 6))
+    with running(made) as daemon:
+        daemon.until(lambda: say("unstored").code == 0)
+    assert say("unstored", "--json").json["files"] == 0
+    shutil.move(made.station / "journal.db", made.root / "station" / "lost.db")
+    assert say("unstored").code == Exit.JOURNAL, "an unknown number is not none"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("UPDATE asset SET state = 'stuck' WHERE asset_id = 'x'", 1),
+        ("UPDATE asset SET state = 'wanted' WHERE asset_id = 'x'", 0),
+        ("UPDATE asset SET state = 'released', receipt = '{}' WHERE asset_id = 'x'", 0),
+    ],
+)
+def test_stuck_is_only_here_and_merely_seen_is_on_its_recorder(
+    say: Say, made: Stage, path: Path, change: str, code: int
+) -> None:
+    assert say("pull", path).code == 0
+    with sqlite3.connect(made.station / "journal.db") as db:
+        db.execute("UPDATE asset SET receipt = '{}', state = 'stored'")
+        one = db.execute("SELECT min(asset_id) FROM asset").fetchone()[0]
+        db.execute("UPDATE asset SET receipt = NULL WHERE asset_id = ?", [one])
+        db.execute(change.replace("'x'", f"'{one}'"))
+    db.close()
+    assert say("unstored").code == code
+
+
 def test_the_store_is_surveyed(say: Say, made: Stage) -> None:
     """Each thing that was found out has its own line; with --json it is one object; a bad one is exit code 5."""
     told = say("store", "check")

@@ -146,9 +146,14 @@ def test_links_and_files_that_are_named_exist(page: str) -> None:
         assert (CHECKOUT / named).exists(), f"{page}: {named}"
 
 
-def test_the_installation_copies_files_that_exist(readme: str) -> None:
-    named = re.findall(r"^install -D -m 644 (\S+) ", readme, re.MULTILINE)
-    assert {CHECKOUT / name for name in named} == set((CHECKOUT / "systemd").iterdir())
+def test_the_page_of_the_installation_says_what_the_rules_and_the_unit_say() -> None:
+    page = (CHECKOUT / "docs" / "install.md").read_text("utf-8")
+    rules = (CHECKOUT / "systemd" / "99-capture-agent.rules").read_text("utf-8")
+    exception = re.search(r'^ *(SUBSYSTEM=="block".*"own")$', page, re.MULTILINE)
+    assert exception
+    assert f"#   {exception[1]}" in rules
+    for folder in re.findall(r"^\| `(/(?:var|srv|etc)/[^`]+)/` \|", page, re.MULTILINE):
+        assert f"d {folder} " in (CHECKOUT / "systemd" / "capture-agent.tmpfiles").read_text("utf-8")
 
 
 def sh(script: str, **variables: Path) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
 def unit(tmp_path: Path) -> Path:
     """The unit with a program that exists here."""
     text = (FILES / "capture-agent.service").read_text()
-    program = "/opt/capture-agent/.venv/bin/capture-agent"
+    program = "/usr/bin/capture-agent"
     assert text.count(program) == 1
     (tmp_path / "capture-agent.service").write_text(text.replace(program, "/bin/true"))
     return tmp_path / "capture-agent.service"

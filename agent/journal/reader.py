@@ -38,6 +38,7 @@ from agent.journal.views import (
     Waiting,
 )
 from agent.model import (
+    DERIVED_ROLES,
     Adopted,
     Asset,
     AssetState,
@@ -245,6 +246,21 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
         return Attempt(row[0], row[1], moment_of(row[2] or None), row[3]) if row else None
 
     # What a person asks.
+
+    def only_here(self) -> Tally:
+        """Return what would be lost with this station: held, read back or stuck, and without a receipt.
+
+        Not what was merely seen: that is on its recorder yet. Not what can be made again.
+        """
+        derived = ", ".join("?" * len(DERIVED_ROLES))
+        row = self._db.one(
+            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM asset WHERE receipt IS NULL"  # noqa: S608
+            f" AND role NOT IN ({derived})"
+            " AND (state IN ('held', 'stuck') OR asset_id IN (SELECT asset_id FROM settled))",
+            *DERIVED_ROLES,
+        )
+        assert row is not None, "an aggregate has a row"
+        return Tally(*row)
 
     def overview(self, now: datetime) -> Overview:
         """Return the station in numbers."""

@@ -1,4 +1,4 @@
-"""`capture-agent run`, `status` and `resume`: the service, what it shows, and a person's word to it."""
+"""`capture-agent run`, `status`, `unstored` and `resume`: the service, what it shows, and a person's word to it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import argparse
 import asyncio
 import json
 import logging
+from contextlib import closing
 
 from agent.config import load
+from agent.journal import Reader
+from agent.journal.views import Tally
 from agent.model import Clock
 from agent.service import serve
 from agent.status.client import fetch_status
@@ -23,6 +26,11 @@ def add_run(add: Add) -> None:
 def add_status(add: Add) -> None:
     """`capture-agent status`."""
     json_option(add("status", _status, "show slots, recordings at risk and the state of the station"))
+
+
+def add_unstored(add: Add) -> None:
+    """`capture-agent unstored`."""
+    json_option(add("unstored", _unstored, "count what is only here; exit code 1 if there is anything"))
 
 
 def add_resume(add: Add) -> None:
@@ -45,6 +53,19 @@ def _status(options: argparse.Namespace, clock: Clock) -> int:
     shown = fetch_status(config.status.host, config.status.port)
     print(json.dumps(shown, ensure_ascii=False) if options.json else summary(shown))
     return Exit.OK
+
+
+def _unstored(options: argparse.Namespace, clock: Clock) -> int:
+    root = load(options.config).storage.root
+    found = Tally()
+    if (root / "journal.db").exists() or (root / "vault").exists():
+        with closing(Reader(root / "journal.db")) as reader:
+            found = reader.only_here()
+    if options.json:
+        print(json.dumps({"folder": str(root), "files": found.files, "bytes": found.bytes}))
+    else:
+        print(f"{root}: {found.files} files ({found.bytes} bytes) that the store has not confirmed")
+    return Exit.EVIDENCE if found.files else Exit.OK
 
 
 def _resume(options: argparse.Namespace, clock: Clock) -> int:
