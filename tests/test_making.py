@@ -68,6 +68,11 @@ async def test_a_film_gets_a_copy_pictures_and_findings(tmp_path: Path) -> None:
             assert sum(OUTPUT in word for word in one.arguments) == 1
 
 
+async def test_a_photo_gets_a_copy_and_no_pictures_of_a_film(tmp_path: Path) -> None:
+    everything = await made(tmp_path, "photo")
+    assert {one.role for one in everything.files} == {Role.ACCESS_COPY, Role.FINDINGS}
+
+
 @pytest.mark.parametrize("name", ["empty", "one-byte", "text", "random"])
 async def test_what_is_no_recording_gets_findings_and_a_reason(tmp_path: Path, name: str) -> None:
     everything = await made(tmp_path, name)

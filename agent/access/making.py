@@ -19,7 +19,7 @@ from agent.access.scanning import scan
 from agent.access.timeline import timeline_svg
 from agent.access.tool import ToolError
 from agent.config import AccessCopies
-from agent.model import Integrity, Role
+from agent.model import Integrity, Medium, Role
 
 Busy = Callable[[], bool]
 
@@ -39,7 +39,7 @@ async def make_all(original: Original, folder: Path, settings: AccessCopies, is_
     paper = Made(Role.FINDINGS, folder / "findings.json", AGENT)
     paper.path.write_bytes(findings_document(found, scanned, looked.tool))
     files = [*looked.pictures, paper]
-    if lasts_ms := lasts(source):
+    if original.facts.medium is not Medium.PHOTO and (lasts_ms := lasts(source)):
         strip = Made(Role.TIMELINE, folder / "timeline.svg", AGENT)
         strip.path.write_text(timeline_svg(lasts_ms, found), "utf-8")
         files.append(strip)
