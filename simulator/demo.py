@@ -24,6 +24,7 @@ from agent.status.absences import absence_view
 from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.console import Console
+from simulator.demo_copies import Copies
 from simulator.demo_s3 import ceph_store
 from simulator.demo_store import DemoStore, folder_store
 from simulator.demo_words import Words
@@ -126,8 +127,10 @@ class Demo:
                 self._check_store()
                 self._outage(handling, service, self._store.server)
             self._tell_deadlines()
+            copies = Copies(self._stage, show)
+            copies.tell(service, self._recorders)
             self._verify()
-            self._prove()
+            self._prove(copies)
             Words(self._stage, show).tell(service)
             self._verify()
             if stay:
@@ -304,15 +307,20 @@ class Demo:
             self._show.say(line)
         self._show.claim("verify found no difference, exit code 0", code, 0)
 
-    def _prove(self) -> None:
+    def _prove(self, copies: Copies) -> None:
         self._show.step("证明", "sha256sum and b3sum, without the agent")
         originals = [original for recorder in self._recorders for original in recorder.originals]
         for recorder in self._recorders:
             self._show.claim(f"{recorder.image.name} is unchanged", proof.differs_from_note(recorder.image), "")
-        self._store.prove(originals, {row["blake3"]: row["locked_until"] for row in self._stored()}, self._show)
-        wrong = proof.differs("b3sum", self._stage.vault, originals, self._stage.root / "vault.b3")
-        self._show.claim("every original in the vault is what was on the card (b3sum --check)", wrong, "")
-        self._show.claim("nothing else is kept there", proof.kept_files(self._stage.vault), self._distinct())
+        made = copies.files()
+        kept = [*originals, *(one for one, _ in made)]
+        locks = {one.blake3: until for one, until in made}
+        locks |= {row["blake3"]: row["locked_until"] for row in self._stored()}
+        self._store.prove(kept, locks, self._show)
+        wrong = proof.differs("b3sum", self._stage.vault, kept, self._stage.root / "vault.b3")
+        self._show.claim("every file in the vault is what was on the card, or made of it (b3sum --check)", wrong, "")
+        distinct = len({one.blake3 for one in kept})
+        self._show.claim("nothing else is kept there", proof.kept_files(self._stage.vault), distinct)
 
     # Stores that are servers.
 

@@ -140,7 +140,7 @@ class CephStore:
         versions = self._ceph.versions(BUCKET, "originals/")
         expected = sorted({_key(original) for original in originals})
         show.claim(
-            f"the bucket has each of {len(expected)} originals exactly once, in one version, and nothing else",
+            f"the bucket has each of {len(expected)} files exactly once, in one version, and nothing else",
             sorted(version.key for version in versions),
             expected,
         )
@@ -164,7 +164,7 @@ class CephStore:
                 s3.download_file(BUCKET, version.key, str(path), ExtraArgs={"VersionId": version.version_id})
         for tool in ("sha256sum", "b3sum"):
             wrong = proof.differs(tool, folder, originals, self._stage.root / f"store.{tool}")
-            show.claim(f"every version, downloaded, is what was on the card ({tool} --check)", wrong, "")
+            show.claim(f"every version, downloaded, is what was on the card or made of it ({tool} --check)", wrong, "")
         shutil.rmtree(folder)
 
     def _prove_locks(self, versions: Sequence[Version], locked_until: Mapping[str, str | None], show: Show) -> str:

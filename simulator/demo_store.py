@@ -31,7 +31,7 @@ class DemoStore(Protocol):
         """What can be killed and started again; None for a store that is no server."""
 
     def prove(self, originals: Sequence[Original], locked_until: Mapping[str, str | None], show: Show) -> None:
-        """Check without the agent that the store has exactly these originals, and claim it.
+        """Check without the agent that the store has exactly these files (originals, and what was made), and claim it.
 
         `locked_until` is what the agent says of each, by BLAKE3. Raises DemoError at the first claim that is not true.
         """
@@ -59,6 +59,6 @@ class FolderStore:
         del locked_until  # a folder has no such lock
         kept = self._stage.store / "originals"
         wrong = proof.differs("sha256sum", kept, originals, self._stage.root / "store.sha256")
-        show.claim("every original in the store is what was on the card (sha256sum --check)", wrong, "")
+        show.claim("every file in the store is what was on the card, or made of it (sha256sum --check)", wrong, "")
         distinct = len({original.blake3 for original in originals})
         show.claim("nothing else is kept there", proof.kept_files(kept), distinct)

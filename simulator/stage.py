@@ -91,9 +91,9 @@ class Stage:
 
 
 def prepare(root: Path) -> Stage:
-    """An empty stage whose store is a folder; for `root` see `empty`."""
+    """An empty stage whose store is a folder, and that makes no access copies; for `root` see `empty`."""
     stage = empty(root)
-    configure(stage, "directory", make_store(stage))
+    configure(stage, "directory", make_store(stage), copies=False)
     return stage
 
 
@@ -133,8 +133,11 @@ def wipe(root: Path) -> None:
         root.rmdir()
 
 
-def configure(stage: Stage, kind: str, options: Mapping[str, str | int]) -> None:
-    """The shipped configuration, with its rules, and only what a demo and this kind of store must have otherwise."""
+def configure(stage: Stage, kind: str, options: Mapping[str, str | int], *, copies: bool = True) -> None:
+    """The shipped configuration, with its rules, and only what a demo and this kind of store must have otherwise.
+
+    Without `copies` no access copies are made: where something else is measured or counted.
+    """
     shutil.copytree(CHECKOUT / "config", stage.config.parent)
     changes = {
         "station.name": '"演示采集站"',
@@ -146,7 +149,7 @@ def configure(stage: Stage, kind: str, options: Mapping[str, str | int]) -> None
         "status.port": str(stage.port),
         "store.kind": _toml(kind),
         "runner.backoff_base_s": "1",
-        "access.enabled": "false",
+        "access.enabled": _toml(copies),
     }
     text = with_options(stage.config.read_text("utf-8"), changes)
     given = "".join(f"{name} = {_toml(value)}\n" for name, value in options.items())

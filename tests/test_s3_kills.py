@@ -287,6 +287,7 @@ def world(ceph: Ceph, fault_proxy: Callable[..., FaultProxy], tmp_path: Path, se
             "endpoint": proxy.endpoint, "bucket": bucket, "credentials_file": str(credentials), "lock_days": DAYS,
             "parallel_parts": SENDERS, "rate_limit_bytes_s": RATE_BYTES_S,
         },
+        copies=False,
     )  # fmt: skip
     stage.config.write_text(with_options(stage.config.read_text("utf-8"), QUICK), "utf-8")
     return World(stage, ceph, proxy, bucket, random.Random(seed))
