@@ -176,8 +176,8 @@ class Units:
     def _search(self) -> Unit | None:
         """The next place where pictures go on.
 
-        Of several that can be, the one that leaves the fewest bytes unused; a long one must be so much better, since
-        what sound looks like is as often a long as a short length.
+        Of several that can be, the one that leaves the fewest bytes unused; a long one must be a little better, since
+        what sound looks like is as often a long as a short length, and true pictures may have a megabyte.
         """
         first = next(self._beginnings(self.at, self.end), None)
         if first is None:
@@ -185,7 +185,7 @@ class Units:
         others = itertools.islice(
             self._beginnings(first.at - 3, min(first.end, first.at + _SOUND_BYTES)), _OTHERS_LIMIT
         )
-        return min([first, *others], key=lambda unit: unit.at + self._unused(unit.end) + unit.length // 16)
+        return min([first, *others], key=lambda unit: unit.at + self._unused(unit.end) + unit.length // 64)
 
     def _unused(self, at: int) -> int:
         """How many bytes there are from the end of a unit to the next beginning, as far as that matters."""
