@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 import zlib
 from dataclasses import replace
@@ -61,6 +62,23 @@ def shown(path: Path) -> tuple[int, int, float]:
         plane = frame.planes[0]
         rows = [bytes(plane)[row * plane.line_size :][: frame.width] for row in range(frame.height)]
     return frame.width, frame.height, sum(map(sum, rows)) / (frame.width * frame.height)
+
+
+def test_what_is_smaller_than_what_is_looked_at_needs_no_machine_code(tmp_path: Path) -> None:
+    """The service's unit forbids that (MemoryDenyWriteExecute); by prctl(2) kernels from 6.3 on do the same."""
+    code = f"""
+import asyncio, ctypes
+from pathlib import Path
+from tests.test_looking import film, looked
+content = film(4, black="between(t,0,3)")
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):
+    raise SystemExit(77)
+print(asyncio.run(looked(content, Path({str(tmp_path)!r}))).detected.black)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode == 77:
+        pytest.skip("this kernel can't forbid it")
+    assert done.stdout.startswith("((0, 31"), done.stderr
 
 
 async def test_black_frozen_and_silent_are_found_where_they_are(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ BOUNDS: Final = Bounds(output_bytes=2 * _EVENTS_BYTES)
 
 _DETECT: Final = (
     # What a decoder says about a frame may come from the file, in the words of a detector: it is dropped first.
-    "scale=320:180:flags=fast_bilinear,format=yuv420p,metadata=mode=delete,"
+    # No multiple of 32 wide: for these it would write machine code, which the service's unit forbids.
+    "scale=312:176:flags=fast_bilinear,format=yuv420p,metadata=mode=delete,"
     f"blackdetect,freezedetect=n={FROZEN_NOISE}:d={FROZEN_MS / 1000:g},metadata=mode=print:file=seen.txt"
 )
 _HEAR: Final = (
