@@ -159,6 +159,14 @@ def test_the_puller_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
 
 
+@pytest.mark.parametrize("request_code", ["0x40086602", "0x401C5820"])
+def test_a_tool_that_becomes_no_other_program_takes_off_no_seal_either(request_code: str, tmp_path: Path) -> None:
+    lock = "from agent.drivers.sandbox import lock_tool; lock_tool((), memory_bytes=1 << 30, cpu_s=9, output_bytes=99)"
+    ask = f"fcntl.ioctl(device, {request_code}, bytes(28))"
+    code = f"try:\n    {ask}\nexcept OSError as error:\n    os.write(1, b'%d ' % error.errno)"
+    assert run(lock, code, tmp_path).stdout == b"13 done"
+
+
 @pytest.mark.root
 def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
     assert os.geteuid() == 0
@@ -167,6 +175,6 @@ def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
 
 
 def test_every_system_call_of_the_tables_has_a_number_for_both_machines() -> None:
-    for table in (sandbox.RUNTIME, sandbox.PULLER):
+    for table in (sandbox.RUNTIME, sandbox.PULLER, sandbox.NEVER):
         assert all(len(numbers) == 2 and min(numbers) >= 0 for numbers in table.values())
         assert len({numbers[0] for numbers in table.values()}) == len(table)

@@ -74,11 +74,15 @@ NEVER: Final[Mapping[str, tuple[int, int]]] = {
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "setpgid": (109, 154), "setsid": (112, 157),
     "fork": (57, 220), "vfork": (58, 220), "chmod": (90, 53), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "utimensat": (280, 88), "setxattr": (188, 5), "fsetxattr": (190, 7),
+    "file_setattr": (469, 469),
 }  # fmt: skip
 """What no tool needs: the network, other processes, leaving its group, changing what Landlock doesn't know.
 
 On aarch64 clone forks, and there is only fchmodat.
 """
+IOCTL: Final = (16, 29)
+SEALS: Final = (0x40086602, 0x401C5820)
+"""FS_IOC_SETFLAGS and FS_IOC_FSSETXATTR of linux/fs.h."""
 CLONE: Final = (56, 220)
 CLONE3: Final = (435, 435)
 CLONE_THREAD: Final = 0x10000
@@ -107,7 +111,7 @@ class Condition(NamedTuple):
 
 
 WRITE_TO_OUTPUT: Final = Condition((1, 64), 0, values=(1, 2))
-ASK_IDENTITY: Final = Condition((16, 29), 1, values=(BLKGETSIZE64, BLKGETDISKSEQ))
+ASK_IDENTITY: Final = Condition(IOCTL, 1, values=(BLKGETSIZE64, BLKGETDISKSEQ))
 NOT_EXECUTABLE: Final = (
     Condition((9, 222), 2, forbidden_bits=PROT_EXEC),  # mmap
     Condition((10, 226), 2, forbidden_bits=PROT_EXEC),  # mprotect
@@ -270,6 +274,10 @@ def _refuse() -> None:
     ]
     for numbers in NEVER.values():
         program += [(BPF_EQUAL, 0, 1, numbers[column]), refused]
+    # A child that doesn't become another program keeps the agent's right to take off seals.
+    program += [(BPF_EQUAL, 0, 1 + 2 * len(SEALS), IOCTL[column]), (BPF_LOAD, 0, 0, ARGUMENT_AT + 8)]
+    for request in SEALS:
+        program += [(BPF_EQUAL, 0, 1, request), refused]
     _filter(machine, [*program, (BPF_RETURN, 0, 0, SECCOMP_ALLOW)])
 
 
