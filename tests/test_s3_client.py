@@ -248,6 +248,22 @@ async def test_keys_are_read_again_only_when_they_are_refused(keys: Path, pauses
     assert len(same.asked) == 1, "the same keys would be refused again"
 
 
+async def test_senders_that_are_refused_together_all_go_on_with_the_new_keys(keys: Path, pauses: list[int]) -> None:
+    class Together(Script):
+        async def ask(self, method: str, url: str, headers: Mapping[str, str], body: object, sink: object) -> Answer:
+            self.asked.append(headers)
+            if len(self.asked) == 2:
+                keys.write_text("[default]\naws_access_key_id = NEW\naws_secret_access_key = s\n")
+                both.set()
+            await both.wait()
+            return error(403, "InvalidAccessKeyId") if "Credential=KEY" in headers["Authorization"] else GOOD
+
+    both = asyncio.Event()
+    speaks = client(Together(), keys)
+    done = await asyncio.gather(speaks.call(ASK), speaks.call(ASK))
+    assert [answer.status for answer in done] == [200, 200]
+
+
 # Words.
 
 

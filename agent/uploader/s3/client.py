@@ -133,10 +133,11 @@ class Client:
     async def call(self, ask: Ask, *, tries: int = TRIES) -> Answer:
         """The answer to a request; raises RefusedError, CutError or another StoreError when it is given up."""
         for attempt in range(tries):
+            used = self._keys()
             try:
                 return await self._once(ask)
             except (CutError, RefusedError) as error:
-                if attempt + 1 >= tries or not self._mended(error):
+                if attempt + 1 >= tries or not self._mended(error, used):
                     raise
                 await asyncio.sleep(pause_s(attempt))
         raise AssertionError("no try was allowed")
@@ -152,8 +153,6 @@ class Client:
 
     def signed(self, ask: Ask, url: str) -> dict[str, str]:
         """The headers of one attempt. The MD5 of a body is among them: locks ask for it, and servers check it."""
-        if self._credentials is None:
-            self._credentials = self._read_credentials()
         request = AWSRequest(method=ask.method, url=url, headers=dict(ask.headers))
         md5 = bytes.fromhex(ask.md5)
         if isinstance(ask.body, bytes):
@@ -164,19 +163,27 @@ class Client:
             request.headers["Content-Length"] = str(ask.size_bytes)
         if md5:
             request.headers["Content-MD5"] = base64.b64encode(md5).decode()
-        _Signer(self._credentials, "s3", self.place.region).sign(request, self.now())
+        _Signer(self._keys(), "s3", self.place.region).sign(request, self.now())
         return dict(request.headers.items())
 
-    def _mended(self, error: CutError | RefusedError) -> bool:
-        """Whether another attempt makes sense, after mending what can be mended on our side."""
+    def _mended(self, error: CutError | RefusedError, used: Credentials) -> bool:
+        """Whether another attempt makes sense, after mending what can be mended on our side.
+
+        Others may have read new keys since `used` were refused.
+        """
         if isinstance(error, CutError):
             return True
         if error.code == "RequestTimeTooSkewed":
             self.offset = self.last_offset
         if error.code in _KEYS:
-            before, self._credentials = self._credentials, self._read_credentials()
-            return bool(before and before.get_frozen_credentials() != self._credentials.get_frozen_credentials())
+            self._credentials = self._read_credentials()
+            return bool(used.get_frozen_credentials() != self._credentials.get_frozen_credentials())
         return error.is_open
+
+    def _keys(self) -> Credentials:
+        if self._credentials is None:
+            self._credentials = self._read_credentials()
+        return self._credentials
 
     def _read_credentials(self) -> Credentials:
         """From the shared credentials file; it may change at any time."""
