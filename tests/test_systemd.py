@@ -54,6 +54,11 @@ def test_the_service_may_only_read_block_devices(service: configparser.SectionPr
     assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_LINUX_IMMUTABLE"
 
 
+def test_a_helper_without_memory_ends_alone(service: configparser.SectionProxy) -> None:
+    """By default systemd ends the whole service for it."""
+    assert service["OOMPolicy"] == "continue"
+
+
 def test_the_service_starts_a_command_that_exists(service: configparser.SectionProxy) -> None:
     from agent import cli
 
