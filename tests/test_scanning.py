@@ -14,7 +14,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.access import scanning
+from agent.access import watching
 from agent.access.scanner import BLOCK_BYTES, PIECE_BYTES, REGION_BYTES, REGIONS_LIMIT, STRETCH_BYTES, Zeros
 from agent.access.scanning import ChangedError, ScanError, Scanned, scan
 from agent.child import Child
@@ -140,7 +140,7 @@ async def test_a_file_that_shrinks_meanwhile_is_another_one(tmp_path: Path) -> N
 async def test_while_others_need_the_disk_it_waits_and_is_not_taken_for_stuck(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanning, "BUSY_PAUSE_S", 0.3)
+    monkeypatch.setattr(watching, "_BUSY_PAUSE_S", 0.3)
     original = written(tmp_path / "a", STRETCH_BYTES + 1)
     asked = iter([True, True, True, True, False])
     scanned = await scan(*original, is_busy=lambda: next(asked), stall_s=1.0)

@@ -13,6 +13,7 @@ from agent.access.inspecting import Inspection
 from agent.access.looking import NOTHING_DETECTED, Detected, spans_of
 from agent.access.scanner import REGION_BYTES
 from agent.access.scanning import Scanned
+from agent.checked import plain
 from agent.model import Facts, FindingKind, Integrity, MediaFinding, Medium
 
 SCHEMA: Final = "capture-agent.findings.1"
@@ -135,7 +136,7 @@ def _zeros(facts: Facts, scanned: Scanned) -> Iterator[MediaFinding]:
 
 def _within(one: MediaFinding, lasts_ms: int) -> MediaFinding:
     """Within the recording, whatever a damaged file says."""
-    detail = "".join(c if c.isprintable() else "?" for c in one.detail[:_TEXT_LIMIT])
+    detail = plain(one.detail, _TEXT_LIMIT)
     if one.start_ms is None or one.end_ms is None:
         return replace(one, detail=detail)
     start, end = (min(max(0, at_ms), lasts_ms) for at_ms in (one.start_ms, one.end_ms))

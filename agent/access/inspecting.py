@@ -10,12 +10,11 @@ from typing import Final
 
 from agent import durable
 from agent.access.watching import never, watch
+from agent.checked import count, number, places, text
 from agent.child import Child, ChildError
 
 TRACKS_LIMIT: Final = 32
 PLACES_LIMIT: Final = 200
-_TEXT_LIMIT: Final = 300
-_NUMBER_LIMIT: Final = 1 << 53
 _LINES_LIMIT: Final = 100_000
 
 Places = tuple[tuple[int, int], ...]
@@ -111,7 +110,7 @@ class _Answer:
                 case {"track": dict(track)} if len(self.tracks) < TRACKS_LIMIT:
                     self.tracks.append(_track(track))
                 case {"end": reason}:
-                    self.reason, ended = _text(reason), True
+                    self.reason, ended = text(reason), True
                 case _:
                     raise ChildError("reported something that was not asked")
         if not ended:
@@ -131,8 +130,8 @@ async def inspect(path: Path, *, bounds: Bounds = DEFAULT_BOUNDS, is_busy: Calla
         try:
             again = await _ask(fd, bounds, 0, is_busy)
         except ChildError:
-            return Inspection(reason=_text(reason))
-        return replace(again, ended=False, reason=_text(reason))
+            return Inspection(reason=text(reason))
+        return replace(again, ended=False, reason=text(reason))
 
 
 async def _ask(fd: int, bounds: Bounds, decode_s: int, is_busy: Callable[[], bool]) -> Inspection:
@@ -167,49 +166,19 @@ def _since_begin(tracks: list[Track]) -> tuple[Track, ...]:
 
 def _track(line: dict[str, object]) -> Track:
     return Track(
-        kind=_text(line.get("kind")),
-        codec=_text(line.get("codec")),
-        packets=_count(line.get("packets")),
+        kind=text(line.get("kind")),
+        codec=text(line.get("codec")),
+        packets=count(line.get("packets")),
         first_ms=_moment(line.get("first_ms")),
         span_ms=_moment(line.get("span_ms")),
-        frames=_count(line.get("frames")),
+        frames=count(line.get("frames")),
         shown_ms=_moment(line.get("shown_ms")),
-        bad=_count(line.get("bad")),
-        jumped=_count(line.get("jumped")),
-        jumps=_places(line.get("jumps")),
-        undecodable=_places(line.get("undecodable")),
+        bad=count(line.get("bad")),
+        jumped=count(line.get("jumped")),
+        jumps=places(line.get("jumps"), PLACES_LIMIT),
+        undecodable=places(line.get("undecodable"), PLACES_LIMIT),
     )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ChildError("reported a text that is none")
-    return "".join(c if c.isprintable() else "?" for c in value[:_TEXT_LIMIT])
-
-
 def _moment(value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or abs(value) > _NUMBER_LIMIT:
-        raise ChildError("reported a number that is none")
-    return value
-
-
-def _count(value: object) -> int:
-    number = _moment(value)
-    if number is None or number < 0:
-        raise ChildError("reported a count that is none")
-    return number
-
-
-def _places(value: object) -> Places:
-    if not isinstance(value, list) or len(value) > PLACES_LIMIT:
-        raise ChildError("reported places that are none")
-    places = []
-    for place in value:
-        match place:
-            case [int(first), int(second)] if abs(first) <= _NUMBER_LIMIT and abs(second) <= _NUMBER_LIMIT:
-                places.append((first, second))
-            case _:
-                raise ChildError("reported a place that is none")
-    return tuple(places)
+    return None if value is None else number(value)

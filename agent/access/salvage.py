@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -15,12 +14,12 @@ from agent.access.certificate import AGENT
 from agent.access.made import Made
 from agent.access.plan import NoCopyError
 from agent.access.tool import READING, run, version
-from agent.access.watching import never
+from agent.access.watching import go_on, never
+from agent.checked import count, plain
 from agent.child import Child, ChildError
 from agent.model import Facts, Role
 
 STALL_S: Final = 120.0
-BUSY_PAUSE_S: Final = 0.5
 CPU_S: Final = 120
 CPU_S_PER_MIB: Final = 2
 MEMORY_BYTES: Final = 2 << 30
@@ -97,18 +96,13 @@ async def _answer(child: Child, is_busy: Callable[[], bool]) -> dict[str, Any]:
     for _ in range(_LINES_LIMIT):
         match await child.line():
             case {"at": int()}:
-                while is_busy():  # noqa: ASYNC110 - a pulled recorder is asked after, it raises no event
-                    await asyncio.sleep(BUSY_PAUSE_S)
-                await child.send(0)
+                await go_on(child, is_busy)
             case {"read": int()}:
                 pass
             case {"nothing": str(reason)}:
-                raise NoCopyError("".join(c if c.isprintable() else "?" for c in reason[:200]))
+                raise NoCopyError(plain(reason, 200))
             case {"codec": str(codec), "rate": str(rate), **rest} if codec in _CODECS and len(rate) < 30:
-                numbers = {name: rest.get(name) for name in _NUMBERS}
-                if any(type(number) is not int or number < 0 for number in numbers.values()):
-                    raise ChildError("reported numbers that are none")
-                return {"codec": codec, "rate": rate, **numbers}
+                return {"codec": codec, "rate": rate, **{name: count(rest.get(name)) for name in _NUMBERS}}
             case _:
                 raise ChildError("reported something that was not asked")
     raise ChildError("reported more than was asked")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Final
 
 from agent import durable
 from agent.access.scanner import REGION_BYTES, REGIONS_LIMIT, STRETCH_BYTES
+from agent.access.watching import go_on, never
 from agent.child import Child, ChildError
 
 STALL_S: Final = 120.0
-BUSY_PAUSE_S: Final = 0.5
 _DIGEST: Final = frozenset("0123456789abcdef")
 
 
@@ -36,7 +35,7 @@ class Scanned:
 
 
 async def scan(
-    path: Path, size_bytes: int, digest: str = "", *, is_busy: Callable[[], bool] = bool, stall_s: float = STALL_S
+    path: Path, size_bytes: int, digest: str = "", *, is_busy: Callable[[], bool] = never, stall_s: float = STALL_S
 ) -> Scanned:
     """Read the whole file once, waiting while `is_busy`.
 
@@ -66,9 +65,7 @@ async def _answer(child: Child, size_bytes: int, is_busy: Callable[[], bool]) ->
         match await child.line():
             case {"read": int(at)} if at == done + STRETCH_BYTES:
                 done = at
-                while is_busy():  # noqa: ASYNC110 - a pulled recorder is asked after, it raises no event
-                    await asyncio.sleep(BUSY_PAUSE_S)
-                await child.send(0)
+                await go_on(child, is_busy)
             case {"zeros": [int(offset), int(length)]} if offset >= end and length >= REGION_BYTES:
                 if len(zeros) == REGIONS_LIMIT:
                     raise ChildError("reported more regions than were asked")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.access.watching import never, watch
+from agent.checked import plain
 from agent.child import Child, ChildError
 from agent.media.formats import FORMATS
 
@@ -24,7 +25,6 @@ _FRONT: Final = (
 _PROGRAM: Final = "ffmpeg"
 _WRITTEN_STEP_BYTES: Final = 1 << 20
 _COMPLAINTS: Final = 20
-_LINE_LIMIT: Final = 300
 _DIGITS_LIMIT: Final = 18
 
 
@@ -32,7 +32,7 @@ class ToolError(Exception):
     """ffmpeg could not do it; the text says in a few words why."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(_plain(reason))
+        super().__init__(plain(reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,6 @@ class Ran:
     media_us: int
     cpu_s: float
     complaints: tuple[str, ...]
-
-
-def _plain(words: str) -> str:
-    """Of what a file made ffmpeg say, as much as fits and no control characters."""
-    return "".join(c if c.isprintable() else "?" for c in words[:_LINE_LIMIT])
 
 
 async def version() -> str:
@@ -100,7 +95,7 @@ async def run(
         )  # fmt: skip
     except ChildError as error:
         raise ToolError(f"ffmpeg {error}") from error
-    return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(_plain, child.complaints[-_COMPLAINTS:])))
+    return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(plain, child.complaints[-_COMPLAINTS:])))
 
 
 @dataclass(slots=True)

@@ -13,11 +13,19 @@ from typing import Final
 from agent.child import Child, ChildError
 
 _TICK_S: Final = 0.2
+_BUSY_PAUSE_S: Final = 0.5
 
 
 def never() -> bool:
     """Nobody else needs the station."""
     return False
+
+
+async def go_on(child: Child, is_busy: Callable[[], bool]) -> None:
+    """Let a child that waits for it go on, when nobody else needs the station; raises ChildError."""
+    while is_busy():  # noqa: ASYNC110 - a pulled recorder is asked after, it raises no event
+        await asyncio.sleep(_BUSY_PAUSE_S)
+    await child.send(0)
 
 
 async def watch(

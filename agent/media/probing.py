@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
+from agent.checked import number, plain, text
 from agent.child import Child, ChildError
 from agent.model import Facts, Integrity, Measured, Medium, StreamFacts
 
 ATTEMPTS: Final = 2
 STREAMS_LIMIT: Final = 32
-_TEXT_LIMIT: Final = 100
-_NUMBER_LIMIT: Final = 1 << 62
+_text: Final = partial(text, limit=100)
+_number: Final = partial(number, limit=1 << 62)
 _LINES_LIMIT: Final = 10_000
 _MISSING_MS: Final = 2000
 # Containers whose header states the duration; for others FFmpeg guesses it from the bit rate.
@@ -62,7 +64,7 @@ class Answer:
             case {"read": int()}:
                 pass
             case {"damage": [str(kind), str(reason)]} if kind in ("truncated", "suspect"):
-                self.damage = Integrity(kind), _text(reason, 300)
+                self.damage = Integrity(kind), text(reason)
             case {"container": str(name), "medium": str(medium), **rest}:
                 self._container(name, medium, rest)
             case {"stream": dict(track)} if len(self.streams) < STREAMS_LIMIT:
@@ -145,7 +147,7 @@ async def probe(fd: int, *, gps: bool, limits: Limits = DEFAULT_LIMITS) -> Facts
             error = f"the reader of its content {failure}"
         except TimeoutError:
             error = f"the reader of its content did not end within {limits.total_s:g} s"
-    answer.error = _text(error, 300)
+    answer.error = plain(error)
     return answer.facts()
 
 
@@ -179,15 +181,3 @@ def _stream(track: dict[str, object]) -> StreamFacts:
         profile=_text(track.get("profile", "")),
         rotation_deg=_number(track.get("rotation_deg", 0)),
     )
-
-
-def _text(value: object, limit: int = _TEXT_LIMIT) -> str:
-    if not isinstance(value, str):
-        raise ChildError("reported a text that is none")
-    return "".join(c if c.isprintable() else "?" for c in value[:limit])
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or abs(value) > _NUMBER_LIMIT:
-        raise ChildError("reported a number that is none")
-    return value
