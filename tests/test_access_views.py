@@ -25,7 +25,7 @@ from agent.model import (
     MediaFinding,
     Role,
 )
-from agent.status.access import access_view, finding_lines
+from agent.status.access import access_view, certificate_lines, file_lines, finding_lines
 from agent.status.board import Board
 from agent.status.record import known_of, record_lines, record_view
 from agent.status.views import Live
@@ -108,6 +108,20 @@ def test_the_files_are_listed_with_their_state_and_their_place(filled: Stage, sa
     assert "无查阅副本 (no access copy): it can't be decoded" in say("list", "b")[1]
 
 
+def test_what_is_stored_in_english_alone_is_shown_in_both_languages() -> None:
+    found = MediaFinding(FindingKind.OFFSET, 0, 900, detail="the sound begins later")
+    view = access_view("rec-a", Derived("a", (found,), 1, "nothing in it can be decoded"), (), Path)
+    assert view["findings"][0]["detail"] == {"zh": "声音开始较晚", "en": "the sound begins later"}
+    assert any("声音开始较晚 (the sound begins later)" in line for line in finding_lines(view))
+    assert any("没有可解码的内容 (nothing in it can be decoded)" in line for line in file_lines(view))
+    paper = {"reason": "", "problems": ["no pictures: X"], "files": [{"remarks": ["video track 1 is not in the copy"]}]}
+    *_, problem, remark = certificate_lines(paper)
+    assert (problem, remark) == (
+        "没有制作图片：X (no pictures: X)",
+        "副本中没有画面轨 1 (video track 1 is not in the copy)",
+    )
+
+
 def test_what_nobody_has_made_can_t_be_shown_or_checked(filled: Stage, say: Say) -> None:
     for verb in ("show", "check"):
         code, _, err = say(verb, "c")
@@ -160,7 +174,7 @@ async def test_the_status_counts_copies_and_says_of_each_recording_whether_there
     assert shown["c"] is None
     assert (shown["a"]["copy"], shown["a"]["found"]) == (True, 7)
     assert "有查阅副本，检查发现 7 项" in shown["a"]["zh"]
-    assert (shown["b"]["copy"], shown["b"]["reason"]) == (False, "it can't be decoded")
+    assert (shown["b"]["copy"], shown["b"]["reason"]["en"]) == (False, "it can't be decoded")
 
 
 def test_nothing_that_is_shown_speaks_of_removing_or_of_guilt() -> None:

@@ -16,7 +16,7 @@ from agent.media.coded import is_void, missing_bytes, signer
 from agent.media.probing import DEFAULT_LIMITS, Limits, probe
 from agent.media.structure import damage_of, turns
 from agent.model import Facts, Integrity, Measured
-from agent.status.content import reason_words
+from agent.status.reasons import reason_words
 from tests.damage import (
     AAC,
     CASES,

@@ -18,7 +18,7 @@ from agent.child import Child, ChildError
 from agent.media.probing import DEFAULT_LIMITS, Answer, Limits, probe
 from agent.media.structure import damage_of
 from agent.model import Facts, Integrity, Measured, Medium
-from agent.status.content import reason_words
+from agent.status.reasons import reason_words
 from simulator.exif import with_exif
 from tests.media import KINDS, box, facts_of, film, with_position
 

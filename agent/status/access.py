@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from agent.access.timeline import clock
 from agent.config import Config
 from agent.journal.views import DocumentView, MadeView, Overview
 from agent.model import Derivation, Derived, MediaFinding, Role
+from agent.status.reasons import both, reason_words
 from agent.status.words import at, named, words
 
 Json = dict[str, Any]
@@ -34,7 +36,7 @@ def access_view(
     return {
         "recording_id": recording_id,
         "found": told.found if told else None,
-        "reason": told.reason if told else "",
+        "reason": _words_of(told.reason) if told else None,
         "findings": [finding_view(one) for one in told.findings] if told else [],
         "files": [_file_view(view, said, address) for view, said in made_files(views)],
     }
@@ -50,17 +52,17 @@ def finding_view(finding: MediaFinding) -> Json:
         "end_ms": finding.end_ms,
         "offset_bytes": finding.offset_bytes,
         "length_bytes": finding.length_bytes,
-        "detail": finding.detail,
+        "detail": _words_of(finding.detail),
     }
 
 
-def made_view(made: MadeView | None) -> Json | None:
+def copy_view(made: MadeView | None) -> Json | None:
     """Whether there is an access copy of a recording, and how much was found; null until somebody has looked."""
     if made is None:
         return None
     copy = ("无查阅副本", "no access copy") if made.reason else ("有查阅副本", "access copy")
     told = words(f"{copy[0]}，检查发现 {made.found} 项", f"{copy[1]}, {made.found} findings")
-    return {"copy": not made.reason, "reason": made.reason, "found": made.found, **told}
+    return {"copy": not made.reason, "reason": _words_of(made.reason), "found": made.found, **told}
 
 
 def copies_view(config: Config, overview: Overview) -> Json:
@@ -84,7 +86,7 @@ def file_lines(shown: Json) -> Iterator[str]:
         yield f"{one['at']}  {what}  {one['size_bytes']} bytes{less}"
         yield f"  {one['asset_id']}  {one['tool']}  {one['path']}"
     if shown["reason"]:
-        yield f"无查阅副本 (no access copy): {shown['reason']}"
+        yield f"无查阅副本 (no access copy): {both(shown['reason'])}"
 
 
 def finding_lines(shown: Json) -> Iterator[str]:
@@ -96,9 +98,28 @@ def finding_lines(shown: Json) -> Iterator[str]:
     for one in shown["findings"]:
         times = "–".join(time for time in (one["from"], one["to"]) if time)
         place = f"bytes {one['offset_bytes']}+{one['length_bytes']}" if one["offset_bytes"] is not None else ""
-        yield "  ".join(filter(None, (f"{one['kind']['zh']} {one['kind']['en']}", times, place, one["detail"])))
+        yield "  ".join(
+            filter(
+                None, (f"{one['kind']['zh']} {one['kind']['en']}", times, place, one["detail"] and both(one["detail"]))
+            )
+        )
     if shown["found"] > len(shown["findings"]):
         yield "其余见检查结果文件 (the others are in the findings document)"
+
+
+def certificate_lines(told: Json) -> Iterator[str]:
+    """The certificate as it is, then in both languages what it says in English alone."""
+    yield from json.dumps(told, indent=2, ensure_ascii=False).splitlines()
+    sentences = [
+        *filter(None, [told["reason"]]),
+        *told["problems"],
+        *(r for one in told["files"] for r in one["remarks"]),
+    ]
+    yield from (both(reason_words(sentence)) for sentence in sentences)
+
+
+def _words_of(sentence: str) -> dict[str, str] | None:
+    return reason_words(sentence) if sentence else None
 
 
 def _file_view(view: DocumentView, said: Derivation, address: Callable[[str], Path]) -> Json:

@@ -25,7 +25,7 @@ from agent.model import (
     Upload,
 )
 from agent.status.absences import absence_view
-from agent.status.access import copies_view, made_view
+from agent.status.access import copies_view, copy_view
 from agent.status.content import content_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
@@ -192,7 +192,7 @@ def recording_view(
         "metadata_version": row.metadata.version,
         "metadata": f"/api/v1/metadata/{recording.recording_id}",
         "explained": f"/api/v1/deadline/{recording.recording_id}",
-        "access": made_view(row.made),
+        "access": copy_view(row.made),
         **content_view(row),
         **deadline_view(recording.deadline, trust, rules),
     }

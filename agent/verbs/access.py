@@ -19,7 +19,7 @@ from agent.errors import RequestError
 from agent.journal import Reader
 from agent.model import Clock, Role
 from agent.register import line
-from agent.status.access import access_view, file_lines, finding_lines
+from agent.status.access import access_view, certificate_lines, file_lines, finding_lines
 from agent.status.summary import printable
 from agent.transcripts import read_sealed
 from agent.vault import Vault
@@ -74,7 +74,7 @@ def _findings(options: argparse.Namespace, _clock: Clock) -> int:
 
 def _show(options: argparse.Namespace, _clock: Clock) -> int:
     told = _certificate(_shown(options)[1])
-    return _print(options, told, json.dumps(told, indent=2, ensure_ascii=False).splitlines())
+    return _print(options, told, certificate_lines(told))
 
 
 def _make(options: argparse.Namespace, clock: Clock) -> int:

@@ -1,0 +1,131 @@
+"""Chinese for the sentences that stored facts tell in English: what is wrong with an original, a copy or a finding."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from agent.status.words import words
+
+# Whole sentences first, then what others are made of; numbers and names in them stay.
+_SENTENCES: Final = (
+    # What is wrong with an original.
+    (r"the file ends inside its (\w+) box, (\d+) bytes too early", r"文件在 \1 段内中断，缺 \2 字节"),
+    (r"the file ends inside its last frame, (\d+) bytes too early", r"文件在最后一帧内中断，缺 \1 字节"),
+    (
+        r"the file ends inside a packet of its transport stream, (\d+) bytes too early",
+        r"文件在传输流包内中断，缺 \1 字节",
+    ),
+    (r"pictures are lost: their bytes are zero", "有画面丢失，其字节全为零"),
+    (r"the (\w+) box has an impossible length", r"\1 段长度有误"),
+    (r"the (\w+) chunk is (\d+) bytes shorter than its header says", r"\1 段比文件头所述短 \2 字节"),
+    (r"the length of the sound was never written: recording was interrupted", "录音中断，未写入声音长度"),
+    (r"the index \((\w+)\) is missing", r"缺少索引（\1）"),
+    (r"the data chunk is missing", "缺少声音数据"),
+    (r"the file ends before the picture begins|the picture has no end( mark)? \(\w+\)", "图片不完整，没有结束标记"),
+    (r"a segment of the picture is damaged", "图片有一段损坏"),
+    (r"the last ([\d.]+) s that its header tells of are missing", r"缺少文件头所述的最后 \1 秒"),
+    (r"what follows can't be read: .*", "其后内容无法读取"),
+    (r"a packet is damaged", "有数据损坏"),
+    (r"it has too much in it to be read to its end|it has too many packets", "内容过多，未读到结尾"),
+    (r"it holds neither picture nor sound|there is neither picture nor sound in it", "没有画面，也没有声音"),
+    (r"it was read over and over", "内容被反复读取，已停止"),
+    (r"it needs too much memory", "所需内存过多"),
+    (r"^unreadable$", "无法读取"),
+    (r"Invalid data found when processing input|End of file", "不是可识别的音像记录"),
+    # What was found in it.
+    (r"the sound begins later", "声音开始较晚"),
+    (r"the sound ends earlier", "声音结束较早"),
+    (r"the picture begins later", "画面开始较晚"),
+    (r"the picture ends earlier", "画面结束较早"),
+    (r"not decoded to its end", "未解码到结尾"),
+    (r"decoded only as far as (-?\d+) ms: that took all its time", r"限时内只解码到 \1 毫秒处"),
+    (r", and (\d+) more$", r"，另有 \1 处"),
+    # Why there is no copy, or what is not in it.
+    (r"(\d+) attempts to make copies of it did not come to an end", r"制作 \1 次均未完成"),
+    (r"its bytes here are not those that were held", "本站所存字节与采集时不一致"),
+    (r"nothing in it can be decoded", "没有可解码的内容"),
+    (r"the copy can't be read to its end", "副本无法读到结尾"),
+    (r"the copy has (\d+) (\w+) tracks, not (\d+)", r"副本中\2轨为 \1 条，应为 \3 条"),
+    (r"sound begins (-?\d+) ms after the pictures, not (-?\d+) ms", r"声音比画面晚 \1 毫秒，原始资料为 \2 毫秒"),
+    (r"(\d+) packets of the copy's (\w+) can't be decoded", r"副本的\2有 \1 个数据包无法解码"),
+    (r"(\d+) packets of the original's (\w+) can't be decoded", r"原始资料的\2有 \1 个数据包无法解码"),
+    (r"(\d+) of (\d+) pictures are in the copy", r"副本中有 \1 幅画面，应为 \2 幅"),
+    (r"(\d+) of (\d+) (\w+) packets are in the copy", r"副本的\3有 \1 个数据包，应为 \2 个"),
+    (r"(\d+) of (\d+) ms of (\w+) are in the copy", r"副本的\3长 \1 毫秒，应为 \2 毫秒"),
+    (r"the original is truncated", "原始资料截断"),
+    (r"the original is suspect", "原始资料疑似残缺"),
+    (r"the original is unreadable", "原始资料无法解析"),
+    (r"the original was not read to its end", "原始资料未读到结尾"),
+    (r"(video|audio) track (\d+) is not in the copy", r"副本中没有\1轨 \2"),
+    (
+        r"time jumps by (-?\d+) ms at (-?\d+) ms in the original's (\w+); in the copy it goes on",
+        r"原始资料的\3在 \2 毫秒处时间跳变 \1 毫秒，副本中时间连续",
+    ),
+    (
+        r"nothing is written into the pictures, for want of a font \(([\w-]+)\)",
+        r"缺少字体（\1），画面上未叠加文字",
+    ),
+    (r"^no pictures(?=:)", "没有制作图片"),
+    (
+        r"its sound changes its form after (\d+) ms: what is before was not listened to",
+        r"声音格式在 \1 毫秒后改变，此前的声音未检查",
+    ),
+    # Why there is no recovery copy, or what is not in it.
+    (r"^no recovery copy(?=:)", "没有修复副本"),
+    (r"its index is there: ffmpeg itself reads what is left", "索引完好，可由 ffmpeg 直接读取"),
+    (
+        r"made from the pictures alone: sound, and the time between pictures that are lost, are not in it",
+        "仅由画面修复，不含声音，也不含丢失画面所占的时间",
+    ),
+    (
+        r"nothing tells how many pictures there were in a second: (\d+) are assumed",
+        r"每秒画面数不明，按 \1 幅计",
+    ),
+    (r"(\d+) of (\d+) pictures can't be decoded", r"\2 幅画面中有 \1 幅无法解码"),
+    (r"ffmpeg wrote (\d+) of the (\d+) pictures that were found", r"找到 \2 幅画面，ffmpeg 只写出 \1 幅"),
+    (
+        r"no pictures are in it whose codec is known, by themselves or by another recording",
+        "没有编码可辨认的画面",
+    ),
+    (r"the recording to compare with has no pictures", "用于对照的音像记录没有画面"),
+    (r"what looks like pictures can't be decoded", "疑似画面的数据无法解码"),
+    # What became of those that read and made it.
+    (r"there is no ffmpeg that works: it", "没有可用的 ffmpeg，该程序"),
+    (r"what is installed as ffmpeg is something else", "所装的 ffmpeg 不是 ffmpeg"),
+    (r"ffmpeg wrote nothing", "ffmpeg 没有写出文件"),
+    (r"ffmpeg told its findings in words that are not known", "ffmpeg 的检查结果无法识别"),
+    (r"the reader of its content|the child that (reads it|looks for pictures)", "读取其内容的进程"),
+    (r" ?made no progress for ([\d.]+) s", r"在 \1 秒内没有进展"),
+    (r" ?did not end within ([\d.]+) s", r"在 \1 秒内没有结束"),
+    (r" ?no answer for ([\d.]+) s", r"在 \1 秒内没有应答"),
+    (r" ?takes no input for ([\d.]+) s", r"在 \1 秒内没有接收数据"),
+    (r" ?closed its input", "关闭了输入"),
+    (r" ?can't be started", "无法启动"),
+    (r" ?ended (in the middle of a line|before it had told everything)", "中途结束"),
+    (r" ?ended with (-?\d+)", r"异常结束（\1）"),
+    (r" ?a line is (not JSON|longer than \d+ bytes)| ?went on after its end", "应答有误"),
+    (r" ?reported (a|places|numbers|something|more)( \w+)* (that|than)( \w+)+", "应答有误"),
+    (r"(it|a file) can't be (read|opened)", "文件无法读取"),
+    (r"it has (more than )?(\d+) bytes(, not \d+)?|its BLAKE3 is \w+, not \w+", "与采集时的内容不一致"),
+    (r"No space left on device", "磁盘已满"),
+    (r"Input/output error", "读写错误"),
+    (r"Cannot allocate memory", "内存不足"),
+    (r"(?<![A-Za-z ])video(?![A-Za-z ])", "画面"),
+    (r"(?<![A-Za-z ])audio(?![A-Za-z ])", "声音"),
+    (r"; ", "；"),
+    (r"(?<=[^\x00-\x7f]): ", "："),
+)
+
+
+def reason_words(reason: str) -> dict[str, str]:
+    """A stored sentence in both languages; what nobody has a Chinese word for stays as it is."""
+    chinese = reason
+    for pattern, words_for_it in _SENTENCES:
+        chinese = re.sub(pattern, words_for_it, chinese)
+    return words(chinese, reason)
+
+
+def both(told: dict[str, str]) -> str:
+    """The same for a terminal, once if there is no Chinese."""
+    return told["zh"] if told["zh"] == told["en"] else f"{told['zh']} ({told['en']})"
