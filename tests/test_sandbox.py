@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -157,6 +159,33 @@ PULLER_KILLED = {
 def test_the_puller_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
     done = run(PULLER, attempt, tmp_path)
     assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+def test_a_parser_that_is_stopped_ends_with_the_agent() -> None:
+    """It is stopped while a recorder is read; and where memory ends, it ends before the agent does."""
+    child = (
+        "import os; from agent.drivers.sandbox import lock_parser, step_back\n"
+        "step_back(); os.write(1, open('/proc/self/oom_score_adj', 'rb').read())\n"
+        "lock_parser(); os.write(1, b'locked\\n'); os.read(0, 1); os.read(0, 1)"
+    )
+    agent = (
+        "import os, signal, subprocess, sys\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {child!r}], stdin=-1, stdout=-1)\n"
+        "told = child.stdout.readline() + child.stdout.readline(); os.kill(child.pid, signal.SIGSTOP)\n"
+        "os.waitpid(child.pid, os.WUNTRACED); print(child.pid, told, flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        pid, _, told = running.stdout.readline().strip().partition(" ")
+        gone = os.pidfd_open(int(pid))
+        running.kill()
+    try:
+        assert told == str(b"1000\nlocked\n")
+        assert select.select([gone], [], [], 20)[0], "it is still there"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+        os.close(gone)
 
 
 @pytest.mark.parametrize("request_code", ["0x40086602", "0x401C5820"])

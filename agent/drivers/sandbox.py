@@ -119,9 +119,14 @@ NOT_EXECUTABLE: Final = (
 
 
 def step_back() -> None:
-    """Let everybody else go first, to the processor and to the disk (ioprio_set(2), idle class)."""
+    """Let everybody else go first, to the processor, to the disk (ioprio_set(2), idle class), and to memory.
+
+    Where memory ends the kernel kills this one, not the agent.
+    """
     with contextlib.suppress(OSError):  # a service may be forbidden to: then it only isn't polite
         os.nice(LAST_NICE)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
     if machine := MACHINES.get(os.uname().machine):
         _libc().syscall(IOPRIO_SET[machine[0]], 1, 0, IDLE_IO)
 
@@ -132,6 +137,7 @@ def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:
     Import everything first, codecs too. A forbidden system call kills the process; False where seccomp doesn't know
     the machine. Raises OSError if the kernel refuses a lock it should know.
     """
+    _end_with_parent()
     _forbid_new_privileges()
     _landlock(())
     nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
@@ -159,7 +165,7 @@ def lock_writing(writable_dir_fds: Sequence[int]) -> None:
 
     Only where the kernel has Landlock. It ends with the process that started it. Raises OSError.
     """
-    _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
+    _end_with_parent()
     _forbid_new_privileges()
     _limit({resource.RLIMIT_CORE: 0})
     _landlock([(fd, ~LANDLOCK_READS) for fd in writable_dir_fds], reading=True)
@@ -172,7 +178,7 @@ def lock_tool(rules: Sequence[tuple[int, int]], *, memory_bytes: int, cpu_s: int
     Raises OSError.
     """
     libc = _libc()
-    _checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
+    _end_with_parent()
     # The agent's only right must not reach the program: it could take the seal off the original that it reads.
     _checked(libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "ambient rights")
     libc.prctl(PR_CAPBSET_DROP, CAP_LINUX_IMMUTABLE, 0, 0, 0)  # refused to all but root, and then of no use
@@ -194,6 +200,11 @@ def _checked(result: int, what: str) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{what}: {os.strerror(code)}")
     return result
+
+
+def _end_with_parent() -> None:
+    """One that is stopped would else stay for ever."""
+    _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
 
 
 def _forbid_new_privileges() -> None:
