@@ -301,9 +301,18 @@ async def test_the_bounds_of_the_work_grow_with_the_original_and_have_an_end(fil
     original = damaged(files, "whole")
     _, source = await known(original)
     bounds = copying._bounds(original, source)
-    assert (bounds.total_s, bounds.output_bytes) == (1860.64, 2 * original.stat().st_size + (64 << 20))
+    assert (bounds.total_s, bounds.output_bytes) == (1860.64, 2 * original.stat().st_size + (64 << 20) + 6 * 16_000)
     hostile = replace(source, tracks=(replace(source.tracks[0], span_ms=1 << 53),))
     assert copying._bounds(original, hostile).total_s == 48 * 3600
+    assert copying._bounds(original, hostile).output_bytes < 3 << 30
+
+
+async def test_the_sound_of_a_long_shift_has_room_though_a_voice_recorder_writes_a_tenth_of_it(files: Path) -> None:
+    original = damaged(files, "amr")
+    _, source = await known(original)
+    track, hours = source.tracks[0], 12
+    shift = replace(source, tracks=(replace(track, span_ms=hours * 3_600_000),))
+    assert copying._bounds(original, shift).output_bytes > hours * 3600 * 64_000 // 8
 
 
 # Who encodes.

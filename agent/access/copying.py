@@ -21,6 +21,8 @@ from agent.model import Facts, Integrity, Role
 _NEAR_MS: Final = 500
 _OFFSET_MS: Final = 80
 _SPARE_BYTES: Final = 64 << 20
+_SOUND_BYTES_S: Final = 16_000
+"""Twice what sound takes that is encoded; voice recorders write a tenth of it."""
 _SHORTEST_S, _LONGEST_S = 1800.0, 48 * 3600.0
 
 
@@ -62,7 +64,7 @@ def _bounds(original: Path, source: Inspection) -> Bounds:
     """Ten times as long as it lasts is enough for a slow machine; what it says of that itself is not believed."""
     span_s = max((track.span_ms or 0 for track in source.tracks), default=0) / 1000
     total_s = min(_LONGEST_S, _SHORTEST_S + 10 * span_s)
-    size_bytes = 2 * os.stat(original).st_size + _SPARE_BYTES
+    size_bytes = 2 * os.stat(original).st_size + _SPARE_BYTES + int(min(span_s, _LONGEST_S)) * _SOUND_BYTES_S
     return Bounds(total_s=total_s, cpu_s=int(2 * total_s), output_bytes=size_bytes)
 
 
