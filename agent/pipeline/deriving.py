@@ -127,6 +127,7 @@ class DeriveLane:
     async def _unread(self, asset: Asset, error: ScanError) -> bool:
         """From bytes that aren't the original's nothing is made; what can't be read now is tried at the next start."""
         if not isinstance(error, ChangedError):
+            await self._station.journal.note(deriving(asset.asset_id), {})  # a disk that is slow is no fact about it
             return False
         what = {"asset": asset.asset_id, "what": f"{error}; no copies are made of it"}
         reason = "its bytes here are not those that were held"
