@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.access import tool
+from agent.access import tool, watching
 from agent.access.tool import READING, Bounds, Ran, ToolError, run, version
 from agent.child import Child
 from agent.drivers import sandbox
@@ -233,6 +234,30 @@ async def test_one_that_stands_still_is_killed(folder: Path) -> None:
     with pytest.raises(ToolError, match=r"no progress for 0\.5 s"):
         await stuck(folder, bounds=Bounds(stall_s=0.5))
     assert list(own()) == []
+
+
+async def test_one_that_gets_no_processor_does_not_stand_still(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is idle by its priority may wait for minutes on a machine at its limit."""
+    waited = [0.0]
+
+    def starved(pid: int) -> float:
+        waited[0] += 1.0
+        return waited[0]
+
+    monkeypatch.setattr(watching, "_waited_s", starved)
+    with pytest.raises(ToolError, match="did not end within 1 s"):
+        await stuck(folder, bounds=Bounds(stall_s=0.2, total_s=1))
+
+
+def test_how_long_it_was_kept_waiting_is_the_kernel_s_word() -> None:
+    one = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        asleep = watching._waited_s(one.pid)
+    finally:
+        one.communicate(b"\n")
+    assert 0 <= asleep < 60
+    assert watching._waited_s(one.pid) == 0, "it is gone"
+    assert watching._waited_s(os.getpid()) > 0
 
 
 async def test_one_that_goes_on_for_ever_is_killed(clip: Path, folder: Path) -> None:

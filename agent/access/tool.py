@@ -26,6 +26,8 @@ _PROGRAM: Final = "ffmpeg"
 _WRITTEN_STEP_BYTES: Final = 1 << 20
 _COMPLAINTS: Final = 20
 _DIGITS_LIMIT: Final = 18
+_VERSION_S: Final = 120.0
+"""On a machine at its limit a few idle milliseconds take a minute."""
 
 
 class ToolError(Exception):
@@ -61,7 +63,7 @@ class Ran:
 
 async def version() -> str:
     """Name and version of ffmpeg, like "ffmpeg 5.1.9-0+deb12u1"; raises ToolError if there is none."""
-    child = await _start(["-version"], _cage(DEFAULT_BOUNDS), stall_s=20)
+    child = await _start(["-version"], _cage(DEFAULT_BOUNDS), stall_s=_VERSION_S)
     try:
         words = (await child.words() or b"").decode("ascii", "replace").split()
         while await child.words() is not None:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Final
 
 from agent.child import Child, ChildError
@@ -52,7 +53,7 @@ async def _patience(
 ) -> None:  # fmt: skip
     """Stop and continue the child, and count the time it had; raises ChildError when that was enough."""
     stopped, idle_s, ran_s, before = False, 0.0, 0.0, time.monotonic()
-    furthest = steps()
+    furthest, waited_s = steps(), 0.0
     while not work.done():
         if is_busy() is not stopped:
             stopped = not stopped
@@ -64,12 +65,23 @@ async def _patience(
         if stopped:
             continue
         reached = tuple(map(max, furthest, steps()))
-        idle_s = 0.0 if reached != furthest else idle_s + passed_s
+        # It doesn't stand still while it is ready and the processor is given to others.
+        waited_before_s, waited_s = waited_s, _waited_s(child.pid)
+        idle_s = 0.0 if reached != furthest else idle_s + max(0.0, passed_s - max(0.0, waited_s - waited_before_s))
         furthest, ran_s = reached, ran_s + passed_s
         if idle_s > stall_s:
             raise ChildError(f"made no progress for {stall_s:g} s")
         if ran_s > total_s:
             raise ChildError(f"did not end within {total_s:g} s")
+
+
+def _waited_s(pid: int) -> float:
+    """How long its threads were ready to compute while others did (proc(5), schedstat)."""
+    waited_ns = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):  # a thread, or all of it, has just ended
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            waited_ns += int(path.read_text().split()[1])
+    return waited_ns / 1e9
 
 
 def _signal(child: Child, number: signal.Signals) -> None:
