@@ -22,7 +22,7 @@ from agent.access.tool import Ran, ToolError, run
 from agent.config import AccessCopies, Encoder, Overlay
 from agent.media.probing import probe
 from agent.model import Facts, Integrity, Medium, Role
-from tests.damage import CASES, H264, clip, damaged, jpeg, picture
+from tests.damage import CASES, H264, clip, damaged, jpeg, picture, tone
 
 QUICK = Bounds(decode_s=30, cpu_s=60)
 PLAIN = AccessCopies()
@@ -288,6 +288,20 @@ async def test_without_pictures_that_can_be_decoded_there_is_the_sound(files: Pa
     made = await make_copy(damaged(files, "whole"), facts, blind, folder, PLAIN)
     assert (made.path.suffix, made.complete) == (".m4a", False)
     assert "video track 1 is not in the copy" in made.remarks
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("mp4", "mov_text"), ("mkv", "srt")])
+async def test_what_is_written_below_the_pictures_harms_nothing_and_is_said(
+    kind: str, codec: str, tmp_path: Path, folder: Path
+) -> None:
+    words, path = tmp_path / "words.srt", tmp_path / f"original.{kind}"
+    words.write_text("1\n00:00:01,000 --> 00:00:02,000\n31.2304 N 121.4737 E\n")
+    maps = ("-map", "0:v", "-map", "1:a", "-map", "2:s", "-c:s", codec)
+    path.write_bytes(clip(kind, sound=(*tone(), "-i", str(words)), more=maps))
+    facts, source = await known(path)
+    assert (facts.integrity, source.ended) == (Integrity.COMPLETE, True)
+    made = await make_copy(path, facts, source, folder, PLAIN)
+    assert (made.complete, made.remarks) == (True, (f"subtitle ({codec}) is not in the copy",))
 
 
 async def test_an_original_that_is_not_whole_has_no_whole_copy(files: Path, folder: Path) -> None:

@@ -116,7 +116,9 @@ def _made(
         "source_offset_ms": source.offset_ms,
         "copy_offset_ms": copy.offset_ms,
     }
-    remarks = (*losses, *plan.remarks, *_jumps(source, copy))
+    shown = ("video", "audio")
+    others = (f"{track.kind} ({track.codec}) is not in the copy" for track in source.tracks if track.kind not in shown)
+    remarks = (*losses, *plan.remarks, *others, *_jumps(source, copy))
     return Made(
         Role.ACCESS_COPY, path, tool, plan.words, repeatable=plan.encoder in ("", SOFTWARE), complete=not losses,
         remarks=remarks, counts=counts,

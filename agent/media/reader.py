@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Final
 
 import av
-import av.subtitles.stream  # else FFmpeg's binding imports it when it meets the first file: that is forbidden by then
+import av.subtitles.codeccontext  # else FFmpeg's binding imports these when it meets a file: forbidden by then
+import av.subtitles.stream
 from av.container import InputContainer
 from av.stream import Stream
 
