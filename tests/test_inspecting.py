@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from agent.access import inspecting
 from agent.access.inspecting import Bounds, Inspection, inspect
 from agent.child import ChildError
-from tests.damage import CASES, damaged
+from tests.damage import AAC, CASES, H264, clip, damaged
 from tests.media import film
 
 QUICK = Bounds(decode_s=30, cpu_s=60)
@@ -167,6 +167,14 @@ async def test_it_waits_while_others_need_the_station(files: Path) -> None:
     told = await inspect(path, bounds=Bounds(stall_s=0.5, total_s=5), is_busy=busy)
     assert told.ended
     assert asked >= 8
+
+
+async def test_where_the_order_of_decoding_is_told_late_time_does_not_go_back(tmp_path: Path) -> None:
+    path = tmp_path / "b-frames.mkv"
+    path.write_bytes(clip("mkv", codec=(*H264, "-bf", "2", *AAC)))
+    told = await inspect(path, bounds=QUICK)
+    assert told.ended
+    assert [track.jumps for track in told.tracks] == [(), ()]
 
 
 async def test_a_reader_that_stands_still_is_ended(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class Track:
         length = 1000 * float((packet.duration or 0) * packet.time_base)
         self.first = begin if self.first is None else min(self.first, begin)
         self.last = max(self.last, begin + length)
-        if self.kind in KINDS:
-            self._follow(1000 * float((at if packet.dts is None else packet.dts) * packet.time_base))
+        if self.kind in KINDS and packet.dts is not None:  # Matroska doesn't tell the first before they are shown
+            self._follow(1000 * float(packet.dts * packet.time_base))
 
     def _follow(self, order: float) -> None:
         """Compare with the usual step: the length that a container gives a packet may be stretched over a gap."""
