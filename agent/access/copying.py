@@ -32,10 +32,10 @@ async def make_copy(
 ) -> Made:  # fmt: skip
     """A copy that a browser plays, checked to its end against `source`, in `folder`.
 
-    What is missing in it is in its remarks, and then it isn't complete. Raises NoCopyError; then no file of it is left.
-    `encoder` is what `encoders.proven` said.
+    What is missing in it is in its remarks, and then it isn't complete. Raises NoCopyError, or ToolError if there is
+    no ffmpeg; then no file of it is left. `encoder` is what `encoders.proven` said.
     """
-    tool, reason = await _version(), ""
+    tool, reason = await version(), ""
     ways = plans(facts, source, settings, encoder)
     for plan in ways:
         path, part = folder / f"access_copy{plan.suffix}", folder / f"access_copy{durable.PART_SUFFIX}"
@@ -51,13 +51,6 @@ async def make_copy(
             reason = "; ".join(lacks)
         durable.remove_part(part)
     raise NoCopyError(reason)
-
-
-async def _version() -> str:
-    try:
-        return await version()
-    except ToolError as error:
-        raise NoCopyError(str(error)) from error
 
 
 def _bounds(original: Path, source: Inspection) -> Bounds:

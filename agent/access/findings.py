@@ -143,23 +143,22 @@ def _within(one: MediaFinding, lasts_ms: int) -> MediaFinding:
     return replace(one, start_ms=start, end_ms=max(start, end), detail=detail)
 
 
-def _merged(found: Iterable[MediaFinding]) -> Iterator[MediaFinding]:
+def _merged(found: Iterable[MediaFinding]) -> list[MediaFinding]:
     """What is the same and touches, or is undecodable close by, as one."""
-    last: MediaFinding | None = None
+    merged: list[MediaFinding] = []
     for one in sorted(found, key=lambda one: (one.kind, one.detail, _order(one))):
-        if last is not None and (one.kind, one.detail) == (last.kind, last.detail) and _touch(last, one):
+        if merged and _touch(last := merged[-1], one):
             assert last.end_ms is not None and one.end_ms is not None, "they touch"  # noqa: PT018
-            last = replace(last, end_ms=max(last.end_ms, one.end_ms))
-            continue
-        if last is not None:
-            yield last
-        last = one
-    if last is not None:
-        yield last
+            merged[-1] = replace(last, end_ms=max(last.end_ms, one.end_ms))
+        else:
+            merged.append(one)
+    return merged
 
 
 def _touch(last: MediaFinding, one: MediaFinding) -> bool:
-    if last.end_ms is None or one.start_ms is None or one.kind is FindingKind.BACKWARDS:
+    if (one.kind, one.detail) != (last.kind, last.detail) or one.kind is FindingKind.BACKWARDS:
+        return False
+    if last.end_ms is None or one.start_ms is None:
         return False
     distance = NEIGHBOURS_MS if one.kind is FindingKind.UNDECODABLE else 0
     return one.start_ms - last.end_ms <= distance
@@ -167,14 +166,11 @@ def _touch(last: MediaFinding, one: MediaFinding) -> bool:
 
 def _bounded(found: Iterable[MediaFinding]) -> Iterator[MediaFinding]:
     for _, listed in groupby(found, key=lambda one: one.kind):
-        *first, last = sorted(listed, key=_order)
-        more = len(first) + 1 - KIND_LIMIT
-        yield from first[: KIND_LIMIT - 1]
-        yield (
-            last
-            if more <= 0
-            else replace(first[KIND_LIMIT - 1], detail=f"{first[KIND_LIMIT - 1].detail}, and {more} more")
-        )
+        ordered = sorted(listed, key=_order)
+        if more := ordered[KIND_LIMIT:]:
+            last = ordered[KIND_LIMIT - 1]
+            ordered[KIND_LIMIT - 1 :] = [replace(last, detail=f"{last.detail}, and {len(more)} more")]
+        yield from ordered
 
 
 def _order(one: MediaFinding) -> tuple[int, int, int, str, str]:

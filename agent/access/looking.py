@@ -106,18 +106,15 @@ async def look(
         if (folder / name).is_file()
     ]
     if sound:
-        made.append(await asyncio.to_thread(_waveform, folder, _begins(source, "audio"), lasts_ms))
+        heard = source.of("audio")
+        begins_ms = heard.first_ms or 0 if heard else 0
+        made.append(await asyncio.to_thread(_waveform, folder, begins_ms, lasts_ms))
     return Looked(detected, tuple(made), tool)
 
 
 def lasts(source: Inspection) -> int:
     """Milliseconds from the first packet to the end of the last."""
     return max((0, *(end_ms for track in source.tracks for _, end_ms in spans_of(track))))
-
-
-def _begins(source: Inspection, kind: str) -> int:
-    track = source.of(kind)
-    return track.first_ms or 0 if track is not None else 0
 
 
 def spans_of(track: Track) -> tuple[Span, ...]:

@@ -57,7 +57,6 @@ class Ran:
 
     frames: int
     media_us: int
-    cpu_s: float
     complaints: tuple[str, ...]
 
 
@@ -97,7 +96,7 @@ async def run(
         )  # fmt: skip
     except ChildError as error:
         raise ToolError(f"ffmpeg {error}") from error
-    return Ran(told.frames, told.media_us, told.cpu_s, tuple(map(plain, child.complaints[-_COMPLAINTS:])))
+    return Ran(told.frames, told.media_us, tuple(map(plain, child.complaints[-_COMPLAINTS:])))
 
 
 @dataclass(slots=True)
@@ -106,7 +105,6 @@ class _Told:
 
     frames: int = 0
     media_us: int = 0
-    cpu_s: float = 0.0
     written_steps: int = 0
 
     async def listen(self, child: Child) -> None:
@@ -123,13 +121,11 @@ class _Told:
                 self.media_us = int(value)
 
     def look(self, pid: int) -> tuple[int, ...]:
-        """How far it is; the kernel is asked how much it has computed and written.
+        """How far it is; the kernel is asked how much it has written.
 
-        What it writes counts because moving the index to the front of a large copy is reported by nothing else.
+        That counts because moving the index to the front of a large copy is reported by nothing else.
         """
         with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
-            numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            self.cpu_s = (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
             written = Path(f"/proc/{pid}/io").read_text().partition("wchar: ")[2].split()[0]
             self.written_steps = int(written) // _WRITTEN_STEP_BYTES
         return self.frames, self.media_us, self.written_steps

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +20,9 @@ from agent.journal import Reader
 from agent.model import Clock, Role
 from agent.register import line
 from agent.status.access import access_view, certificate_lines, file_lines, finding_lines
-from agent.status.summary import printable
 from agent.transcripts import read_sealed
 from agent.vault import Vault
-from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, show, signed_options, text_of
 
 _OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
     "same": ("字节相同", "the same bytes"),
@@ -64,23 +63,23 @@ def _shown(options: argparse.Namespace) -> tuple[Config, Fields, str]:
 
 def _list(options: argparse.Namespace, _clock: Clock) -> int:
     _, shown, _ = _shown(options)
-    return _print(options, shown, file_lines(shown))
+    return show(options, shown, file_lines(shown))
 
 
 def _findings(options: argparse.Namespace, _clock: Clock) -> int:
     _, shown, _ = _shown(options)
-    return _print(options, shown, finding_lines(shown))
+    return show(options, shown, finding_lines(shown))
 
 
 def _show(options: argparse.Namespace, _clock: Clock) -> int:
     told = _certificate(_shown(options)[1])
-    return _print(options, told, certificate_lines(told))
+    return show(options, told, certificate_lines(told))
 
 
 def _make(options: argparse.Namespace, clock: Clock) -> int:
     asked = {key: getattr(options, key) for key in ("id", "who", "why")}
     answer = asyncio.run(entered(load(options.config), clock, "derive", asked))
-    return _print(options, answer, ["将重新制作查阅副本 (copies will be made again)"])
+    return show(options, answer, ["将重新制作查阅副本 (copies will be made again)"])
 
 
 def _check(options: argparse.Namespace, _clock: Clock) -> int:
@@ -90,7 +89,7 @@ def _check(options: argparse.Namespace, _clock: Clock) -> int:
     with tempfile.TemporaryDirectory(prefix="capture-agent-check-") as folder:
         found = [asyncio.run(_made_again(one, original, Path(folder))) for one in told["files"]]
     lines = ["{role}  {} ({}){why}".format(*_OUTCOMES[one["outcome"]], **one) for one in found]
-    _print(options, {"recording_id": shown["recording_id"], "files": found}, lines)
+    show(options, {"recording_id": shown["recording_id"], "files": found}, lines)
     return Exit.EVIDENCE if any(one["outcome"] in ("differs", "failed") for one in found) else Exit.OK
 
 
@@ -121,12 +120,3 @@ def _certificate(shown: Fields) -> Fields:
         raise RequestError(what, safe="Nothing was changed.", do="Wait for the service, or look at `access list`.")
     told: Fields = json.loads(read_sealed(Path(files[-1]["path"]), files[-1]["blake3"]))
     return told
-
-
-def _print(options: argparse.Namespace, told: Fields, lines: Sequence[str] | Iterator[str]) -> int:
-    if options.json:
-        print(json.dumps(told, ensure_ascii=False))
-    else:
-        for text in lines:
-            print(printable(text))
-    return Exit.OK

@@ -19,8 +19,7 @@ from agent.model import Clock
 from agent.register import moment
 from agent.status.absences import hints
 from agent.status.activities import activity_lines, activity_view, proposals_view
-from agent.status.summary import printable
-from agent.verbs.base import Add, Exit, entered, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Exit, entered, group, json_option, show, signed_options, text_of
 
 _CANDIDATES: Final = 2_000
 _LISTED: Final = 1_000
@@ -141,11 +140,7 @@ def _state(options: argparse.Namespace, clock: Clock) -> int:
 
 def _show(options: argparse.Namespace, clock: Clock) -> int:
     shown = _activity(load(options.config), options.id)
-    if options.json:
-        print(json.dumps(shown, ensure_ascii=False))
-    else:
-        print("\n".join(map(printable, activity_lines(shown, everything=True))))
-    return Exit.OK
+    return show(options, shown, activity_lines(shown, everything=True))
 
 
 def _activity(config: Config, activity_id: str) -> dict[str, Any]:
@@ -160,12 +155,8 @@ def _list(options: argparse.Namespace, clock: Clock) -> int:
         heads = reader.activity_heads(_LISTED + 1)
         views = (activity_view(reader.activity(name), config.profile) for name, _ in heads[:_LISTED])
         found = [view for view in views if view["open"] or not options.open]
-    if options.json:
-        print(json.dumps({"activities": found, "or_more": len(heads) > _LISTED}, ensure_ascii=False))
-        return Exit.OK
-    for view in found:
-        print("\n".join(map(printable, activity_lines(view))))
-    return Exit.OK
+    told = {"activities": found, "or_more": len(heads) > _LISTED}
+    return show(options, told, (text for view in found for text in activity_lines(view)))
 
 
 def _explain(options: argparse.Namespace, clock: Clock) -> int:

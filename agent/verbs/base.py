@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -12,6 +13,7 @@ from agent.control import NotRunningError, ask
 from agent.model import Clock
 from agent.opening import opened
 from agent.pipeline.asked import FILE_VERBS, VERBS
+from agent.status.summary import printable
 
 Fields = dict[str, Any]
 """A JSON object to print."""
@@ -78,6 +80,13 @@ def text_of(reader: Callable[[str], str]) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+def show(options: argparse.Namespace, told: Fields, lines: Iterable[str]) -> int:
+    """Print one JSON object if that was asked for, else its lines."""
+    for text in [json.dumps(told, ensure_ascii=False)] if options.json else map(printable, lines):
+        print(text)
+    return Exit.OK
 
 
 async def entered(

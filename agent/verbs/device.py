@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -17,9 +18,8 @@ from agent.model import Clock
 from agent.register import line, moment
 from agent.status.absences import absence_lines
 from agent.status.devices import DOCKINGS, device_lines, devices_view
-from agent.status.summary import printable
 from agent.status.views import docking_view
-from agent.verbs.base import Add, Exit, entered, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Exit, Fields, entered, group, json_option, show, signed_options, text_of
 
 
 def add_device(add: Add, clock: Clock) -> None:
@@ -59,24 +59,17 @@ def _missing(options: argparse.Namespace, _clock: Clock) -> int:
     with closing(Reader(load(options.config).storage.root / "journal.db")) as reader:
         dockings = reader.dockings(limit=DOCKINGS)
         found = [docking_view(one, reader.absences(one.docking_id)) for one in dockings]
-    if options.json:
-        print(json.dumps({"dockings": found}, ensure_ascii=False))
-        return Exit.OK
-    for one in found:
-        lines = absence_lines(one["absences"], everything=True)
-        print(printable(f"docked {one['opened_at']}  {one['device']}: {len(one['absences'])} facts"))
-        print("".join(f"{printable(text)}\n" for text in lines), end="")
-    return Exit.OK
+    return show(options, {"dockings": found}, (text for one in found for text in _missing_lines(one)))
+
+
+def _missing_lines(one: Fields) -> Iterator[str]:
+    yield f"docked {one['opened_at']}  {one['device']}: {len(one['absences'])} facts"
+    yield from absence_lines(one["absences"], everything=True)
 
 
 def _list(options: argparse.Namespace, clock: Clock) -> int:
     devices = _devices(load(options.config), clock())
-    if options.json:
-        print(json.dumps(devices, ensure_ascii=False))
-        return Exit.OK
-    for text in device_lines(devices, everything=True):
-        print(printable(text))
-    return Exit.OK
+    return show(options, devices, device_lines(devices, everything=True))
 
 
 def _devices(config: Config, now: datetime) -> dict[str, Any]:

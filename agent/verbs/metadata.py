@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,8 @@ from agent.metadata import FIELDS
 from agent.model import Clock, Completeness, Forms
 from agent.register import line
 from agent.status.record import Json, history_lines, history_view, known_of, record_lines, record_view
-from agent.status.summary import printable
 from agent.status.words import WORDS
-from agent.verbs.base import Add, Exit, Fields, entered, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Fields, entered, group, json_option, show, signed_options, text_of
 
 _FORM_LIMIT_BYTES: Final = 256 * 1024
 
@@ -72,13 +71,14 @@ def _show(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
     with closing(Reader(config.storage.root / "journal.db")) as reader:
         record = record_view(known_of(reader, options.id), config, clock())
-    return _print(options, record, record_lines)
+    return show(options, record, record_lines(record))
 
 
 def _history(options: argparse.Namespace, _: Clock) -> int:
     config = load(options.config)
     with closing(Reader(config.storage.root / "journal.db")) as reader:
-        return _print(options, history_view(known_of(reader, options.id)), history_lines)
+        history = history_view(known_of(reader, options.id))
+        return show(options, history, history_lines(history))
 
 
 def _set(options: argparse.Namespace, clock: Clock) -> int:
@@ -99,7 +99,7 @@ def _enter(options: argparse.Namespace, clock: Clock, verb: str, said: dict[str,
     signed = {"who": options.who, "why": options.why, "version": options.version or ""}
     asked = {"ids": " ".join(options.ids), "docking": options.docking, "activity": options.activity, **signed, **said}
     answer = asyncio.run(entered(load(options.config), clock, verb, asked))
-    return _print(options, answer, _answer_lines)
+    return show(options, answer, _answer_lines(answer))
 
 
 def _read(path: Path) -> Fields:
@@ -133,7 +133,8 @@ def _fields(options: argparse.Namespace, _: Clock) -> int:
         for field in FIELDS.values()
     ]  # fmt: skip
     lists = {"officers": sorted(forms.officers), "items": sorted(forms.items), "case_no": forms.case_no}
-    return _print(options, {"fields": listed, **lists}, _field_lines)
+    told = {"fields": listed, **lists}
+    return show(options, told, _field_lines(told))
 
 
 def _is_chosen(field: str, code: str, forms: Forms) -> bool:
@@ -157,12 +158,3 @@ def _answer_lines(answer: Json) -> Iterator[str]:
         yield f"  ! {warning['field']}：{warning['zh']} ({warning['en']})"
     if answer.get("own_words"):
         yield f"  ! {answer['own_words']} 份由同一人填写并核对 (checked by whoever said it last)"
-
-
-def _print(options: argparse.Namespace, answer: Json, lines: Callable[[Json], Iterator[str]]) -> int:
-    if options.json:
-        print(json.dumps(answer, ensure_ascii=False))
-    else:
-        for told in lines(answer):
-            print(printable(told))
-    return Exit.OK

@@ -21,7 +21,7 @@ from agent.status.summary import printable
 from agent.status.transcripts import transcript_lines, transcripts_view
 from agent.transcripts import has_speech, read_sealed, read_text
 from agent.vault import Vault
-from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, signed_options, text_of
+from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, show, signed_options, text_of
 
 _NAME_CHARACTERS: Final = 200
 
@@ -118,12 +118,7 @@ def _shown(options: argparse.Namespace) -> tuple[Config, Fields]:
 
 def _list(options: argparse.Namespace, _clock: Clock) -> int:
     _, shown = _shown(options)
-    if options.json:
-        print(json.dumps(shown, ensure_ascii=False))
-        return Exit.OK
-    for text in transcript_lines(shown):
-        print(printable(text))
-    return Exit.OK
+    return show(options, shown, transcript_lines(shown))
 
 
 def _show(options: argparse.Namespace, _clock: Clock) -> int:
