@@ -23,7 +23,7 @@ SILENT = {"timeline.py", "nal.py"}
 """The first has both languages already; what the second raises is shown by its kind alone."""
 NO_SENTENCES = {"capture-agent {}", "sound encoded", "pictures kept", "ffmpeg {}", "begins later", "ends earlier"}
 WORDS = re.compile(r"[a-z{}] [a-z{}']")
-FILLINGS = ("7", "video", "suspect", "X", "sound", "begins later", "it")
+FILLINGS = ("7", "video", "suspect", "X", "sound", "begins later", "it", "subtitle")
 
 
 def said_in(path: Path) -> Iterator[str]:
@@ -86,6 +86,8 @@ def test_sentences_were_found_at_all() -> None:
         ("its bytes here are not those that were held", "本站所存字节与采集时不一致"),
         ("video, and 5 more", "画面，另有 5 处"),
         ("audio", "声音"),
+        ("subtitle (subrip) is not in the copy", "副本中没有字幕（subrip）"),
+        ("data () is not in the copy", "副本中没有附带的其他数据（）"),
         ("the sound begins later", "声音开始较晚"),
         ("the picture ends earlier", "画面结束较早"),
         ("no video or audio in this odd file", "no video or audio in this odd file"),

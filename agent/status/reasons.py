@@ -58,6 +58,8 @@ _SENTENCES: Final = (
     (r"the original is unreadable", "原始资料无法解析"),
     (r"the original was not read to its end", "原始资料未读到结尾"),
     (r"(video|audio) track (\d+) is not in the copy", r"副本中没有\1轨 \2"),
+    (r"subtitle \(([^)]*)\) is not in the copy", r"副本中没有字幕（\1）"),
+    (r"(?:data|attachment) \(([^)]*)\) is not in the copy", r"副本中没有附带的其他数据（\1）"),
     (
         r"time jumps by (-?\d+) ms at (-?\d+) ms in the original's (\w+); in the copy it goes on",
         r"原始资料的\3在 \2 毫秒处时间跳变 \1 毫秒，副本中时间连续",
