@@ -312,8 +312,8 @@ def test_the_service_tells_what_is_missing_and_so_does_the_command_line(tmp_path
     with running(made) as daemon:
         slot = daemon.dock(card.path)
         daemon.until_phase(slot, "finished")
-        (docking,) = daemon.status()["dockings"]
-        (fact,) = docking["absences"]
+        daemon.until(lambda: [one for one in daemon.status()["dockings"] if one["absences"]])
+        (fact,) = daemon.status()["dockings"][0]["absences"]
         assert (fact["zh"], fact["before"]) == ("缺 1 段，约 05:00，依据：序号 + 目录残留（确定）", NAMES[2])
         assert fact["zh"] in call(made, "status").stdout
         assert fact["zh"] in call(made, "device", "missing").stdout

@@ -221,9 +221,12 @@ BOUNDED = {
     ("next to derive", "SCAN asset USING INDEX asset_to_derive"),
     ("copies", "SCAN asset USING INDEX asset_to_derive"),
     ("overview", "SCAN asset USING INDEX asset_to_derive"),
+    ("copies", "SCAN asset USING INDEX asset_to_probe"),
+    ("overview", "SCAN asset USING INDEX asset_to_probe"),
     # And these what an inner query has limited.
-    ("copies", "SCAN (subquery-1)"),
+    ("copies", "SCAN (subquery-2)"),
     ("overview", "SCAN (subquery-1)"),
+    ("overview", "SCAN (subquery-2)"),
     ("known clips", "SCAN seen"),
 }
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")

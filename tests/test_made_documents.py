@@ -92,7 +92,9 @@ async def all_probed(journal: Journal) -> None:
 async def test_the_next_original_is_the_most_urgent_that_was_probed_and_has_bytes_of_its_own(journal: Journal) -> None:
     reader = journal.reader
     assert reader.next_to_derive() is None, "nothing was probed"
+    assert reader.copies().waiting == 2, "and yet copies are to be made"
     await all_probed(journal)
+    assert reader.copies().waiting == 2
     assert [reader.next_to_derive(taken).asset_id for taken in ((), ["b"])] == ["b", "a"]
     assert reader.next_to_derive(["a", "b"]) is None
     await journal.record(confirmed("b"))

@@ -15,6 +15,11 @@ from agent.model import Derived
 TO_DERIVE: Final = "derived = '' AND probed = 1 AND role = 'original' AND state IN ('held', 'stored')"
 """As the index of this name has it."""
 
+_WAITING: Final = (
+    f"SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE}"  # noqa: S608
+    " UNION ALL SELECT 1 FROM asset INDEXED BY asset_to_probe"
+    " WHERE probed = 0 AND role = 'original' AND state IN ('held', 'stored', 'matched') AND state <> 'matched'"
+)
 _WAITING_LIMIT: Final = 10_000
 # The original whose bytes a recording shares, or its own.
 _KEEPER: Final = (
@@ -42,11 +47,8 @@ class DerivedQueries:
         return tuple(map(document_view, self._db.all(_SELECT_MADE, recording_id)))
 
     def copies(self) -> Copies:
-        """Return how far the making of copies has come."""
-        waiting = self._db.all(
-            f"SELECT count(*) FROM (SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE} LIMIT ?)",  # noqa: S608
-            _WAITING_LIMIT,
-        )
+        """Return how far the making of copies has come; what nobody has probed yet waits too."""
+        waiting = self._db.all(f"SELECT count(*) FROM ({_WAITING} LIMIT ?)", _WAITING_LIMIT)  # noqa: S608
         counted = dict(self._db.all("SELECT name, files FROM counter WHERE scope = ?", SCOPE))
         return Copies(waiting[0][0], counted.get(COPY, 0), counted.get(FAILED, 0))
 

@@ -42,7 +42,7 @@ def _verify(options: argparse.Namespace, clock: Clock) -> int:
         for problem in report.problems:
             print(f"PROBLEM {problem}")
         print(
-            f"{report.events} events, {report.originals} originals ({report.checked_bytes} bytes) read,"
+            f"{report.events} events, {report.originals} files ({report.checked_bytes} bytes) read,"
             f" {report.stored} stored copies proved, {report.read_back} of them read back:"
             f" {'all as recorded' if report.sound else f'{len(report.problems)} problems'}"
         )
