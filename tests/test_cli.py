@@ -99,7 +99,7 @@ def test_a_pull_by_hand_then_verify(say: Say, made: Stage, path: Path) -> None:
     assert (told.code, told.json["outcomes"]["already_held"], told.json["may_remove"]) == (0, 5, True)
     told = say("verify")
     assert told.code == 0
-    assert "5 originals" in told.out
+    assert "5 files" in told.out
     assert "all as recorded" in told.out
     report = say("verify", "--json").json
     assert (report["sound"], report["originals"], report["problems"]) == (True, 5, [])

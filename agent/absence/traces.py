@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class Card:
     """
 
     def __init__(self, present: Iterable[Trace], seem_gone: Iterable[Trace]) -> None:
-        self.present = sorted((one for one in present if not _is_temporary(one)), key=lambda one: one.path)
+        self.present = sorted((one for one in present if not _is_temporary(one)), key=_order)
         asked = [(one, *name_of(one.path.upper())) for one in seem_gone]
         self._places: dict[object, int] = {(one.size_bytes, one.end): 0 for one, *_ in asked if one.end}
         self._beside: dict[tuple[str, str], dict[str, int]] = {(folder, stem): {} for _, folder, stem, _ in asked}
@@ -119,3 +120,9 @@ def _without_thumbnails(found: Iterable[Trace]) -> Iterator[Trace]:
         folder, stem, suffix = name_of(one.path.upper())
         if kept.setdefault((folder, stem), suffix) == suffix:
             yield one
+
+
+def _order(one: Trace) -> tuple[object, ...]:
+    """By path; of a damaged card two may have the same, and what is said must not depend on which was listed first."""
+    start, end = (time.timestamp() if time else -math.inf for time in (one.start, one.end))
+    return one.path, one.size_bytes, start, end, one.proven, one.photo, one.fate, one.asset_id
