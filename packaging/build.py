@@ -161,7 +161,7 @@ def main() -> int:
         stage(root, options.architecture, work, epoch_s)
         control(root, options.architecture)
         settle(root, epoch_s)
-        # xz would save a sixth and take ten times as long.
+        # xz would save a fifth and take sixteen times as long.
         words = ["dpkg-deb", "--root-owner-group", f"-Z{options.compression}", "--build", str(root), str(package)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     print(package)

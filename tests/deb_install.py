@@ -20,8 +20,9 @@ DATA = Path(__file__).parent / "data"
 CLIPS = {"DCIM/0001.MP4": b"one" * 99_999, "DCIM/0002.MP4": b"two" * 9_999}
 NOTE = "var/lib/misc/capture-agent.unconfirmed"
 UNTIL_READY = (
-    "setpriv --reuid=capture-agent --regid=capture-agent --clear-groups capture-agent run >/root/log 2>&1 & "
-    "until capture-agent status >/root/status 2>&1; do kill -0 $! || { cat /root/log; exit 1; }; sleep 0.2; done; "
+    "setpriv --reuid=capture-agent --regid=capture-agent --clear-groups capture-agent run >/var/tmp/log 2>&1 & "
+    "until capture-agent status >/var/tmp/status 2>&1; "
+    "do kill -0 $! || { cat /var/tmp/log; exit 1; }; sleep 0.2; done; "
 )
 
 
@@ -82,11 +83,11 @@ def test_the_service_gets_ready_and_stores_what_is_pulled(debian: Machine, packa
     pulled(debian, tmp_path)
     debian.run(
         'python3 -c \'import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.bind("/run/n");'
-        " [print(s.recv(999).decode(), flush=True) for _ in range(99)]' >/root/told & sleep 0; "
+        " [print(s.recv(999).decode(), flush=True) for _ in range(99)]' >/var/tmp/told & sleep 0; "
         "until [ -S /run/n ]; do sleep 0.1; done; chmod 777 /run/n; export NOTIFY_SOCKET=/run/n; "
         f"{UNTIL_READY} until capture-agent unstored; do sleep 0.2; done; kill $!; wait $!"
     )
-    assert "READY=1" in (debian.root / "root" / "told").read_text()
+    assert "READY=1" in (debian.root / "var/tmp/told").read_text()
     stored = [path for path in (debian.root / "srv/evidence/originals").rglob("*") if path.is_file()]
     assert sorted(path.read_bytes() for path in stored) == originals(debian) == sorted(CLIPS.values())
 
@@ -106,7 +107,7 @@ def test_an_upgrade_keeps_state_and_configuration_and_migrates_the_journal(
     debian.install(package)
     assert debian.run("dpkg-query -W -f='${Version}' capture-agent") == __version__
     debian.run(f"{UNTIL_READY} kill $!; wait $!")
-    assert "二号采集站" in (debian.root / "root" / "status").read_text()
+    assert "二号采集站" in (debian.root / "var/tmp/status").read_text()
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert db.execute("SELECT * FROM event ORDER BY seq").fetchall()[: len(before)] == before

@@ -88,7 +88,7 @@ class Machine:
 
     def install(self, package: Path) -> str:
         """Install a package as people do."""
-        name = f"/root/{package.name}"
+        name = f"/var/tmp/{package.name}"
         with (self.root / name[1:]).open("wb") as file:
             file.write(package.read_bytes())
         return self.run(f"apt-get install -q -y ./{name[1:]} 2>&1")
