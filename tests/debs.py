@@ -103,6 +103,8 @@ def machine(folder: Path) -> Iterator[Machine]:
         path.mkdir()
     tool("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={DEBIAN},upperdir={upper},workdir={work}", root)
     try:
+        for name in ("null", "zero", "full", "random", "urandom"):
+            (root / "dev" / name).chmod(0o666)  # mmdebstrap makes them as the umask says
         yield Machine(root)
     finally:
         tool("umount", root)

@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+from agent.access.made import OUTPUT, SOURCE
+from agent.access.tool import version
+from agent.errors import ConfigError
 from agent.journal import Reader, verify
 from agent.journal.views import RecordingView
 from agent.model import AssetState, FindingKind, Role
+from agent.verbs.access import _made_again, _tool
 from simulator.stage import COMMAND, Stage
 from tests.cards import image
 from tests.daemons import call, running, stage
@@ -102,6 +106,32 @@ def test_a_recording_becomes_copies_pictures_findings_and_a_certificate_that_hol
     assert set(outcomes.values()) <= {"same", "own", "not_claimed"}, outcomes
     assert "access_copy" in call(made, "metadata", "show", video.asset.asset_id).stdout
     sound(made)
+
+
+async def test_what_was_never_claimed_is_no_evidence_against_a_copy(tmp_path: Path) -> None:
+    original, folder, now = tmp_path / "original", tmp_path / "again", await version()
+    original.write_bytes(film(tmp_path, "mp4", 1))
+    folder.mkdir()
+    paper = {
+        "role": "access_copy", "asset_id": "a", "name": "a.mp4", "tool": now, "repeatable": False,
+        "arguments": ["-hwaccel", "no such", "-i", SOURCE, OUTPUT], "sha256": "", "blake3": "",
+    }  # fmt: skip
+
+    async def outcome(words: list[str] | None = None, **changed: object) -> str:
+        one = paper | changed | ({"arguments": words} if words else {})
+        return str((await _made_again(one, original, folder, now))["outcome"])
+
+    assert await outcome() == "not_claimed_failed", "a copy of another machine's encoder"
+    assert await outcome(repeatable=True) == "failed"
+    assert await outcome(repeatable=True, tool="ffmpeg 1") == "not_claimed_failed"
+    assert await outcome(["-i", SOURCE, "-c", "copy", OUTPUT], name="b.mp4", repeatable=True) == "differs"
+    assert await outcome(["-i", SOURCE, "-c", "copy", OUTPUT], name="c.mp4", tool="ffmpeg 1") == "not_claimed"
+
+
+async def test_without_the_tool_a_check_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.access.tool._PROGRAM", "no-such-tool")
+    with pytest.raises(ConfigError, match="nothing could be checked"):
+        await _tool()
 
 
 def test_a_service_that_is_killed_while_it_makes_a_copy_begins_again_and_leaves_nothing(

@@ -17,9 +17,11 @@ from typing import Any, Protocol
 import aiohttp
 import pytest
 
+from agent.absence import Absence, Evidence, Sure
 from agent.deadline import ZONE
 from agent.errors import AgentError
-from agent.model import DockingClosed, DockingListed, Incident, JournalEntry, Phase
+from agent.model import DockingClosed, DockingListed, Finding, Incident, JournalEntry, Observed, Phase
+from agent.pipeline.absences import detail_of
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.http import serving
 from agent.status.summary import summary
@@ -37,6 +39,20 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 async def get(served: Served, path: str) -> dict[str, Any]:
     return await asyncio.to_thread(served.get, path)
+
+
+async def test_what_a_docking_finds_after_it_was_first_shown_is_shown_behind_its_end_too(served: Served) -> None:
+    """It is read once of a docking that has ended, not of one that had not when it was read."""
+    await served.journal.record(opened())
+    assert [one["absences"] for one in (await get(served, "/api/v1/status"))["dockings"]] == [[]]
+    fact = detail_of(Absence(1, (Evidence.NUMBERS,), Sure.LIKELY, 0, "DCIM/1.MP4", "DCIM/3.MP4")) | {"told": False}
+    found = [Observed("d1", Finding("absence", fact)), DockingListed("d1", 0, "ab" * 32), DockingClosed("d1", "")]
+    await served.journal.record(*found)
+    served.world.show()
+    async with asyncio.timeout(20):
+        while not (shown := (await get(served, "/api/v1/status"))["dockings"][0])["closed_at"]:
+            await asyncio.sleep(0.05)
+    assert len(shown["absences"]) == 1
 
 
 async def docked(served: Served) -> None:

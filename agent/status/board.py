@@ -189,12 +189,15 @@ class Board:
         return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)
 
     def _of_dockings(self, dockings: tuple[DockingView, ...]) -> dict[str, Sequence[Mapping[str, Any]]]:
-        """What each found missing; of one that has ended it is read once."""
-        ended = {one.docking_id for one in dockings if one.closed_at is not None}
-        known = {name: found for name, found in self._absences.items() if name in ended}
-        found = {one.docking_id: known.get(one.docking_id) for one in dockings}
-        self._absences = {name: self._reader.absences(name) if of is None else of for name, of in found.items()}
-        return self._absences
+        """What each found missing; of one that had ended when it was read, it is read once."""
+        found = {
+            one.docking_id: known
+            if (known := self._absences.get(one.docking_id)) is not None
+            else self._reader.absences(one.docking_id)
+            for one in dockings
+        }
+        self._absences = {one.docking_id: found[one.docking_id] for one in dockings if one.closed_at is not None}
+        return found
 
     def _of_activities(self) -> Json:
         """Each is looked at again only when an event may have changed what is to be said of it, the latest ones first.

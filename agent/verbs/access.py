@@ -15,7 +15,7 @@ from agent.access.certificate import fingerprinted
 from agent.access.made import OUTPUT, SOURCE
 from agent.access.tool import ToolError, run, version
 from agent.config import Config, load
-from agent.errors import RequestError
+from agent.errors import ConfigError, RequestError
 from agent.journal import Reader
 from agent.model import Clock, Role
 from agent.register import line
@@ -28,6 +28,10 @@ _OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
     "same": ("字节相同", "the same bytes"),
     "differs": ("字节不同", "other bytes"),
     "not_claimed": ("字节不同，未承诺可重复", "other bytes; that the same would come out was never claimed"),
+    "not_claimed_failed": (
+        "无法重新制作，未承诺可重复",
+        "can't be made again; that was never claimed",
+    ),
     "own": ("由本程序制作，未重新制作", "made by this agent itself, not made again"),
     "failed": ("无法重新制作", "can't be made again"),
 }
@@ -87,30 +91,42 @@ def _check(options: argparse.Namespace, _clock: Clock) -> int:
     told = _certificate(shown)
     original = Vault(config.storage.root, seal=False).address(blake3)
     with tempfile.TemporaryDirectory(prefix="capture-agent-check-") as folder:
-        found = [asyncio.run(_made_again(one, original, Path(folder))) for one in told["files"]]
+        now = asyncio.run(_tool())
+        found = [asyncio.run(_made_again(one, original, Path(folder), now)) for one in told["files"]]
     lines = ["{role}  {} ({}){why}".format(*_OUTCOMES[one["outcome"]], **one) for one in found]
     show(options, {"recording_id": shown["recording_id"], "files": found}, lines)
     return Exit.EVIDENCE if any(one["outcome"] in ("differs", "failed") for one in found) else Exit.OK
 
 
-async def _made_again(one: Mapping[str, Any], original: Path, folder: Path) -> Fields:
-    """Whether the same bytes come out once more; another version of the tool may give others."""
+async def _tool() -> str:
+    """The tool's version; raises ConfigError where there is none."""
+    try:
+        return await version()
+    except ToolError as error:
+        raise ConfigError(
+            f"无法运行 ffmpeg，未作检查 / nothing could be checked: {error}.",
+            safe="Originals and copies were not touched.",
+            do="Install Debian's package ffmpeg on this machine.",
+        ) from error
+
+
+async def _made_again(one: Mapping[str, Any], original: Path, folder: Path, now: str) -> Fields:
+    """Whether the same bytes come out once more of the tool as it is `now`; another version of it may give others."""
     said = {"role": one["role"], "asset_id": one["asset_id"], "outcome": "own", "why": ""}
     if not one["arguments"]:
         return said
     output = folder / one["name"]
     words = [word.replace(SOURCE, str(original)).replace(OUTPUT, str(output)) for word in one["arguments"]]
+    is_claimed = one["repeatable"] and now == one["tool"]
+    why = f": {one['tool']} then, {now} now" if now != one["tool"] else ""
     try:
-        now = await version()
         await run(words, reads=original, folder=folder)
         _, digests = fingerprinted(output)
     except (ToolError, OSError) as error:
-        return said | {"outcome": "failed", "why": f": {error}"}
+        return said | {"outcome": "failed" if is_claimed else "not_claimed_failed", "why": f"{why}: {error}"}
     if digests.sha256 == one["sha256"] and digests.blake3 == one["blake3"]:
         return said | {"outcome": "same"}
-    is_other = now != one["tool"]
-    why = f": {one['tool']} then, {now} now" if is_other else ""
-    return said | {"outcome": "differs" if one["repeatable"] and not is_other else "not_claimed", "why": why}
+    return said | {"outcome": "differs" if is_claimed else "not_claimed", "why": why}
 
 
 def _certificate(shown: Fields) -> Fields:
