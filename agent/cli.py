@@ -19,6 +19,7 @@ from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
+from agent.verbs.doctor import add_doctor
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.recover import add_recover
@@ -48,6 +49,8 @@ EXIT_CODES: Final = """exit codes:
   5  the store refused or could not prove that it keeps an original
   6  the journal is in use by another process, or contradicts itself
   7  the service is not running, or can't serve its status
+  8  the doctor found something bad
+  9  the doctor found nothing bad, but a warning, or something it could not look at
 """
 
 
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add_stats(add)
     add_recover(add)
     add_checks(add)
+    add_doctor(add)
     return parser
 
 

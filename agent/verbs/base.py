@@ -36,6 +36,8 @@ class Exit(IntEnum):
     STORE = 5
     JOURNAL = 6
     NOT_RUNNING = 7
+    BAD = 8
+    DOUBT = 9
 
 
 def verbs(parser: argparse.ArgumentParser, clock: Clock, title: str, metavar: str) -> Add:

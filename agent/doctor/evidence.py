@@ -1,0 +1,99 @@
+"""Whether what evidence rests on is in order: configuration, calendar, journal, store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from agent.config import Config, checked
+from agent.deadline import ZONE, coverage
+from agent.doctor.finding import Case, Finding, Grade
+from agent.errors import AgentError, ConfigError
+from agent.journal import verify
+from agent.model import Clock
+from agent.opening import opened_store
+from agent.uploader.base import Trait
+
+_STORE_LIMIT_S: Final = 100.0
+_SHOWN: Final = 5
+
+
+def look_at_configuration(case: Case) -> Iterator[Finding]:
+    """Every mistake of every file, and whether the store takes its options."""
+    do = "改正后运行 capture-agent config check", "Correct it, then run `capture-agent config check`."
+    try:
+        config = checked(case.path)
+        asyncio.run(_made(config, case.clock))
+    except ConfigError as error:
+        for line in filter(None, error.what.splitlines()):
+            yield Finding(Grade.BAD, line, line, *do)
+        return
+    yield Finding(Grade.GOOD, f"{case.path} 及其旁边的文件无误", f"{case.path} and the files beside it are correct")
+
+
+async def _made(config: Config, clock: Clock) -> None:
+    async with opened_store(config, clock):
+        pass
+
+
+def look_at_calendar(case: Case) -> Iterator[Finding]:
+    """Whether this year's holiday notice is known, and from November the next one's."""
+    today = case.clock().astimezone(ZONE).date()
+    known = coverage(case.known.calendars, today)
+    if known.missing is None:
+        told = f"放假安排有效至 {known.official_until}", f"holiday notices reach until {known.official_until}"
+        yield Finding(Grade.GOOD, *told)
+        return
+    grade = Grade.BAD if known.missing == today.year else Grade.WARNING
+    do = (
+        f"按国务院办公厅通知填写 calendar.d/cn-{known.missing}.toml，再 systemctl reload capture-agent",
+        f"Enter the notice into calendar.d/cn-{known.missing}.toml, then `systemctl reload capture-agent`.",
+    )
+    zh = f"缺少 {known.missing} 年放假安排，期限为暂定"
+    yield Finding(grade, zh, f"the holiday notice of {known.missing} is missing: limits are provisional", *do)
+
+
+def look_at_journal(case: Case) -> Iterator[Finding]:
+    """Follow the chain and compare every table with the log; changes nothing, also while the service works."""
+    path = case.known.storage.root / "journal.db"
+    if not path.exists():
+        yield Finding(Grade.UNKNOWN, "尚无流转记录", "there is no journal yet: the service has never run")
+        return
+    report = verify(path)
+    if report.consistent:
+        yield Finding(Grade.GOOD, f"{report.events} 个事件，均与记录一致", f"{report.events} events, all as recorded")
+        return
+    do = (
+        "停止服务，保留 journal.db 的副本，再运行 capture-agent verify",
+        "Stop the service, keep a copy of journal.db, then run `capture-agent verify`.",
+    )
+    for one in report.differences[:_SHOWN]:
+        yield Finding(Grade.BAD, f"{one.where}：{one.what}", f"{one.where}: {one.what}", *do)
+
+
+def look_at_store(case: Case) -> Iterator[Finding]:
+    """What `store check` finds out, by trying with a probe."""
+    config = case.known
+    try:
+        traits = asyncio.run(_survey(config, case.clock))
+    except TimeoutError:
+        do = "检查网络和存储", "Check network and storage; what was pulled is safe here."
+        yield Finding(Grade.BAD, f"{config.store.name} 无应答", f"no answer within {_STORE_LIMIT_S:g} s", *do)
+        return
+    except AgentError as error:
+        yield Finding(Grade.BAD, f"{config.store.name}：{error.what}", error.what, error.do, error.do)
+        return
+    bad = [trait for trait in traits if trait.good is False]
+    for trait in bad:
+        what = f"{trait.name}: {trait.what}"
+        yield Finding(Grade.BAD, f"{config.store.name}：{what}", what, trait.do, trait.do)
+    if not bad:
+        good = sum(trait.good is True for trait in traits)
+        told = f"{config.store.name}：{good} 项检查合格", f"{config.store.kind}: {good} things were tried, all are good"
+        yield Finding(Grade.GOOD, *told)
+
+
+async def _survey(config: Config, clock: Clock) -> Sequence[Trait]:
+    async with asyncio.timeout(_STORE_LIMIT_S), opened_store(config, clock) as store:
+        return await store.survey()

@@ -1,0 +1,95 @@
+"""How systemd sees the service, and what the service says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent import __version__
+from agent.doctor.finding import Case, Finding, Grade, ask
+from agent.status.client import StatusUnavailable, fetch_status
+
+UNIT: Final = "capture-agent.service"
+_ASKED: Final = (
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "NRestarts", "WatchdogUSec",
+    "NeedDaemonReload", "ActiveEnterTimestamp",
+)  # fmt: skip
+_LOG: Final = ("查看 journalctl -u capture-agent -p warning", "See `journalctl -u capture-agent -p warning`.")
+
+
+def look_at_unit(case: Case) -> Iterator[Finding]:
+    """State, restarts and watchdog as systemd tells them."""
+    told = (
+        ask("systemctl", "show", UNIT, f"--property={','.join(_ASKED)}")
+        if Path("/run/systemd/system").exists()
+        else None
+    )
+    if told is None or told[0]:
+        yield Finding(Grade.UNKNOWN, "systemd 无应答", "systemd does not run here, or does not answer")
+        return
+    yield from judged(dict(line.split("=", 1) for line in told[1].splitlines() if "=" in line))
+
+
+def judged(shown: Mapping[str, str]) -> Iterator[Finding]:
+    """What the properties of the unit mean; see org.freedesktop.systemd1(5)."""
+    if shown.get("LoadState") != "loaded":
+        do = "重新安装软件包", "Install the package again."
+        yield Finding(Grade.BAD, f"{UNIT} 未安装", f"{UNIT} can't be loaded: {shown.get('LoadState')}", *do)
+        return
+    if shown.get("UnitFileState") != "enabled":
+        do = "运行 systemctl enable capture-agent", "Run `systemctl enable capture-agent`."
+        yield Finding(Grade.BAD, "开机时不会启动", "it is not started with the station", *do)
+    yield _activity(shown)
+    if restarts := int(shown.get("NRestarts") or 0):
+        told = (
+            f"自上次由人启动以来重启 {restarts} 次",
+            f"it was started again {restarts} times since a person started it",
+        )
+        yield Finding(Grade.WARNING, *told, *_LOG)
+    if shown.get("WatchdogUSec") in {"0", "infinity"}:
+        do = "移走关闭它的 drop-in（systemctl cat capture-agent）", "Remove the drop-in that does it (`systemctl cat`)."
+        yield Finding(Grade.WARNING, "看门狗被关闭", "its watchdog is switched off", *do)
+    if shown.get("NeedDaemonReload") == "yes":
+        do = "运行 systemctl daemon-reload", "Run `systemctl daemon-reload`."
+        yield Finding(
+            Grade.WARNING, "磁盘上的单元文件比生效的新", "its unit on the disk is newer than the one in force", *do
+        )
+
+
+def _activity(shown: Mapping[str, str]) -> Finding:
+    state, result, code = (shown.get(name, "") for name in ("ActiveState", "Result", "ExecMainStatus"))
+    if state == "active":
+        since = shown.get("ActiveEnterTimestamp", "")
+        return Finding(Grade.GOOD, f"运行中，自 {since}", f"it runs since {since}")
+    if code == "3":
+        do = (
+            "运行 capture-agent config check，改正后 systemctl start capture-agent",
+            "Run `capture-agent config check`.",
+        )
+        return Finding(Grade.BAD, "因配置有误未运行", "it does not run: the configuration is wrong", *do)
+    do = ("运行 systemctl start capture-agent；" + _LOG[0], "Run `systemctl start capture-agent`. " + _LOG[1])
+    return Finding(
+        Grade.BAD, f"未运行（{state}，{result}，{code}）", f"it does not run: {state}, {result}, exit {code}", *do
+    )
+
+
+def look_at_page(case: Case) -> Iterator[Finding]:
+    """The status page, and each problem that it tells."""
+    status = case.known.status
+    try:
+        shown = fetch_status(status.host, status.port)
+    except StatusUnavailable as error:
+        yield Finding(Grade.BAD, f"状态页无应答：{status.host}:{status.port}", error.what, _LOG[0], error.do)
+        return
+    running = shown["station"]["version"]
+    if running != __version__:
+        do = "运行 systemctl restart capture-agent", "Run `systemctl restart capture-agent`."
+        zh = f"运行的是 {running}，装的是 {__version__}"
+        yield Finding(Grade.WARNING, zh, f"{running} runs, {__version__} is installed", *do)
+    problems = shown["health"]["problems"]
+    for problem in problems:
+        do = "见运维指南的处理表", "See the table of problems in the operations guide."
+        yield Finding(Grade.WARNING, problem["zh"], problem["en"], *do)
+    if not problems:
+        yield Finding(Grade.GOOD, "状态页：正常", f"it answers, and tells no problem; journal at event {shown['seq']}")
