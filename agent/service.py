@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify
-from agent.config import Config, reloaded
+from agent.config import Config, reload_rules
+from agent.config.ports import slot_of
 from agent.deadline import Rules
 from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
-from agent.model import Clock, Incident, JournalEntry
+from agent.model import Clock, Incident, JournalEntry, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
 from agent.pipeline import limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
@@ -27,11 +28,14 @@ from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
 from agent.status.board import Board
 from agent.status.http import serving
+from agent.status.reasons import both, reason_words
 from agent.status.views import Live
 
 log: Final = logging.getLogger("capture-agent")
 
 _WATCHDOG_S: Final = 5.0
+_SLOW_MBIT_S: Final = 12.0
+"""USB 1; what is made today is at least forty times as fast, unless cable or socket are bad."""
 
 
 class Service:
@@ -53,24 +57,35 @@ class Service:
 
     def on_docked(self, docked: DockedPath) -> None:
         """A recorder can be read."""
-        log.info("docked %s", docked.slot)
+        slot = self._slot_of(docked)
+        log.info("docked %s", slot)
         folder = self._station.vault.staging_dir
         opener = partial(driver, self._config, folder, docked.path, docked.device)
-        self._runner.dock(docked.key, docked.slot, opener)
+        self._runner.dock(docked.key, slot, opener)
+        if 0 < docked.link_mbit_s <= _SLOW_MBIT_S:
+            what = f"slot {slot} is linked at {docked.link_mbit_s:g} Mbit/s only: try another cable or socket"
+            log.warning("%s", what)
+            self._troubles[docked.key] = f"端口 {slot} 连接仅 {docked.link_mbit_s:g} Mbit/s，请更换线缆或接口 ({what})"
+            self._record(Incident("slow-link", {"slot": slot, "mbit_s": docked.link_mbit_s}))
+
+    def _slot_of(self, docked: DockedPath) -> str:
+        return slot_of(docked.slot, self._config.slots) or docked.slot
 
     def on_gone(self, key: str) -> None:
         """The recorder is no longer there."""
         log.info("gone %s", key)
         self._runner.undock(key)
+        self._troubles.pop(key, None)
         if key in self._refused:
             self._runner.forget(self._refused.pop(key))
 
     def on_refused(self, docked: DockedPath, reason: str) -> None:
         """A recorder is there but must not be read."""
-        log.warning("refused %s: %s", docked.slot, reason)
-        self._refused[docked.key] = docked.slot
-        self._runner.refuse(docked.slot, docked.device.product, reason)
-        self._record(Incident("refused", {"slot": docked.slot, "reason": reason}))
+        slot = self._slot_of(docked)
+        log.warning("refused %s: %s", slot, reason)
+        self._refused[docked.key] = slot
+        self._runner.refuse(slot, docked.device.product, both(reason_words(reason)))
+        self._record(Incident("refused", {"slot": slot, "reason": reason}))
 
     def on_trouble(self, detection: str, what: str) -> None:
         """One kind of detection is hindered, or works again."""
@@ -110,29 +125,20 @@ class Service:
     # Rules
 
     async def reload(self) -> Config | None:
-        """Take over what the files say now; None, with an alarm until mended, if they are bad."""
+        """Take over rules, notices and inventory as they are now; None, with an alarm until mended, if they are bad."""
         try:
-            config, waiting = await self._station.on_disk(reloaded, self._config)
+            config = await self._station.on_disk(reload_rules, self._config)
         except ConfigError as error:
             self._refuse_rules(
-                f"配置、放假安排、期限规则或设备登记有误，沿用此前的数据 (configuration or rules refused): {error}",
-                error.what,
+                f"放假安排、期限规则或设备登记有误，沿用此前的数据 (rules or inventory refused): {error}", error.what
             )
             return None
         self._config = config
-        self._use(config)
-        what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
-        self._troubles["restart"] = what if waiting else ""
-        log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
+        self._station.rules = Rules(config.profile, config.calendars)
+        self._station.inventory = config.inventory
+        self._station.forms = config.forms
         await self.recompute()
         return config
-
-    def _use(self, config: Config) -> None:
-        station = self._station
-        station.rules = Rules(config.profile, config.calendars)
-        station.inventory, station.forms = config.inventory, config.forms
-        station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
-        station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
 
     def _refuse_rules(self, told: str, what: str) -> None:
         log.warning("rules refused: %s", what)
@@ -166,7 +172,7 @@ class Service:
         told = (*self._troubles.values(), self._runner.derive_trouble, *_left_out(self._config))
         problems = tuple(what for what in told if what)
         return Live(
-            self._runner.slots(),
+            in_order(self._runner.slots(), self._config.slots),
             self._free_bytes(),
             self._runner.store_error,
             None,
@@ -191,6 +197,12 @@ class Service:
             if all(new > old for new, old in zip(now, before, strict=True)):
                 notify.alive()
                 before = now
+
+
+def in_order(shown: Sequence[SlotProgress], slots: Mapping[str, str]) -> tuple[SlotProgress, ...]:
+    """The slots as they follow each other on the dock; what isn't named comes behind."""
+    places = {name: place for place, name in reversed(list(enumerate(slots.values())))}
+    return tuple(sorted(shown, key=lambda slot: places.get(slot.slot.partition(" ")[0], len(slots))))
 
 
 def _left_out(config: Config) -> tuple[str, ...]:

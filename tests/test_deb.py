@@ -21,7 +21,8 @@ PLACES = {
     "systemd/capture-agent.service": "lib/systemd/system/capture-agent.service",
     "systemd/capture-agent.sysusers": "usr/lib/sysusers.d/capture-agent.conf",
     "systemd/capture-agent.tmpfiles": "usr/lib/tmpfiles.d/capture-agent.conf",
-    "systemd/99-capture-agent.rules": "lib/udev/rules.d/99-capture-agent.rules",
+    "systemd/62-capture-agent.rules": "lib/udev/rules.d/62-capture-agent.rules",
+    "systemd/74-capture-agent.rules": "lib/udev/rules.d/74-capture-agent.rules",
 }
 
 

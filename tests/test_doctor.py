@@ -308,6 +308,7 @@ def test_the_rules_in_force_are_the_packages_own(tmp_path: Path) -> None:
         ("dock", 0o440, "0", Grade.BAD),
         ("own", 0o660, "0", Grade.GOOD),
         ("", 0o660, "0", Grade.WARNING),
+        ("other", 0o660, "0", Grade.GOOD),
     ],
 )
 def test_a_recorder_that_is_not_protected_is_seen(
@@ -317,7 +318,8 @@ def test_a_recorder_that_is_not_protected_is_seen(
     node.touch()
     node.chmod(mode)
     (tmp_path / "ro").write_text(f"{read_only}\n")
-    disk = SimpleNamespace(device_node=str(node), properties={"CAPTURE_AGENT": mark}, sys_path=str(tmp_path))
+    properties = {"CAPTURE_AGENT_PORT" if mark == "other" else "CAPTURE_AGENT": mark}
+    disk = SimpleNamespace(device_node=str(node), properties=properties, sys_path=str(tmp_path))
     assert _disk(cast("Any", disk)).grade is grade
 
 

@@ -148,7 +148,7 @@ def test_links_and_files_that_are_named_exist(page: str) -> None:
 
 def test_the_page_of_the_installation_says_what_the_rules_and_the_unit_say() -> None:
     page = (CHECKOUT / "docs" / "install.md").read_text("utf-8")
-    rules = (CHECKOUT / "systemd" / "99-capture-agent.rules").read_text("utf-8")
+    rules = (CHECKOUT / "systemd" / "62-capture-agent.rules").read_text("utf-8")
     exception = re.search(r'^ *(SUBSYSTEM=="block".*"own")$', page, re.MULTILINE)
     assert exception
     assert f"#   {exception[1]}" in rules

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.udev_world import play
-
 FILES = Path(__file__).resolve().parents[1] / "systemd"
 
 
@@ -76,9 +74,3 @@ def test_user_and_folders_are_created(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert "capture-agent:" in (tmp_path / "etc" / "passwd").read_text()
     assert (tmp_path / "srv" / "evidence").stat().st_mode & 0o777 == 0o750
-
-
-@pytest.mark.root
-def test_the_rules_mark_recorders_and_nothing_else() -> None:
-    """Played by the real udevadm, see udev_world."""
-    play("rules")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import socket
 import struct
 import subprocess
@@ -197,57 +196,9 @@ async def mounted(folder: Path) -> None:
         assert len(recorders()) == 1
 
 
-def simulate(disk: str) -> dict[str, str]:
-    """What udev would do with a disk by the rules in /run/udev/rules.d; fails if it can't read them."""
-    done = tool("sh", "-c", f"udevadm test --action=add /sys/class/block/{Path(disk).name} 2>&1")
-    complaints = re.findall(r"rules\.d/\S+:\d+ (?:Invalid|Unknown|Failed|.*ignoring).*", done)
-    assert [text for text in complaints if "group 'capture-agent'" not in text] == []
-    return dict(line.split("=", 1) for line in done.splitlines() if re.match(r"[A-Z_]+=", line)) | {
-        "runs": " ".join(re.findall(r"^run: '(.*)'$", done, re.MULTILINE)),
-        "mode": oct(os.stat(disk).st_mode & 0o777),
-    }
-
-
-async def rules(folder: Path) -> None:
-    """Our rules mark a disk on the dock's bus, readable only; no other bus, not the station's own, nothing mounted.
-
-    A loop disk has no USB above it, so for it the bus is called `block`.
-    """
-    shipped = (Path(__file__).resolve().parents[1] / "systemd" / "99-capture-agent.rules").read_text()
-    place, empty = Path("/run/udev/rules.d"), Path("/run/empty")
-    empty.mkdir()
-    place.mkdir()
-    tool("mount", "--bind", empty, "/usr/lib/udev/rules.d")
-    with disks(folder) as (disk,):
-        private_devices(disk)
-        (place / "99-capture-agent.rules").write_text(shipped)
-        assert "CAPTURE_AGENT" not in simulate(disk)
-        assert os.stat(disk).st_mode & 0o200
-        (place / "99-capture-agent.rules").write_text(shipped.replace('SUBSYSTEMS=="usb"', 'SUBSYSTEMS=="block"'))
-        (place / "98-capture-agent.rules").write_text('SUBSYSTEM=="block", ENV{CAPTURE_AGENT}="own"\n')
-        assert simulate(disk)["CAPTURE_AGENT"] == "own"
-        (place / "98-capture-agent.rules").unlink()
-        tool("mkfs.ext4", "-q", "-O", "^has_journal", disk)
-        (folder / "mounted").mkdir()
-        tool("mount", "-o", "ro", disk, folder / "mounted")
-        assert "CAPTURE_AGENT" not in simulate(disk)
-        tool("umount", folder / "mounted")
-        found = simulate(disk)
-        assert (found["CAPTURE_AGENT"], found["UDISKS_IGNORE"], found["mode"]) == ("dock", "1", "0o440")
-        assert found["runs"] == f"/usr/sbin/blockdev --setro {disk}"
-
-
-def private_devices(disk: str) -> None:
-    """Take a /dev of our own with this disk in it, since udev changes permissions there."""
-    tool("mount", "-t", "tmpfs", "tmpfs", "/run/dev", "-o", "mode=755,X-mount.mkdir")
-    tool("cp", "-a", "/dev/null", "/dev/zero", "/dev/urandom", disk, "/run/dev")
-    tool("mount", "--move", "/run/dev", "/dev")
-    Path(disk).chmod(0o600)
-
-
-def play(scene: str) -> None:
+def play(scene: str, world: str = "tests.udev_world") -> None:
     """Run a scene in namespaces of its own; raises AssertionError with what it said if it fails."""
-    command = ["unshare", "--mount", "--net", sys.executable, "-W", "error", "-m", "tests.udev_world", scene]
+    command = ["unshare", "--mount", "--net", sys.executable, "-W", "error", "-m", world, scene]
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -261,9 +212,7 @@ def main(scene: str) -> None:
     assert Path("/proc/self/mountinfo").read_text().count(" shared:") == 0, "run by unshare --mount --net"
     tool("mount", "-t", "tmpfs", "tmpfs", "/run")
     Path("/run/udev/data").mkdir(parents=True)
-    scenes = {
-        "hotplug": hotplug, "coldplug": coldplug, "replug": replug, "burst": burst, "mounted": mounted, "rules": rules,
-    }  # fmt: skip
+    scenes = {"hotplug": hotplug, "coldplug": coldplug, "replug": replug, "burst": burst, "mounted": mounted}
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(scenes[scene](Path(folder)))
 

@@ -18,7 +18,10 @@ _SYSTEM: Final = (Path("/usr/lib/udev/rules.d"), Path("/lib/udev/rules.d"))
 _LOCAL: Final = (Path("/etc/udev/rules.d"), Path("/run/udev/rules.d"), Path("/usr/local/lib/udev/rules.d"))
 """A file here hides one of the same name that a package brought (udev(7))."""
 
-_AGAIN: Final = ("运行 udevadm control --reload && udevadm trigger -s block", "Run `udevadm trigger -s block`.")
+_AGAIN: Final = (
+    "运行 udevadm control --reload && udevadm trigger -s usb -s block",
+    "Run `udevadm trigger -s usb -s block`.",
+)
 
 
 def look_at_dock(case: Case) -> Iterator[Finding]:
@@ -67,6 +70,9 @@ def _disk(disk: pyudev.Device) -> Finding:
         return Finding(
             Grade.GOOD, f"{node}：本站自用磁盘，不采集", f"{node} is this station's own, and not pulled from"
         )
+    if disk.properties.get("CAPTURE_AGENT_PORT") == "other":
+        told = f"{node}：不在采集口上，不采集", f"{node} is in no slot of the dock, and not pulled from"
+        return Finding(Grade.GOOD, *told)
     if mark != MARK[1]:
         zh = f"{node} 未被识别为执法记录设备（插入时已挂载，或规则未生效）"
         en = f"{node} is not marked as a recorder: it was mounted when it appeared, or the rules were not in force"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,14 @@ from agent.model import Device
 MARK: Final = ("CAPTURE_AGENT", "dock")
 """The property that our udev rule gives to disks that are recorders; no other disk is ever looked at."""
 
+REFUSALS: Final[Mapping[str, str]] = {
+    "refused-input": "a keyboard or a mouse is in it: it was switched off",
+    "refused-network": "a network card is in it: it was switched off",
+    "refused-other": "more than a recorder is in it: it was switched off",
+    "no-disk": "it doesn't show itself as a USB disk: nothing can be pulled from it",
+}
+"""What our udev rules say of a USB device in the dock of which nothing is read, whether it has a disk or not."""
+
 _SECTOR_BYTES: Final = 512  # the unit of sysfs `size`, whatever the disk's own sector size is
 _DRAIN_EVENTS: Final = 256
 _SETTLE_S: Final = 0.1
@@ -29,15 +37,34 @@ _udev: Final = functools.cache(pyudev.Context)  # a new one runs ldconfig each t
 
 
 def recorders() -> list[Seen]:
-    """All disks that our udev rule marked, with a medium in them; raises OSError if the system can't be asked."""
+    """All disks that our udev rule marked, with a medium in them, and all USB devices that it refused.
+
+    Raises OSError if the system can't be asked.
+    """
     busy = _busy()
     disks = [disk for disk in _udev().list_devices(subsystem="block") if _is_recorder(disk)]
-    return [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
+    found = [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
+    usb = _udev().list_devices(subsystem="usb", DEVTYPE="usb_device")
+    return found + [_refused(device, REFUSALS[mark]) for device in usb if (mark := _mark(device)) in REFUSALS]
+
+
+def _mark(device: pyudev.Device) -> str:
+    return str(device.properties.get(MARK[0], ""))
+
+
+def _refused(device: pyudev.Device, reason: str) -> Seen:
+    """A USB device of which nothing may be read; a device number is given anew each time something is plugged in."""
+    known = device.properties
+    path = Path(device.sys_path)
+    named = (known.get(name, "") for name in ("ID_VENDOR", "ID_MODEL", "ID_SERIAL_SHORT", "ID_PATH"))
+    who = Device("usb", *named)
+    key = f"{path.name}#{known.get('DEVNUM', '')}#{known.get('USEC_INITIALIZED', '')}"
+    return Seen(DockedPath(key, path, who.port or path.name, who), reason)
 
 
 def _is_recorder(disk: pyudev.Device) -> bool:
     """Checked here and not by libudev's matches: of several properties, any one would do for those."""
-    return disk.device_type == "disk" and disk.properties.get(MARK[0]) == MARK[1] and disk.device_node is not None
+    return disk.device_type == "disk" and _mark(disk) == MARK[1] and disk.device_node is not None
 
 
 def _look_at(disk: pyudev.Device, busy: AbstractSet[str]) -> Iterator[Seen]:
@@ -64,7 +91,17 @@ def docked_disk(disk: pyudev.Device) -> DockedPath:
             port=port,
             size_bytes=int(_text(Path(disk.sys_path) / "size")) * _SECTOR_BYTES,
         ),
+        link_mbit_s=_link_mbit_s(disk),
     )
+
+
+def _link_mbit_s(disk: pyudev.Device) -> float:
+    """How fast the USB link runs that was agreed upon when it was plugged in; 0 for a disk that is on no USB."""
+    usb = disk.find_parent("usb", "usb_device")
+    try:
+        return 0.0 if usb is None else float(_text(Path(usb.sys_path) / "speed"))
+    except ValueError:
+        return 0.0  # "unknown"
 
 
 def named_disk(path: Path) -> DockedPath:
@@ -123,7 +160,7 @@ def _text(path: Path) -> str:
 
 
 class UdevMonitor:
-    """Hints that something changed: events of block devices after udev's rules have run, from its netlink socket.
+    """Hints that something changed: events of disks and USB devices after udev's rules, from its netlink socket.
 
     Any of `_WORLD` that it raises means: make a new one.
     """
@@ -131,6 +168,7 @@ class UdevMonitor:
     def __init__(self) -> None:
         self._monitor = pyudev.Monitor.from_netlink(_udev(), source="udev")
         self._monitor.filter_by("block", "disk")
+        self._monitor.filter_by("usb", "usb_device")
         self._monitor.start()
 
     def fileno(self) -> int:

@@ -16,13 +16,14 @@ class DockedPath:
     """A path under which a recorder can be opened, and who it seems to be from outside.
 
     `key` names this docking: a recorder plugged in again, or an image file that changed, has another one.
-    `slot` is the socket it sits in, as stable as the hardware allows.
+    `slot` is the socket it sits in, as stable as the hardware allows; `link_mbit_s` how fast that is, 0 if not known.
     """
 
     key: str
     path: Path
     slot: str
     device: Device
+    link_mbit_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

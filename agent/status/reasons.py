@@ -9,6 +9,13 @@ from agent.status.words import words
 
 # Whole sentences first, then what others are made of; numbers and names in them stay.
 _SENTENCES: Final = (
+    # Why nothing is read from what is in a slot.
+    (r"^a keyboard or a mouse is in it: it was switched off$", "未授权设备：其中有键盘或鼠标，已禁用"),
+    (r"^a network card is in it: it was switched off$", "未授权设备：其中有网卡，已禁用"),
+    (r"^more than a recorder is in it: it was switched off$", "未授权设备：其中有记录仪以外的功能，已禁用"),
+    (r"^it doesn't show itself as a USB disk: nothing can be pulled from it$", "需切换U盘模式，目前无法采集"),
+    (r"^mounted$", "本机已挂载此盘"),
+    (r"^in use$", "本机正在使用此盘"),
     # What is wrong with an original.
     (r"the file ends inside its (\w+) box, (\d+) bytes too early", r"文件在 \1 段内中断，缺 \2 字节"),
     (r"the file ends inside its last frame, (\d+) bytes too early", r"文件在最后一帧内中断，缺 \1 字节"),
