@@ -201,14 +201,15 @@ def test_only_durable_renames_removes_and_syncs() -> None:
     assert places(effects, allowed=r"agent/durable\.py") == []
 
 
-def test_beside_the_vault_no_neighbour_touches_what_is_durable() -> None:
-    neighbours = [path for path in AGENT if path.parent == ROOT / "agent" and path.stem not in {"vault", "durable"}]
+def test_beside_the_vault_and_the_key_no_neighbour_touches_what_is_durable() -> None:
+    private = {"vault", "signing", "durable"}
+    neighbours = [path for path in AGENT if path.parent == ROOT / "agent" and path.stem not in private]
     below = [path for path in neighbours if path.stem not in {"cli", "service", "__main__"}]
     assert places(durable_imports, below) == []
 
 
 def test_only_the_configuration_reads_the_environment() -> None:
-    assert places(environment, allowed=r"agent/(config|drivers/(parser|puller|sandbox))\.py") == []
+    assert places(environment, allowed=r"agent/(config/\w+|drivers/(parser|puller|sandbox))\.py") == []
 
 
 def test_no_module_holds_state() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.options import read_options
 from agent.errors import ConfigError, EvidenceError, StoreError
 from agent.uploader.network import REPLY_LIMIT_BYTES, CutError, Network, NetworkOptions, Pace, read_private
 
@@ -252,3 +253,19 @@ def test_a_secret_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="no text"):
         read_private(path)
+
+
+def test_a_secret_is_a_file_or_a_credential_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x.service")
+    given = {"proxy_credentials": "capture-agent.proxy", "client_key": "/etc/key.pem"}
+    options = read_options(NetworkOptions, given, "store.options")
+    assert options.proxy_credentials == Path("/run/credentials/x.service/capture-agent.proxy")
+    assert options.client_key == Path("/etc/key.pem")
+    assert read_options(NetworkOptions, {"proxy_credentials": ""}, "store.options").proxy_credentials is None
+
+
+@pytest.mark.parametrize("value", ["capture-agent.other", "key.pem", "../key.pem", "/etc/../key", 3, ["/etc/key"]])
+def test_another_name_is_no_credential(value: object) -> None:
+    """A secret that the unit doesn't load would be looked for in vain."""
+    with pytest.raises(ConfigError, match=r"capture-agent\.store or capture-agent\.proxy"):
+        read_options(NetworkOptions, {"client_key": value}, "store.options")

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from agent.config.environment import credential
 from agent.errors import ConfigError
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ _FILE_LIMIT_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SPAN: Final = re.compile(r"\d\d:\d\d-\d\d:\d\d")
+CREDENTIALS: Final = ("capture-agent.store", "capture-agent.proxy", "capture-agent.client-key")
 _ABSOLUTE: Final = "an absolute path without .."
 
 
@@ -102,6 +104,16 @@ def folder_or_off() -> Path | None:
         return value == "" or _is_absolute(value)
 
     return _checked(None, 'absolute path, or "" for off', fits, lambda value: Path(value) if value else None, _ABSOLUTE)
+
+
+def secret() -> Path | None:
+    """A file with a secret: an absolute path, or one of the CREDENTIALS that the unit lets systemd hand over."""
+
+    def fits(value: object) -> bool:
+        return value == "" or value in CREDENTIALS or _is_absolute(value)
+
+    takes = f'absolute path, {" or ".join(CREDENTIALS)}, or "" for none'
+    return _checked(None, takes, fits, lambda value: credential(value) if value else None)
 
 
 def table() -> Mapping[str, object]:

@@ -21,7 +21,7 @@ import aiohttp
 from yarl import URL
 
 from agent import __version__, durable
-from agent.config.options import folder_or_off, integer, number, text
+from agent.config.options import folder_or_off, integer, number, secret, text
 from agent.errors import EvidenceError, StoreError
 from agent.uploader.base import SAFE, misconfigured
 
@@ -50,9 +50,9 @@ class NetworkOptions:
 
     ca_file: Path | None = folder_or_off()
     client_certificate: Path | None = folder_or_off()
-    client_key: Path | None = folder_or_off()
+    client_key: Path | None = secret()
     proxy: str = text("", 1024)
-    proxy_credentials: Path | None = folder_or_off()
+    proxy_credentials: Path | None = secret()
     rate_limit_bytes_s: int = integer(0, 0, 1 << 40, "bytes/s")
     stall_limit_s: float = number(60, 1, 3600, "s")
 

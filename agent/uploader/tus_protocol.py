@@ -14,7 +14,7 @@ from typing import Final
 
 from yarl import URL
 
-from agent.config.options import folder_or_off, integer, text
+from agent.config.options import integer, secret, text
 from agent.errors import ConfigError, StoreError
 from agent.model import Digests
 from agent.uploader.base import SAFE, misconfigured
@@ -58,7 +58,7 @@ class TusOptions(NetworkOptions):
     """
 
     endpoint: str = text("", 1024)
-    token_file: Path | None = folder_or_off()
+    token_file: Path | None = secret()
     request_limit_bytes: int = integer(64 << 20, 64 << 10, 1 << 40, "bytes")
 
 

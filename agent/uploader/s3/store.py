@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from agent.config.options import choice, flag, folder_or_off, integer, read_options, text
+from agent.config.options import choice, flag, integer, read_options, secret, text
 from agent.errors import StoreError
 from agent.model import Clock, Digests, Held, Receipt
 from agent.turns import Gate
@@ -50,7 +50,7 @@ class S3Options(NetworkOptions):
     bucket: str = text("", 255)
     prefix: str = text("", 128)
     addressing: Addressing = choice(Addressing.PATH)
-    credentials_file: Path | None = folder_or_off()
+    credentials_file: Path | None = secret()
     credentials_profile: str = text("default", 64, shortest=1)
     lock_mode: LockMode = choice(LockMode.COMPLIANCE)
     lock_days: int = integer(180, 1, 36500, "days")
