@@ -20,6 +20,7 @@ from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
 from agent.verbs.doctor import add_doctor
+from agent.verbs.key import add_key
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.recover import add_recover
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add_activity(add, _now)
     add_stats(add)
     add_recover(add)
+    add_key(add, _now)
     add_checks(add)
     add_doctor(add)
     return parser

@@ -1,7 +1,8 @@
-"""Tells systemd how the service is doing: ready, in words, alive, ending; see sd_notify(3)."""
+"""What the service and systemd tell each other: ready, in words, alive, ending (sd_notify(3)); the page's socket."""
 
 from __future__ import annotations
 
+import socket
 from typing import Final
 
 from systemd import daemon
@@ -28,3 +29,16 @@ def alive() -> None:
 def status(text: str) -> None:
     """Say in one line what the service is doing; line breaks would be further assignments, so they become blanks."""
     daemon.notify("STATUS=" + " ".join(text.split())[:STATUS_LIMIT])
+
+
+def listening(host: str, port: int) -> tuple[socket.socket | None, tuple[str, ...]]:
+    """The socket at which systemd listens for us, if it does, and the addresses of others, which are let go."""
+    ours, others = None, []
+    for passed in [socket.socket(fileno=fd) for fd in daemon.listen_fds()]:
+        address = passed.getsockname()
+        if ours is None and address[:2] == (host, port):
+            ours = passed
+        else:
+            others.append(" port ".join(map(str, address[:2])) if isinstance(address, tuple) else str(address))
+            passed.close()
+    return ours, tuple(others)

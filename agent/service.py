@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from agent import __version__, control, notify
+from agent import __version__, control, notify, signing
 from agent.config import Config, reload_rules
+from agent.config.environment import credential
 from agent.config.ports import slot_of
 from agent.deadline import Rules
 from agent.drivers.detect import UsbDock
@@ -29,6 +31,7 @@ from agent.pipeline.storing import OVERTAKERS
 from agent.status.board import Board
 from agent.status.http import serving
 from agent.status.reasons import both, reason_words
+from agent.status.summary import one_line
 from agent.status.views import Live
 
 log: Final = logging.getLogger("capture-agent")
@@ -48,6 +51,32 @@ class Service:
         self._recording: set[asyncio.Task[int]] = set()
         self._troubles: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._key: signing.SigningKey | None = None
+
+    # Start
+
+    async def start(self) -> None:
+        """Take the station's key, and tell that we begin; without a key everything but signing goes on."""
+        root, begins = self._config.storage.root, Incident("started", {"version": __version__})
+        try:
+            self._key = key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL))
+        except ConfigError as error:
+            log.error("%s", error)
+            self._troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"
+            await self._station.journal.record(begins, Incident("no-signing-key", {"what": error.what}))
+            return
+        told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
+        await self._station.journal.record(begins, Incident("signing-key", told))
+
+    def page_socket(self) -> socket.socket | None:
+        """The socket at which systemd listens for the status page, if it is the configured address."""
+        page = self._config.status
+        ours, others = notify.listening(page.host, page.port)
+        for other in others:
+            told = f"capture-agent.socket listens at {other}, not at {page.host} port {page.port} of agent.toml"
+            log.warning("%s: correct it with systemctl edit capture-agent.socket", told)
+            self._troubles["socket"] = f"状态页地址与 capture-agent.socket 不一致 ({told})"
+        return ours
 
     # Detection
 
@@ -169,19 +198,22 @@ class Service:
 
     def live(self) -> Live:
         """What only the running service knows."""
-        told = (*self._troubles.values(), self._runner.derive_trouble, *_left_out(self._config))
-        problems = tuple(what for what in told if what)
         return Live(
             in_order(self._runner.slots(), self._config.slots),
             self._free_bytes(),
             self._runner.store_error,
             None,
-            problems,
+            self._problems(),
             self._station.store.locks,
             self._runner.uploads(),
             self._runner.audit(),
             self._runner.store_rate_bytes_s(),
+            self._key.fingerprint if self._key is not None else "",
         )
+
+    def _problems(self) -> tuple[str, ...]:
+        told = (*self._troubles.values(), self._runner.derive_trouble, *_left_out(self._config))
+        return tuple(what for what in told if what)
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(StoreError):
@@ -192,11 +224,17 @@ class Service:
         """Tell systemd that we live, but only when every lane has moved since the last time."""
         before = self._runner.ticks()
         while True:
+            notify.status(self._one_line())
             await asyncio.sleep(_WATCHDOG_S)
             now = self._runner.ticks()
             if all(new > old for new, old in zip(now, before, strict=True)):
                 notify.alive()
                 before = now
+
+    def _one_line(self) -> str:
+        runner = self._runner
+        fails = bool(runner.store_error)
+        return one_line(runner.slots(), len(runner.uploads()), len(self._problems()), store_fails=fails)
 
 
 def in_order(shown: Sequence[SlotProgress], slots: Mapping[str, str]) -> tuple[SlotProgress, ...]:
@@ -235,11 +273,12 @@ async def serve(config: Config, clock: Clock) -> None:
     async with opened(config, clock) as station:
         runner = Runner(station)
         service = Service(config, station, runner)
-        await station.journal.record(Incident("started", {"version": __version__}))
+        await service.start()
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
-        status = serving(board, config.status.host, config.status.port, any_host=config.status.allow_remote)
+        page = config.status
+        status = serving(board, page.host, page.port, any_host=page.allow_remote, bound=service.page_socket())
         async with status as port, control.serving(config.storage.root, service.verbs(), service.file_verbs()):
-            log.info("status page at http://%s:%s/", config.status.host, port)
+            log.info("status page at http://%s:%s/", page.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()
         await station.journal.record(Incident("stopped", {}))

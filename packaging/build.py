@@ -29,8 +29,14 @@ SITE: Final = f"{HOME}/lib/python3.11/site-packages"
 MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 # Debian 12 has the very version that the lock pins, compiled for each architecture.
 FROM_DEBIAN: Final = {"systemd-python"}
+UNITS: Final = (
+    "capture-agent.service",
+    "capture-agent.socket",
+    "capture-agent-failure.service",
+    "capture-agent-again.timer",
+)
 COPIES: Final = {
-    "systemd/capture-agent.service": "lib/systemd/system/capture-agent.service",
+    **{f"systemd/{name}": f"lib/systemd/system/{name}" for name in UNITS},
     "systemd/capture-agent.sysusers": "usr/lib/sysusers.d/capture-agent.conf",
     "systemd/capture-agent.tmpfiles": "usr/lib/tmpfiles.d/capture-agent.conf",
     "systemd/62-capture-agent.rules": "lib/udev/rules.d/62-capture-agent.rules",

@@ -19,6 +19,9 @@ pytestmark = pytest.mark.timeout(600)
 SITE = "usr/lib/capture-agent/lib/python3.11/site-packages"
 PLACES = {
     "systemd/capture-agent.service": "lib/systemd/system/capture-agent.service",
+    "systemd/capture-agent.socket": "lib/systemd/system/capture-agent.socket",
+    "systemd/capture-agent-failure.service": "lib/systemd/system/capture-agent-failure.service",
+    "systemd/capture-agent-again.timer": "lib/systemd/system/capture-agent-again.timer",
     "systemd/capture-agent.sysusers": "usr/lib/sysusers.d/capture-agent.conf",
     "systemd/capture-agent.tmpfiles": "usr/lib/tmpfiles.d/capture-agent.conf",
     "systemd/62-capture-agent.rules": "lib/udev/rules.d/62-capture-agent.rules",

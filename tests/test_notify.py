@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,3 +43,58 @@ def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> Non
     notify.ready()
     notify.alive()
     notify.status("采集中")
+
+
+# The page's socket, by systemd's own tool.
+
+SHOW = """
+import os, socket
+from agent import notify
+ours, others = notify.listening("127.0.0.1", int(os.environ["PAGE"]))
+print(ours is not None, len(others), flush=True)
+if ours:
+    ours.settimeout(10)
+    ours.accept()[0].sendall(b"here")
+"""
+
+
+def activated(page: int, *listening: str) -> str:
+    """What a process that systemd-socket-activate starts for us is told."""
+    words = [word for address in listening for word in ("-l", address)]
+    command = ["systemd-socket-activate", *words, "-E", f"PAGE={page}", sys.executable, "-c", SHOW]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as started:
+        address = listening[0].rpartition(":")[0].strip("[]") or "127.0.0.1"
+        with connected(address, int(listening[0].rpartition(":")[2])) as client:
+            assert started.stdout is not None
+            told = started.stdout.readline()
+            if told.startswith("True"):
+                assert client.recv(4) == b"here", "who came before the start is answered after it"
+    return told
+
+
+def connected(address: str, port: int) -> socket.socket:
+    """It listens a moment after it was started."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return socket.create_connection((address, port), timeout=30)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as opened:
+        probes = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def test_the_socket_of_the_configured_address_is_taken_and_others_are_let_go() -> None:
+    page, other = free_ports(2)
+    assert activated(page, f"127.0.0.1:{page}") == "True 0\n"
+    assert activated(page, f"127.0.0.1:{page}", f"127.0.0.1:{other}") == "True 1\n"
+    assert activated(other, f"127.0.0.1:{page}") == "False 1\n"
+
+
+def test_without_sockets_there_is_none() -> None:
+    assert notify.listening("127.0.0.1", 8470) == (None, ())

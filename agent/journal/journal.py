@@ -13,6 +13,7 @@ from agent.journal.codec import encode
 from agent.journal.lock import WriterLock
 from agent.journal.log import Job
 from agent.journal.reader import Reader
+from agent.journal.telling import tell
 from agent.journal.views import DurableBlock
 from agent.journal.writer import QUEUE_JOBS, Writer
 from agent.model import Clock, Extent, JournalEntry
@@ -65,7 +66,9 @@ class Journal:
         if not entries:
             return 0
         encoded = [encode(entry) for entry in entries]
-        return (await self._do(lambda log: log.append(encoded)))[-1]
+        seqs = await self._do(lambda log: log.append(encoded))
+        tell(encoded)
+        return seqs[-1]
 
     async def begun(self, asset_ids: Sequence[str]) -> list[int]:
         """Count one more attempt for each asset, before its work starts.

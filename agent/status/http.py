@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib import resources
 from typing import Final
@@ -42,9 +43,11 @@ _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; 
 
 
 @contextlib.asynccontextmanager
-async def serving(board: Board, host: str, port: int, *, any_host: bool = False) -> AsyncIterator[int]:
+async def serving(
+    board: Board, host: str, port: int, *, any_host: bool = False, bound: socket.socket | None = None
+) -> AsyncIterator[int]:
     """Serve until the block ends, close the board, yield the port; raises StatusUnavailable if the address
-    can't be had.
+    can't be had. `bound` is a socket that has it already.
 
     `any_host` accepts every Host header, for use behind a proxy; else only this machine's own names are answered,
     so that no web page elsewhere can read the status through somebody's browser.
@@ -59,7 +62,7 @@ async def serving(board: Board, host: str, port: int, *, any_host: bool = False)
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, backlog=32)
+        site = web.SockSite(runner, bound, backlog=32) if bound else web.TCPSite(runner, host, port, backlog=32)
         try:
             await site.start()
         except OSError as error:

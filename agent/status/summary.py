@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.model import SlotProgress
 from agent.status.absences import absence_lines
 from agent.status.devices import device_lines
+from agent.status.views import hold_of
+from agent.status.words import Hold
 
 _AT_RISK_SHOWN: Final = 10
 _DOCKINGS_SHOWN: Final = 5
@@ -15,6 +19,17 @@ _DOCKINGS_SHOWN: Final = 5
 def summary(status: Mapping[str, Any]) -> str:
     """Some twenty lines of what `/api/v1/status` says; nothing a recorder is named can steer the terminal."""
     return "\n".join(printable(line) for line in _lines(status))
+
+
+def one_line(slots: Sequence[SlotProgress], uploads: int, problems: int, *, store_fails: bool) -> str:
+    """What `systemctl status` shows: numbers, and nothing that names anybody."""
+    holds = Counter(hold_of(slot) for slot in slots)
+    counted = (
+        ("being read", holds[Hold.KEEP]), ("may be taken", holds[Hold.TAKE]), ("need a person", holds[Hold.ASK]),
+        ("being stored", uploads), ("problems", problems),
+    )  # fmt: skip
+    told = [f"{number} {what}" for what, number in counted if number]
+    return ", ".join([*told, *(["the store fails"] if store_fails else [])]) or "nothing to do"
 
 
 def printable(line: str) -> str:

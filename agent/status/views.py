@@ -56,6 +56,7 @@ class Live:
     uploads: tuple[Upload, ...] = ()
     audit: AuditProgress = _NO_AUDIT
     store_rate_bytes_s: float | None = None
+    key_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         for risk, row in zip(risks, rows.at_risk, strict=True)
     ]
     return {
-        "station": {"name": config.station.name, "contact": config.station.contact, "version": __version__},
+        "station": _station_view(config, live),
         "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
@@ -230,6 +231,11 @@ def calendar_view(coverage: Coverage) -> Json:
     }
 
 
+def _station_view(config: Config, live: Live) -> Json:
+    shown = {"name": config.station.name, "contact": config.station.contact, "version": __version__}
+    return shown | {"key_fingerprint": live.key_fingerprint or None}
+
+
 def _store_view(config: Config, live: Live) -> Json:
     audit = live.audit
     return {
@@ -343,6 +349,8 @@ def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str
     ]
     if live.free_bytes is not None:
         facts.insert(2, words(f"本机剩余空间 {live.free_bytes / 1e9:.1f} GB", "free space"))
+    if live.key_fingerprint:
+        facts.append(words(f"签名密钥 {live.key_fingerprint[:16]}…", "signing key"))
     if config.station.contact:
         facts.append(words(f"管理员 {config.station.contact}", "administrator"))
     return facts

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 from contextlib import closing
 
 from agent.config import load
 from agent.journal import Reader
 from agent.journal.views import Tally
+from agent.logs import logging_service
 from agent.model import Clock
 from agent.service import serve
 from agent.status.client import fetch_status
@@ -42,9 +42,8 @@ def add_resume(add: Add) -> None:
 
 
 def _run(options: argparse.Namespace, clock: Clock) -> int:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    logging.getLogger("capture-agent").setLevel(logging.INFO)  # libraries only speak up when something is wrong
-    asyncio.run(serve(load(options.config), clock))
+    with logging_service():
+        asyncio.run(serve(load(options.config), clock))
     return Exit.OK
 
 

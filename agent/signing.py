@@ -1,0 +1,111 @@
+"""The station's signing key (Ed25519, RFC 8032): made once, private, and never replaced by the agent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from agent import durable
+from agent.errors import ConfigError
+
+FILE: Final = "signing.key"
+"""Name of the key below the station's storage: PKCS #8 as PEM, as `openssl genpkey -algorithm ed25519` writes it."""
+
+CREDENTIAL: Final = "capture-agent.signing-key"
+"""Name of the systemd credential that is taken instead, if it is given."""
+
+_SIZE_LIMIT_BYTES: Final = 4096
+_SAFE: Final = "Recordings are pulled and stored all the same; nothing can be signed."
+_DO: Final = "Bring it back from its backup. If there is none, move the file aside: the next start makes a new key."
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """Signs for this station; `der` is its public key as SubjectPublicKeyInfo (RFC 8410), for everybody."""
+
+    _private: Ed25519PrivateKey = field(repr=False)
+    der: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key, 64 hexadecimal digits: `openssl pkey -pubout -outform DER | sha256sum`."""
+        return hashlib.sha256(self.der).hexdigest()
+
+    @property
+    def public(self) -> bytes:
+        """The public key's 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    @property
+    def pem(self) -> str:
+        """The public key as a file for `openssl pkeyutl -verify -pubin`."""
+        return self._private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes, the same for the same message."""
+        return self._private.sign(message)
+
+
+def station_key(root: Path, credential: Path) -> SigningKey:
+    """The key that systemd hands over as `credential`, if it does, else the one below `root`, made if there is none.
+
+    Raises ConfigError, as `read_key` does.
+    """
+    if not (credential.exists() or (path := root / FILE).exists()):
+        _make(path)
+    return read_key(root, credential)
+
+
+def read_key(root: Path, credential: Path) -> SigningKey:
+    """The same, but never made; raises ConfigError if there is none, or it is damaged or not private."""
+    # systemd lets the service's user read a credential by an ACL, whose mask stands where a group's rights do.
+    path, foreign = (credential, stat.S_IRWXO) if credential.exists() else (root / FILE, stat.S_IRWXO | stat.S_IRWXG)
+    try:
+        with durable.opened(path) as fd:
+            if stat.S_IMODE(os.fstat(fd).st_mode) & foreign:
+                raise _refused(path, "can be read by others", f"Find out who had it; if nobody had: chmod 600 {path}")
+            private = load_pem_private_key(os.read(fd, _SIZE_LIMIT_BYTES), password=None)
+    except FileNotFoundError as error:
+        raise _refused(path, "is not there", "The service makes one when it starts.") from error
+    except OSError as error:
+        raise _refused(path, f"can't be read: {error.strerror}", "Run this as the service's user.") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _refused(path, "is damaged or no private key", _DO) from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise _refused(path, "is not an Ed25519 key", _DO)
+    return SigningKey(private, private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def _make(path: Path) -> None:
+    """Make a key durable under its name, whole or not at all; one that is there already stays."""
+    content = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    part = path.with_name(path.name + durable.PART_SUFFIX)
+    try:
+        durable.remove_part(part)
+        durable.write_part(part, content)
+        with durable.opened(part) as fd:
+            durable.fsync_file(fd)
+        durable.rename_no_replace(part, path)
+        durable.fsync_dir(path.parent)
+    except OSError as error:
+        raise _refused(
+            path, f"can't be made: {error.strerror}", "Free space on its disk or have it checked."
+        ) from error
+
+
+def _refused(path: Path, why: str, do: str) -> ConfigError:
+    return ConfigError(f"The station's signing key {path} {why}.", safe=_SAFE, do=do)
