@@ -73,25 +73,6 @@ def test_the_parser_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
 
 
-@pytest.mark.parametrize("lock", ["lock_parser()", "lock_puller(folder, device)"])
-def test_no_capability_is_left_not_even_the_agents_own(lock: str, tmp_path: Path) -> None:
-    """Seen from outside, while it runs: the seal of an original can't be taken off by what reads a recorder."""
-    (tmp_path / "card.img").touch()
-    code = f"{PREPARE}\n{lock}\nos.write(1, b'locked')\nos.read(0, 1)\nos._exit(0)\n"
-    words = [sys.executable, "-I", "-c", code, tmp_path / "card.img", tmp_path]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as helper:
-        assert helper.stdout is not None
-        assert helper.stdin is not None
-        assert helper.stdout.read(6) == b"locked"
-        lines = Path(f"/proc/{helper.pid}/status").read_text().splitlines()
-        helper.stdin.write(b"x")
-    told = dict(line.split(":\t") for line in lines if line.startswith(("Cap", "NoNewPrivs", "Seccomp:")))
-    assert {name: int(told[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == dict.fromkeys(
-        ("CapInh", "CapPrm", "CapEff", "CapAmb"), 0
-    )
-    assert (told["NoNewPrivs"], told["Seccomp"]) == ("1", "2")
-
-
 def test_the_parser_can_read_compute_and_write_to_its_pipes(tmp_path: Path) -> None:
     work = (
         "assert os.pread(device, 8, 0) == b'evidence'; os.write(2, b'x'); bytearray(64 << 20); sorted(range(10 ** 5))"
@@ -170,6 +151,7 @@ PULLER_KILLED = {
     "fork": "os.fork()",
     "exec": "os.execv('/bin/sh', ['sh'])",
     "discard sectors": "fcntl.ioctl(device, 0x1277, bytes(16))",
+    "take off a seal": "fcntl.ioctl(folder, 0x40086602, bytes(8))",
     "kill": "os.kill(os.getppid(), 0)",
 }
 

@@ -17,7 +17,6 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NE
     1, 4, 22, 24, 38, 47,
 )  # fmt: skip
 PR_CAP_AMBIENT_CLEAR_ALL, CAP_LINUX_IMMUTABLE = 4, 9
-CAPABILITY_VERSION: Final = 0x20080522
 SECCOMP_MODE_FILTER: Final = 2
 PROT_EXEC: Final = 4
 
@@ -139,7 +138,6 @@ def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:
     the machine. Raises OSError if the kernel refuses a lock it should know.
     """
     _end_with_parent()
-    _give_up_rights()
     _forbid_new_privileges()
     _landlock(())
     nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
@@ -153,7 +151,6 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
     `device_fd` may be opened again for reading by its path, to see whether it is still the same device.
     Raises OSError.
     """
-    _give_up_rights()
     _forbid_new_privileges()
     rules = [(writable_dir_fd, READ_FILE | WRITE_FILE | MAKE_REG | TRUNCATE)]
     if device_fd is not None:
@@ -208,12 +205,6 @@ def _checked(result: int, what: str) -> int:
 def _end_with_parent() -> None:
     """One that is stopped would else stay for ever."""
     _checked(_libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "end with the parent")
-
-
-def _give_up_rights() -> None:
-    """Drop every capability, also root's and the agent's own right to take off seals (capset(2), version 3)."""
-    header, nothing = struct.pack("=Ii", CAPABILITY_VERSION, 0), bytes(24)
-    _checked(_libc().capset(header, nothing), "capabilities")
 
 
 def _forbid_new_privileges() -> None:
