@@ -106,7 +106,7 @@ def test_every_address_is_there_and_no_other(readme: str) -> None:
 
 
 def test_every_verb_of_run_is_there_and_no_other(readme: str) -> None:
-    verbs = re.findall(r"^run_([a-z]+)\(\)", (CHECKOUT / "run").read_text(), re.MULTILINE)
+    verbs = re.findall(r"^run_([a-z-]+)\(\)", (CHECKOUT / "run").read_text(), re.MULTILINE)
     assert first_column(section(readme, "Development", "开发")) == [f"./run {verb}" for verb in verbs]
 
 

@@ -1,0 +1,199 @@
+"""A Debian 12 with systemd and udev that tests switch on, plug recorders into, and cut the power of."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.machine import drives
+from tests.machine.drives import Drive
+from tests.machine.guest import Done, Guest
+from tests.machine.image import Image
+from tests.machine.qemu import Hardware, MachineError, Qemu, start
+from tests.machine.usb import Usb
+
+BOOT_LIMIT_S = 300.0
+OFF_LIMIT_S = 120.0
+LIMIT_S = 120.0
+POLL_S = 0.3
+MARKER = ".capture-agent-store"
+STATUS = "curl -s --max-time 20 http://127.0.0.1:8470/api/v1/status"
+
+
+@dataclass(slots=True)
+class Machine:
+    """One computer over several runs: its disks stay what they are when it is switched off or loses its power.
+
+    `station` holds /var/lib/capture-agent, `evidence` is the dedicated storage (/srv/evidence), `share` is a folder
+    that both sides see (/mnt, after `mount_share`).
+    """
+
+    image: Image
+    folder: Path
+    drives: Sequence[Drive]
+    hardware: Hardware
+    qemu: Qemu | None = None
+    usb: Usb = field(init=False)
+    guest: Guest = field(init=False)
+    boots: int = 0
+
+    @property
+    def station(self) -> Path:
+        return self.folder / "station.img"
+
+    @property
+    def evidence(self) -> Path:
+        return self.folder / "evidence.img"
+
+    @property
+    def share(self) -> Path:
+        return self.folder / "share"
+
+    def power_on(self, wait: bool = True) -> None:
+        """Switch on and, unless told otherwise, wait until everything has been started that is started at boot."""
+        assert self.qemu is None, "it is on"
+        self.boots += 1
+        for drive in self.drives:
+            drive.switched_on()
+        self.qemu = start(self.image, self.folder, self.drives, self.hardware, f"{self.boots}")
+        self.usb, self.guest = Usb(self.qemu), Guest(self.qemu)
+        self.qemu.command("cont")
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the boot has ended, with or without failed units."""
+        self.guest.wait(BOOT_LIMIT_S)
+        self.call("systemctl is-system-running --wait", BOOT_LIMIT_S)
+        self.run("systemctl is-active multi-user.target", BOOT_LIMIT_S)
+
+    def power_off(self) -> None:
+        """Shut down in good order."""
+        qemu = self._running()
+        self.guest.power_off()
+        qemu.ended(OFF_LIMIT_S)
+        self.qemu = None
+
+    def power_cut(self, lose: random.Random | None = None, survival: float = 0.5) -> tuple[int, int]:
+        """Cut the power. With `lose` (on a machine made lossy) the disks also lose most of what was never flushed.
+
+        Returns how many pieces were not flushed, and how many of them are lost.
+        """
+        self._running().kill()
+        self.qemu = None
+        if lose is None:
+            return 0, 0
+        counts = [drive.lose_unflushed(lose, survival) for drive in self.drives if drive.lossy]
+        return sum(count for count, _ in counts), sum(lost for _, lost in counts)
+
+    def _running(self) -> Qemu:
+        assert self.qemu is not None, "it is off"
+        return self.qemu
+
+    def call(self, script: str, limit_s: float = 60.0) -> Done:
+        """How a bash script ends inside, as root."""
+        return self.guest.call(script, limit_s)
+
+    def run(self, script: str, limit_s: float = 60.0) -> str:
+        """What a bash script prints inside, as root; it must succeed."""
+        return self.guest.run(script, limit_s)
+
+    def until(self, script: str, limit_s: float = LIMIT_S) -> str:
+        """Run a script inside until it succeeds; what it prints then."""
+        return self.guest.until(script, limit_s)
+
+    def mount_share(self) -> str:
+        """The folder inside that is `share` outside."""
+        self.run(
+            "mountpoint -q /mnt || mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none share /mnt"
+        )
+        return "/mnt"
+
+    def journal(self, unit: str = "capture-agent") -> str:
+        """What a unit has said since the boot."""
+        return self.call(f"journalctl -b -o short-monotonic --no-pager -q -n 80 -u {unit}").output
+
+    def status(self) -> dict[str, Any]:
+        """What the station's status page says; empty if it doesn't answer."""
+        done = self.call(STATUS)
+        found: dict[str, Any] = json.loads(done.output) if done.returncode == 0 else {}
+        return found
+
+    def until_status(self, is_it: Callable[[dict[str, Any]], object], limit_s: float = LIMIT_S) -> dict[str, Any]:
+        """Ask the status page until the answer is as wanted; the answer."""
+        end = time.monotonic() + limit_s
+        while not ((status := self.status()) and is_it(status)):
+            assert time.monotonic() < end, f"{json.dumps(status, ensure_ascii=False)[:4000]}\n{self.journal()}"
+            time.sleep(POLL_S)
+        return status
+
+    def until_phase(self, *phases: str, slot: str = "", limit_s: float = LIMIT_S) -> dict[str, Any]:
+        """Wait until a slot (any, or one that has `slot` in its name) is in one of the phases; what it shows then."""
+
+        def found(status: dict[str, Any]) -> list[dict[str, Any]]:
+            shown: list[dict[str, Any]] = [one for one in status["slots"] if slot in one["slot"]]
+            return [one for one in shown if one["phase"]["name"] in phases]
+
+        return found(self.until_status(found, limit_s))[0]
+
+    def configure(self, changes: dict[str, str]) -> None:
+        """Change options of the station's configuration, as TOML, and restart the service."""
+        from simulator.stage import with_options
+
+        path = "/etc/capture-agent/agent.toml"
+        self.guest.write(path, with_options(self.run(f"cat {path}"), changes))
+        self.run("systemctl restart capture-agent", LIMIT_S)
+
+    def stored(self) -> dict[str, str]:
+        """SHA-256 of each original in the dedicated storage of a machine that is off, read from outside."""
+        return self._kept(self.evidence, "originals/")
+
+    def vaulted(self) -> dict[str, str]:
+        """SHA-256 of each original that the station keeps, of a machine that is off, read from outside."""
+        return self._kept(self.station, "vault/")
+
+    def _kept(self, disk: Path, start: str) -> dict[str, str]:
+        assert self.qemu is None, "its disks are in use"
+        return {name: digest for name, digest in drives.files(disk, self.folder).items() if name.startswith(start)}
+
+
+@contextmanager
+def computer(
+    image: Image, folder: Path, *, lossy: bool = False, hardware: Hardware | None = None, more: Sequence[Drive] = (),
+    station_mib: int = 4096, evidence_mib: int = 1024,
+) -> Iterator[Machine]:  # fmt: skip
+    """A machine that is off, with new disks in `folder`; `lossy` ones can lose what was never flushed.
+
+    `more` are further disks: /dev/vdd and on, /dev/disk/by-id/virtio-SERIAL.
+    """
+    (folder / "share").mkdir()
+    root = Drive(drives.overlay(image.disk, folder / "root.qcow2"), "root", "qcow2")
+    station = Drive(drives.ext4(folder / "station.img", "station", station_mib), "station", lossy=lossy)
+    evidence = drives.ext4(folder / "evidence.img", "evidence", evidence_mib, MARKER)
+    all_drives = (root, station, Drive(evidence, "evidence", lossy=lossy), *more)
+    machine = Machine(image, folder, all_drives, hardware or Hardware())
+    try:
+        yield machine
+    except BaseException as error:
+        _explain(machine, error)
+        raise
+    finally:
+        if machine.qemu is not None:
+            machine.qemu.kill()
+
+
+def _explain(machine: Machine, error: BaseException) -> None:
+    """Add to an error what the machine showed last."""
+    if machine.qemu is None or not machine.qemu.runs:
+        return
+    error.add_note(machine.qemu.tail())
+    try:
+        error.add_note(machine.journal())
+    except (MachineError, OSError) as silent:
+        error.add_note(f"{silent}")
