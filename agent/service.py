@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify, signing
-from agent.config import Config, reload_rules
+from agent.config import Config, reloaded
 from agent.config.environment import credential
 from agent.config.ports import slot_of
 from agent.deadline import Rules
@@ -154,20 +154,29 @@ class Service:
     # Rules
 
     async def reload(self) -> Config | None:
-        """Take over rules, notices and inventory as they are now; None, with an alarm until mended, if they are bad."""
+        """Take over what the files say now; None, with an alarm until mended, if they are bad."""
         try:
-            config = await self._station.on_disk(reload_rules, self._config)
+            config, waiting = await self._station.on_disk(reloaded, self._config)
         except ConfigError as error:
             self._refuse_rules(
-                f"放假安排、期限规则或设备登记有误，沿用此前的数据 (rules or inventory refused): {error}", error.what
+                f"配置、放假安排、期限规则或设备登记有误，沿用此前的数据 (configuration or rules refused): {error}",
+                error.what,
             )
             return None
         self._config = config
-        self._station.rules = Rules(config.profile, config.calendars)
-        self._station.inventory = config.inventory
-        self._station.forms = config.forms
+        self._use(config)
+        what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
+        self._troubles["restart"] = what if waiting else ""
+        log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
         await self.recompute()
         return config
+
+    def _use(self, config: Config) -> None:
+        station = self._station
+        station.rules = Rules(config.profile, config.calendars)
+        station.inventory, station.forms = config.inventory, config.forms
+        station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
+        station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
 
     def _refuse_rules(self, told: str, what: str) -> None:
         log.warning("rules refused: %s", what)

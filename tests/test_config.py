@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import SECTIONS, Config, Milestone, checked, load, reload_rules
+from agent.config import AT_START, SECTIONS, Config, Milestone, checked, load, reloaded
 from agent.config.options import Unfit
 from agent.config.rules import read_calendars
 from agent.deadline import Rules
@@ -413,12 +413,59 @@ def test_roster_and_items_are_read_again_and_bad_ones_leave_the_old_in_force(fol
     assert (config.forms.officers, config.forms.items, config.forms.refused) == ({}, {}, ())
     (folder / "items.toml").write_text('[item.XC-01]\ntitle = "检查"\nstage = "S03"\n')
     (folder / "roster.toml").write_text('[officer.A-17]\nname = "张三"\n')
-    config = reload_rules(config)
+    config, _ = reloaded(config)
     assert config.forms.items["XC-01"].stage == "S03"
     assert config.forms.officers["A-17"].cert_no == ""
     (folder / "items.toml").write_text('[item.XC-01]\ntitle = "检查"\nstage = "S98"\n')
     with pytest.raises(ConfigError, match="roster and items that were read before stay"):
-        reload_rules(config)
+        reloaded(config)
+
+
+OTHERS = {
+    "station.name": '"x"', "station.contact": '"x"', "station.org_name": '"x"', "station.org_type": '"agency"',
+    "station.org_code": '"11370000MB2847382F"', "storage.root": '"/x"', "storage.reserve_bytes": "1",
+    "storage.seal": "false",
+    "store.kind": '"s3"', "store.name": '"x"', "store.hours": '["19:00-07:00"]', "store.options": "{ path = '/x' }",
+    "deadline.profile": '"nanchang"', "deadline.region": '"450100"', "deadline.satisfied_by": '"local"',
+    "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
+    "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
+    "access.notice": '"x"',
+}  # fmt: skip
+
+
+def another(key: str) -> str:
+    """A value of an option that isn't its default, as TOML."""
+    default = options()[key].default
+    if key in OTHERS:
+        return OTHERS[key]
+    return str(not default).lower() if isinstance(default, bool) else str(default + 1)
+
+
+@pytest.mark.parametrize("key", sorted(options()))
+def test_a_reload_takes_an_option_over_or_says_that_it_needs_a_new_start(folder: Path, key: str) -> None:
+    before = configure(folder, "")
+    section, _, name = key.partition(".")
+    changed = configure(folder, f"[{section}]\n{name} = {another(key)}\n")
+    after, waiting = reloaded(before)
+
+    def value(config: Config) -> object:
+        return getattr(getattr(config, section), name)
+
+    assert value(changed) != value(before)
+    assert waiting == ((key,) if name in AT_START.get(section, ()) else ())
+    assert value(after) == value(before if waiting else changed)
+    assert reloaded(changed) == (changed, ()), "what is in force waits for nothing"
+
+
+def test_a_reload_with_a_mistake_in_any_file_changes_nothing_and_names_them_all(folder: Path) -> None:
+    config = configure(folder, "")
+    (folder / "agent.toml").write_text("[station]\nname = ''\n")
+    for name in ("inventory", "interruptions", "roster", "items"):
+        (folder / f"{name}.toml").write_text("wrong = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        reloaded(config)
+    for name in ("agent", "inventory", "interruptions", "roster", "items"):
+        assert f"{name}.toml: " in caught.value.what
 
 
 def profiled(folder: Path, line: str) -> Config:

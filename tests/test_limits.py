@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import Milestone, load, reload_rules
+from agent.config import Milestone, load, reloaded
 from agent.config.rules import read_profile
 from agent.deadline import ZONE, Rules, Verdict, deadline_for, limits, verdict, winner
 from agent.errors import ConfigError, JournalError
@@ -383,8 +383,10 @@ def test_bad_rules_are_refused_and_the_last_good_ones_stay(tmp_path: Path) -> No
     for text in ("year = 2027\n[x\ny = 1", "year = 2027\ncomplete = true\nsource = 's'\noff = ['2027-13-01']"):
         bad.write_text(text)
         with pytest.raises(ConfigError, match=r"cn-2027\.toml.*line \d") as caught:
-            reload_rules(config)
+            reloaded(config)
         assert "stay in force" in caught.value.safe
     bad.write_text("year = 2027\ncomplete = true\nsource = 's'\n")
+    assert sorted(reloaded(config)[0].calendars) == [2024, 2025, 2026, 2027]
     (tmp_path / "etc" / "agent.toml").write_text("[storage\n")
-    assert sorted(reload_rules(config).calendars) == [2024, 2025, 2026, 2027], "nothing else is read again"
+    with pytest.raises(ConfigError, match=r"agent\.toml: is not a TOML file"):
+        reloaded(config)

@@ -15,7 +15,7 @@ import pytest
 from agent.cli import Exit
 from agent.journal import Reader, verify
 from simulator.content import Noise
-from simulator.stage import Stage
+from simulator.stage import Stage, with_options
 from tests.cards import card
 from tests.daemons import Daemon, call, running, stage
 
@@ -106,6 +106,26 @@ def test_bad_rules_are_refused_and_mended_ones_recompute(made: Stage, tmp_path: 
     assert kinds.count("deadline_recomputed") >= 2
     report = verify(made.station / "journal.db")
     assert report.consistent, report.differences
+
+
+def test_what_a_reload_takes_over_and_what_waits_for_a_new_start(made: Stage) -> None:
+    text = made.config.read_text("utf-8")
+    changes = {"station.contact": '"8001"', "storage.reserve_bytes": "12345", "runner.store_workers": "7"}
+    with running(made) as daemon:
+        made.config.write_text(with_options(text, changes), "utf-8")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until(lambda: "runner.store_workers 已改" in problems(daemon))
+        shown = daemon.status()
+        assert (shown["station"]["contact"], shown["storage"]["reserve_bytes"]) == ("8001", 12345)
+        made.config.write_text("[station\n", "utf-8")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until(lambda: "agent.toml: is not a TOML file" in problems(daemon))
+        assert daemon.status()["station"]["contact"] == "8001", "what was in force stays"
+        made.config.write_text(text, "utf-8")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until(lambda: daemon.status()["station"]["contact"] == "")
+        assert "agent.toml" not in problems(daemon)
+        assert "runner.store_workers" not in problems(daemon), "it is again what the service began with"
 
 
 def test_a_start_with_a_bad_notice_pulls_and_alarms_and_the_mended_one_settles_all(made: Stage, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import checked, ports, reload_rules
+from agent.config import checked, ports, reloaded
 from agent.config.ports import slot_of
 from agent.drivers.detect import REFUSALS
 from agent.drivers.dock import DockedPath
@@ -101,7 +101,7 @@ def test_a_wrong_file_of_slots_is_refused(tmp_path: Path, text: str, told: str) 
     config = configured(tmp_path)
     file = config.path.parent / "slots.toml"
     file.write_text(text, "utf-8")
-    for read in (lambda: checked(config.path), lambda: reload_rules(config)):
+    for read in (lambda: checked(config.path), lambda: reloaded(config)):
         with pytest.raises(ConfigError) as caught:
             read()
         assert told in caught.value.what
@@ -114,7 +114,7 @@ def test_the_example_of_the_shipped_file_is_one(tmp_path: Path) -> None:
     assert config.slots == {}
     file = config.path.parent / "slots.toml"
     file.write_text(file.read_text("utf-8").replace('# "pci', '"pci'), "utf-8")
-    assert list(reload_rules(config).slots.items()) == [(f"{PORT}1.{slot}", f"{slot}") for slot in (1, 2, 3)]
+    assert list(reloaded(config)[0].slots.items()) == [(f"{PORT}1.{slot}", f"{slot}") for slot in (1, 2, 3)]
     file.unlink()
     assert checked(config.path).slots == {}
 

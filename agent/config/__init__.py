@@ -207,6 +207,16 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 }
 
 
+AT_START: Final[Mapping[str, tuple[str, ...]]] = {
+    "storage": ("root", "seal"),
+    "store": ("kind", "name", "options"),
+    "dock": ("usb", "image_dir", "rescan_s"),
+    "status": ("host", "port", "allow_remote"),
+    "runner": ("store_workers",),
+}
+"""Options that only a new start takes over; a reload takes over all others."""
+
+
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
@@ -217,7 +227,13 @@ def load(path: Path) -> Config:
     is a wrong line of roster or items; `forms` tells.
     """
     problems: list[str] = []
-    refused: list[str] = []
+    config = _read(path, problems, [])
+    _refuse(problems and [*problems, *config.refused, *config.forms.refused], _NOT_STARTED, _CORRECT)
+    return config
+
+
+def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
+    """The configuration, with defaults where `problems` tells that something is wrong."""
     file = TomlFile(path, problems)
     document = file.document()
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
@@ -228,7 +244,6 @@ def load(path: Path) -> Config:
     inventory = read_inventory(path.parent / "inventory.toml", problems)
     slots = read_slots(path.parent / "slots.toml", problems)
     forms = read_forms(path.parent, profile)
-    _refuse(problems and [*problems, *refused, *forms.refused], _NOT_STARTED, _CORRECT)
     return Config(
         path=path,
         profile=profile,
@@ -249,18 +264,23 @@ def checked(path: Path) -> Config:
     return config
 
 
-def reload_rules(config: Config) -> Config:
-    """The same configuration with what stands beside `agent.toml` as it is now; raises ConfigError."""
+def reloaded(config: Config) -> tuple[Config, tuple[str, ...]]:
+    """The configuration as the files have it now, and the options that others than these would need a new start for.
+
+    Those keep their values. Raises ConfigError; then everything stays in force as it is.
+    """
     problems: list[str] = []
-    profile, calendars = _rules(config.path, config.deadline, problems, problems)
-    inventory = read_inventory(config.path.parent / "inventory.toml", problems)
-    slots = read_slots(config.path.parent / "slots.toml", problems)
-    forms = read_forms(config.path.parent, profile)
+    read = _read(config.path, problems, problems)
     do = "Correct this, run `capture-agent config check`, then reload again."
-    safe = "\nThe rules, holiday notices, inventory, slots, roster and items that were read before stay in force."
-    _refuse((*problems, *forms.refused), safe, do)
-    config = replace(config, profile=profile, calendars=calendars, inventory=inventory, slots=slots)
-    return replace(config, forms=forms, refused=())
+    safe = "\nConfiguration, rules, notices, inventory, slots, roster and items that were read before stay in force."
+    _refuse((*problems, *read.forms.refused), safe, do)
+    waiting: list[str] = []
+    kept: dict[str, Any] = {}
+    for name, options in AT_START.items():
+        old, new = getattr(config, name), getattr(read, name)
+        waiting += [f"{name}.{option}" for option in options if getattr(old, option) != getattr(new, option)]
+        kept[name] = replace(new, **{option: getattr(old, option) for option in options})
+    return replace(read, refused=(), **kept), tuple(waiting)
 
 
 def _refuse(problems: Sequence[str], safe: str, do: str) -> None:
