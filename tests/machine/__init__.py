@@ -6,7 +6,9 @@ as root. Files of machine tests are called `tests/vm_*.py`: the normal test run 
     pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 The fixture `machine` (`tests.machine.machine.Machine`) has booted with the package of this tree installed, an empty
-station (/var/lib/capture-agent, its own disk) and an empty dedicated storage (/srv/evidence, another one):
+station (/var/lib/capture-agent, its own disk) and an empty dedicated storage (/srv/evidence, another one). It goes on
+from a machine that was frozen after its boot, once for each package, so it is there in a second or two; its clock is that
+far behind, until `machine.run("date -s @...")`. After a power cut it really boots:
 
     machine.run("systemctl is-active capture-agent")       what bash prints as root; fails unless it ends with 0
     machine.call("false").returncode                       the same, without failing; .output
@@ -23,7 +25,8 @@ station (/var/lib/capture-agent, its own disk) and an empty dedicated storage (/
     machine.stored(), machine.vaulted()                    path -> SHA-256 of each original; the disk must be sound
 
 Cards come from `tests.cards.image(path, {"DCIM/0001.MP4": Noise(3 * MIB)}, "exfat")`; keep them below 50 MB: a machine
-without a real processor reads some 20 MB/s. A boot takes 20 to 60 s here, so do much in one test. For other hardware:
+without a real processor reads some 20 MB/s. A boot takes 15 to 60 s here. Other hardware, or
+a machine whose very first boot matters:
 
     with computer(machine_image, tmp_path, lossy=True, hardware=Hardware(rtc="2030-01-01T00:00:00", arguments=(...)),
                   more=[Drive(ext4(tmp_path / "x.img", "x", 64), "x")]) as machine:

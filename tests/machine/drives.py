@@ -107,8 +107,9 @@ def copied(source: Path, target: Path) -> None:
 
 
 def overlay(disk: Path, target: Path) -> Path:
-    """A disk that starts as another one, which is never written to."""
-    tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", disk, target)
+    """A disk that starts as another one (qcow2 by its name, or raw), which is never written to."""
+    kind = "qcow2" if disk.suffix == ".qcow2" else "raw"
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", kind, "-b", disk, target)
     return target
 
 

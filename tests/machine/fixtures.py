@@ -10,7 +10,7 @@ import pytest
 
 from tests.debs import shared
 from tests.machine.image import Image, installed
-from tests.machine.machine import Machine, computer
+from tests.machine.machine import Machine, booted, computer
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +27,11 @@ def machine_image(machine_package: Path) -> Image:
 
 @pytest.fixture
 def machine(machine_image: Image, tmp_path: Path) -> Iterator[Machine]:
-    """A machine that has booted, with the package installed, an empty station and an empty dedicated storage."""
-    with computer(machine_image, tmp_path) as made:
+    """A machine that has booted, with the package installed, an empty station and an empty dedicated storage.
+
+    It goes on from a frozen one, whose clock it has: some time behind.
+    """
+    with computer(machine_image, tmp_path, frozen=booted(machine_image)) as made:
         made.power_on()
         yield made
 

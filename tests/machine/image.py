@@ -22,7 +22,7 @@ CACHE = HERE.parents[1] / ".cache" / "vm"
 PACKAGES = HERE / "packages.txt"
 CONFIGURE = HERE / "configure.sh"
 SIZE = "8G"
-KEPT_INSTALLED = 10
+KEPT_INSTALLED = 16
 LIMIT_S = 1500.0
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -52,7 +52,7 @@ def base() -> Image:
     """The Debian without the agent; it is built if it isn't there yet, which takes minutes and Debian's archive."""
     assert os.geteuid() == 0, "the image of the test machine is built by root"
     folder = CACHE / f"base-{_digest(PACKAGES, CONFIGURE, HERE / 'initrd.py', Path(__file__))}"
-    with _alone():
+    with alone():
         if not folder.is_dir():
             made = folder.with_suffix(".part")
             shutil.rmtree(made, ignore_errors=True)
@@ -65,12 +65,13 @@ def installed(package: Path) -> Image:
     """The Debian with this package installed, without network; made once for each package, the last few are kept."""
     plain = base()
     disk = plain.disk.with_name(f"installed-{_digest(package)}.ext4")
-    with _alone():
+    with alone():
         if not disk.exists():
             _install(plain.disk.parent / "root", package, disk)
         os.utime(disk)
         for old in sorted(disk.parent.glob("installed-*.ext4"), key=_age, reverse=True)[KEPT_INSTALLED:]:
             old.unlink()
+            shutil.rmtree(old.with_suffix(".frozen"), ignore_errors=True)
     return Image(disk, plain.kernel, plain.initrd)
 
 
@@ -87,7 +88,7 @@ def _digest(*paths: Path) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One build at a time, of all the clones that share the cache."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:

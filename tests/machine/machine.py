@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 from tests.machine import drives
 from tests.machine.drives import Drive
 from tests.machine.guest import Done, Guest
-from tests.machine.image import Image
+from tests.machine.image import Image, alone
 from tests.machine.qemu import Hardware, MachineError, Qemu, start
 from tests.machine.usb import Usb
 
@@ -22,6 +23,7 @@ BOOT_LIMIT_S = 300.0
 OFF_LIMIT_S = 120.0
 LIMIT_S = 120.0
 POLL_S = 0.3
+STATION, EVIDENCE = "station", "evidence"
 MARKER = ".capture-agent-store"
 STATUS = "curl -s --max-time 20 http://127.0.0.1:8470/api/v1/status"
 
@@ -42,6 +44,7 @@ class Machine:
     usb: Usb = field(init=False)
     guest: Guest = field(init=False)
     boots: int = 0
+    memory: Path | None = None
 
     @property
     def station(self) -> Path:
@@ -56,12 +59,16 @@ class Machine:
         return self.folder / "share"
 
     def power_on(self, wait: bool = True) -> None:
-        """Switch on and, unless told otherwise, wait until everything has been started that is started at boot."""
+        """Switch on and, unless told otherwise, wait until everything has been started that is started at boot.
+
+        A machine with `memory` has booted already when it is switched on for the first time.
+        """
         assert self.qemu is None, "it is on"
         self.boots += 1
         for drive in self.drives:
             drive.switched_on()
-        self.qemu = start(self.image, self.folder, self.drives, self.hardware, f"{self.boots}")
+        memory, self.memory = self.memory, None
+        self.qemu = start(self.image, self.folder, self.drives, self.hardware, f"{self.boots}", memory)
         self.usb, self.guest = Usb(self.qemu), Guest(self.qemu)
         self.qemu.command("cont")
         if wait:
@@ -91,6 +98,11 @@ class Machine:
             return 0, 0
         counts = [drive.lose_unflushed(lose, survival) for drive in self.drives if drive.lossy]
         return sum(count for count, _ in counts), sum(lost for _, lost in counts)
+
+    def freeze(self, memory: Path) -> None:
+        """Write the memory into a file and switch off; with the disks as they are then, that is the whole machine."""
+        self._running().freeze(memory)
+        self.qemu = None
 
     def _running(self) -> Qemu:
         assert self.qemu is not None, "it is off"
@@ -166,18 +178,24 @@ class Machine:
 @contextmanager
 def computer(
     image: Image, folder: Path, *, lossy: bool = False, hardware: Hardware | None = None, more: Sequence[Drive] = (),
-    station_mib: int = 4096, evidence_mib: int = 1024,
+    frozen: Path | None = None,
 ) -> Iterator[Machine]:  # fmt: skip
     """A machine that is off, with new disks in `folder`; `lossy` ones can lose what was never flushed.
 
-    `more` are further disks: /dev/vdd and on, /dev/disk/by-id/virtio-SERIAL.
+    `more` are further disks: /dev/vdd and on, /dev/disk/by-id/virtio-SERIAL. With `frozen`, a folder of `booted`, it
+    goes on from there when it is switched on first; then hardware and disks are those of any machine.
     """
     (folder / "share").mkdir()
-    root = Drive(drives.overlay(image.disk, folder / "root.qcow2"), "root", "qcow2")
-    station = Drive(drives.ext4(folder / "station.img", "station", station_mib), "station", lossy=lossy)
-    evidence = drives.ext4(folder / "evidence.img", "evidence", evidence_mib, MARKER)
-    all_drives = (root, station, Drive(evidence, "evidence", lossy=lossy), *more)
-    machine = Machine(image, folder, all_drives, hardware or Hardware())
+    source = frozen / "root.qcow2" if frozen else image.disk
+    for disk, size_mib, *names in ((STATION, 4096), (EVIDENCE, 1024, MARKER)):
+        if frozen:
+            drives.copied(frozen / f"{disk}.img", folder / f"{disk}.img")
+        else:
+            drives.ext4(folder / f"{disk}.img", disk, size_mib, *names)
+    root = Drive(drives.overlay(source, folder / "root.qcow2"), "root", "qcow2")
+    data = [Drive(folder / f"{disk}.img", disk, lossy=lossy) for disk in (STATION, EVIDENCE)]
+    memory = frozen / "memory" if frozen else None
+    machine = Machine(image, folder, (root, *data, *more), hardware or Hardware(), memory=memory)
     try:
         yield machine
     except BaseException as error:
@@ -186,6 +204,22 @@ def computer(
     finally:
         if machine.qemu is not None:
             machine.qemu.kill()
+
+
+def booted(image: Image) -> Path:
+    """The folder of a machine that was frozen after its boot; tests go on from there in a second, each by itself."""
+    folder = image.disk.with_suffix(".frozen")
+    with alone():
+        if not folder.is_dir():
+            part = folder.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            with computer(image, part) as machine:
+                machine.power_on()
+                machine.run("sync")
+                machine.freeze(part / "memory")
+            part.rename(folder)
+    return folder
 
 
 def _explain(machine: Machine, error: BaseException) -> None:

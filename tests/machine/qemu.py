@@ -17,6 +17,8 @@ from tests.machine.image import Image
 
 ANSWER_LIMIT_S = 60.0
 END_LIMIT_S = 30.0
+FREEZE_LIMIT_S = 120.0
+POLL_S = 0.05
 TAIL_BYTES = 3000
 COMMAND_LINE = (
     "root=/dev/vda console=ttyS0 loglevel=4 panic=-1 no5lvl mitigations=off nokaslr audit=0 net.ifnames=0 "
@@ -88,6 +90,24 @@ class Qemu:
             raise MachineError(f"{name} {words}: {message['error']['desc']}")
         return message["return"]
 
+    def asked(self, name: str) -> dict[str, Any]:
+        """The answer to a question of QMP."""
+        found = self.command(name)
+        assert isinstance(found, dict)
+        return found
+
+    def freeze(self, memory: Path) -> None:
+        """Write the memory of the machine into a file, and end: together with its disks that is all of it."""
+        self.command("migrate-set-parameters", max_bandwidth=10 << 30, downtime_limit=60_000)
+        self.command("stop")
+        self.command("migrate", uri=f"exec:zstd -q -1 >{memory}")
+        end = time.monotonic() + FREEZE_LIMIT_S
+        while (state := self.asked("query-migrate")["status"]) != "completed":
+            if state == "failed" or time.monotonic() > end:
+                raise MachineError(f"the machine can't be frozen: {state}")
+            time.sleep(POLL_S)
+        self.kill()
+
     def monitor(self, line: str) -> str:
         """One command of the monitor for people."""
         return str(self.command("human-monitor-command", command_line=line))
@@ -123,8 +143,13 @@ class Qemu:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", f"{said}{shown}")
 
 
-def start(image: Image, folder: Path, drives: Sequence[Drive], hardware: Hardware, name: str) -> Qemu:
-    """Power on, but stand still until `cont`; the machine sees `folder/share`, `name` names this run's logs."""
+def start(
+    image: Image, folder: Path, drives: Sequence[Drive], hardware: Hardware, name: str, memory: Path | None = None
+) -> Qemu:  # fmt: skip
+    """Power on, but stand still until `cont`; the machine sees `folder/share`, `name` names this run's logs.
+
+    With `memory` it is where it was when that was written by `freeze`.
+    """
     ours, theirs = zip(socket.socketpair(), socket.socketpair(), strict=True)
     console = folder / f"console-{name}.log"
     words = [*_machine(image, folder, console, hardware), *(word for drive in drives for word in drive.arguments())]
@@ -132,6 +157,7 @@ def start(image: Image, folder: Path, drives: Sequence[Drive], hardware: Hardwar
         words += ["-chardev", f"socket,id={channel},fd={end.fileno()}"]
     words += ["-mon", "chardev=control,mode=control"]
     words += ["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0", *hardware.arguments, "-S"]
+    words += ["-incoming", f"exec:zstd -dc {memory}"] if memory else []
     with console.with_suffix(".qemu").open("wb") as said:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *words], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
@@ -143,6 +169,8 @@ def start(image: Image, folder: Path, drives: Sequence[Drive], hardware: Hardwar
     try:
         qemu.control.receive(time.monotonic() + ANSWER_LIMIT_S)
         qemu.command("qmp_capabilities")
+        while qemu.asked("query-status")["status"] == "inmigrate":
+            time.sleep(POLL_S)
     except (OSError, MachineError) as error:
         qemu.kill()
         raise MachineError(f"QEMU doesn't start: {error}\n{qemu.tail()}") from error
