@@ -7,8 +7,8 @@ as root. Files of machine tests are called `tests/vm_*.py`: the normal test run 
 
 The fixture `machine` (`tests.machine.machine.Machine`) has booted with the package of this tree installed, an empty
 station (/var/lib/capture-agent, its own disk) and an empty dedicated storage (/srv/evidence, another one). It goes on
-from a machine that was frozen after its boot, once for each package, so it is there in a second or two; its clock is that
-far behind, until `machine.run("date -s @...")`. After a power cut it really boots:
+from a machine that was frozen after its boot, once for each package, so it is there in a second or two; its clock is
+that far behind, until `machine.run("date -s @...")`. After a power cut it really boots:
 
     machine.run("systemctl is-active capture-agent")       what bash prints as root; fails unless it ends with 0
     machine.call("false").returncode                       the same, without failing; .output
