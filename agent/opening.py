@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
-from agent.config import Config
+from agent.config import Config, Unknown
 from agent.deadline import Rules
 from agent.drivers.detect import named_disk
 from agent.drivers.image_dock import image_device
@@ -44,7 +44,8 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
         ):
             known = (config.storage.reserve_bytes, disk, config.store.hours, config.inventory, config.forms)
             paced = (journal, vault, store, rules, clock, config.runner)
-            station = Station(*paced, *known, gps=config.privacy.gps, access=config.access)
+            refuses = config.dock.unknown is Unknown.REFUSE
+            station = Station(*paced, *known, gps=config.privacy.gps, access=config.access, refuse_unknown=refuses)
             if config.refused:
                 await limits.doubt(station)
             yield station

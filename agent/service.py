@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify, signing
-from agent.config import Config, reloaded
+from agent.config import Config, Unknown, reloaded
 from agent.config.environment import credential
 from agent.config.ports import slot_of
 from agent.deadline import Rules
@@ -177,6 +177,7 @@ class Service:
         station.inventory, station.forms = config.inventory, config.forms
         station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
         station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
+        station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
 
     def _refuse_rules(self, told: str, what: str) -> None:
         log.warning("rules refused: %s", what)

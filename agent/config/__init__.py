@@ -91,11 +91,20 @@ class Limit:
     satisfied_by: Milestone = choice(Milestone.CENTRAL)
 
 
+class Unknown(StrEnum):
+    """What is done with a recorder that the inventory doesn't have: nothing, all but marked, or all."""
+
+    REFUSE = "refuse"
+    QUARANTINE = "quarantine"
+    TAKE = "take"
+
+
 @dataclass(frozen=True, slots=True)
 class Dock:
     """[dock]: how recorders are found, and how long they are waited for."""
 
     usb: bool = flag(default=True)
+    unknown: Unknown = choice(Unknown.QUARANTINE)
     image_dir: Path | None = folder_or_off()
     rescan_s: float = number(5, 1, 3600, "seconds")
     stall_limit_s: float = number(30, 1, 3600, "seconds")
@@ -242,6 +251,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     _check_command(file, sections["transcript"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
+    _check_unknown(file, sections["dock"], inventory)
     slots = read_slots(path.parent / "slots.toml", problems)
     forms = read_forms(path.parent, profile)
     return Config(
@@ -308,6 +318,12 @@ def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
             file.problem("status.host", status.host, reason)
     if runner.backoff_max_s < runner.backoff_base_s:
         file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
+
+
+def _check_unknown(file: TomlFile, dock: Dock, inventory: Mapping[str, Recorder]) -> None:
+    if dock.unknown is Unknown.REFUSE and not inventory:
+        reason = "would refuse every recorder, since inventory.toml has none"
+        file.problem("dock.unknown", dock.unknown.value, reason)
 
 
 def _check_command(file: TomlFile, transcript: Transcripts) -> None:

@@ -20,6 +20,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     UNPLUGGED = "unplugged"
     UNSUPPORTED = "unsupported"
+    UNREGISTERED = "unregistered"
     NO_SPACE = "no_space"
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.drivers.base import Docked, Failed, Fetched, FetchRequest, ListingEnd
 from agent.drivers.base import Progress as ReadProgress
-from agent.errors import AgentError, DeviceError, EvidenceError, JournalError
+from agent.errors import AgentError, DeviceError, EvidenceError, JournalError, UnknownRecorderError
 from agent.journal import new_id
 from agent.journal.views import PendingClip
 from agent.model import (
@@ -78,7 +78,8 @@ class Docking:
         try:
             return await self._run()
         except AgentError as error:
-            self._meter.phase(Phase.FAILED, str(error))
+            is_unknown = isinstance(error, UnknownRecorderError)
+            self._meter.phase(Phase.UNREGISTERED if is_unknown else Phase.FAILED, str(error))
             await self._finish_holding()
             return await self._failed_as_a_whole(error)
         finally:

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 
 from agent.deadline import capture_interval, deadline_for
 from agent.drivers.base import Docked, Listing, ListingEnd, RefusedEntry
+from agent.errors import UnknownRecorderError
 from agent.journal import device_id, new_id
 from agent.model import (
     Asset,
@@ -35,6 +36,7 @@ from agent.pipeline.absences import Traces
 from agent.pipeline.handover import taken_over
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
+from agent.register import recognise
 
 _MEDIA: Final[Mapping[Medium, str]] = {
     Medium.VIDEO: "mp4 mov m4v avi mkv mts m2ts ts 3gp wmv asf mpg mpeg vob flv dav h264 h265 264 265",
@@ -122,6 +124,12 @@ class Admission:
         await self._station.journal.record(DockingOpened(self._docking_id, self._device_id, device, self._slot))
         self.is_open = True
         self._meter.label(device.label or device.product or device.serial)
+        if self._station.refuse_unknown and recognise(self._station.inventory, device) is None:
+            raise UnknownRecorderError(
+                "This recorder is not in the inventory, and unknown ones are refused.",
+                safe="Nothing of it was pulled; all that is on it stays there.",
+                do="Call the administrator: once it is in inventory.toml it is read by itself.",
+            )
 
     async def _admit(self, batch: Sequence[Listing]) -> None:
         async with self._station.commit:

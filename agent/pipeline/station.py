@@ -40,6 +40,7 @@ class Station:
     inventory: Inventory = field(default_factory=dict)
     forms: Forms = field(default_factory=Forms)
     gps: bool = False
+    refuse_unknown: bool = False
     access: AccessCopies = _NO_COPIES
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)

@@ -16,7 +16,7 @@ from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.states import is_kept
 from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
-from agent.status.devices import DOCKINGS, devices_view
+from agent.status.devices import DOCKINGS, devices_view, quarantined
 from agent.status.explain import explain
 from agent.status.outlook import outlook
 from agent.status.record import history_view, known_of, record_view
@@ -182,7 +182,8 @@ class Board:
         now = self._clock()
         rows = self._reader.recordings(state=state, after=after, limit=limit)
         satisfied_by, devices = self._config.deadline.satisfied_by, self._devices_of(rows)
-        page = [recording_view(row, self._rules, satisfied_by, devices, now) for row in rows]
+        unknown = quarantined(self._config, devices)
+        page = [recording_view(row, self._rules, satisfied_by, devices, now, unknown) for row in rows]
         return to_json({"recordings": page, "next_after": rows[-1].after if len(rows) == limit else None})
 
     def _register(self, now: datetime, dockings: tuple[DockingView, ...]) -> Json:

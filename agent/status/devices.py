@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from agent.config import Config, Unknown
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal.views import DockingView
 from agent.model import Basis, Custody, Device, Recorder, Standing
@@ -50,6 +51,13 @@ def devices_view(
         "not_back": sum(row["state"]["name"] == Whereabouts.NOT_BACK for row in rows),
         "unregistered": strangers if inventory else [],
     }
+
+
+def quarantined(config: Config, devices: Mapping[str, Device]) -> frozenset[str]:
+    """The ids of those devices from which everything is marked, since the inventory doesn't have them."""
+    if config.dock.unknown is not Unknown.QUARANTINE or not config.inventory:
+        return frozenset()
+    return frozenset(name for name, device in devices.items() if recognise(config.inventory, device) is None)
 
 
 def device_lines(devices: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -27,10 +28,11 @@ from agent.model import (
 from agent.status.absences import absence_view
 from agent.status.access import copies_view, copy_view
 from agent.status.content import content_view
+from agent.status.devices import quarantined
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
 from agent.status.record import labelled
-from agent.status.words import Hold, at, named, words
+from agent.status.words import Hold, Whereabouts, at, named, words
 
 SHOWN_AT_RISK: Final = 50
 """How many of the most urgent recordings the status lists."""
@@ -84,7 +86,8 @@ def to_json(value: object) -> bytes:
 def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now: datetime) -> Json:
     """The whole state of the station."""
     rules = Rules(config.profile, config.calendars)
-    risks = [recording_view(row, rules, config.deadline.satisfied_by, rows.devices, now) for row in rows.at_risk]
+    unknown, by = quarantined(config, rows.devices), config.deadline.satisfied_by
+    risks = [recording_view(row, rules, by, rows.devices, now, unknown) for row in rows.at_risk]
     sent = {upload.asset_id: upload.done_bytes for upload in live.uploads if upload.done_bytes}
     ahead = outlook(config, rows.waiting, live.slots, live.store_rate_bytes_s, now)
     risks = [
@@ -160,9 +163,17 @@ def slot_view(slot: SlotProgress, contact: str) -> Json:
 
 
 def recording_view(
-    row: RecordingView, rules: Rules, satisfied_by: Milestone, devices: Mapping[str, Device], now: datetime
+    row: RecordingView,
+    rules: Rules,
+    satisfied_by: Milestone,
+    devices: Mapping[str, Device],
+    now: datetime,
+    unknown: AbstractSet[str] = frozenset(),
 ) -> Json:
-    """One recording with state and deadline; `verdict` is null where another recording keeps its bytes."""
+    """One recording with state and deadline; `verdict` is null where another recording keeps its bytes.
+
+    `quarantine` is null unless its device is among those `unknown`.
+    """
     asset, recording = row.asset, row.recording
     earliest, latest, trust = row.captured
     found = verdict_of(row, satisfied_by, now)
@@ -172,6 +183,7 @@ def recording_view(
         "docking_id": row.docking_id,
         "name": row.clip.path if row.clip else "",
         "device": device_name(devices.get(recording.device_id)),
+        "quarantine": named(Whereabouts.UNREGISTERED) if recording.device_id in unknown else None,
         "medium": named(recording.medium),
         "state": named(asset.state),
         "reason": asset.reason,

@@ -60,6 +60,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Phase.FAILED: ("读取失败", "reading failed"),
         Phase.UNPLUGGED: ("已拔出", "unplugged"),
         Phase.UNSUPPORTED: ("设备不支持", "not supported"),
+        Phase.UNREGISTERED: ("未登记", "not registered"),
         Phase.NO_SPACE: ("存储空间不足", "storage is full"),
     },
     Hold: {
