@@ -427,7 +427,8 @@ OTHERS = {
     "storage.seal": "false",
     "store.kind": '"s3"', "store.name": '"x"', "store.hours": '["19:00-07:00"]', "store.options": "{ path = '/x' }",
     "deadline.profile": '"nanchang"', "deadline.region": '"450100"', "deadline.satisfied_by": '"local"',
-    "dock.image_dir": '"/x"', "dock.unknown": '"take"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
+    "dock.unknown": '"take"',
+    "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
     "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
     "access.notice": '"x"',
 }  # fmt: skip
