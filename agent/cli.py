@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -57,6 +58,7 @@ EXIT_CODES: Final = """exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `capture-agent`; prints errors as sentences, never as tracebacks."""
+    _fill_standard_descriptors()
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -66,6 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing is lost, the next start goes on where this stopped", file=sys.stderr)
         return 130
+
+
+def _fill_standard_descriptors() -> None:
+    """One that is closed would be given to the next file, and what a library prints would be written into that."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
 
 
 def _complain(error: AgentError, options: argparse.Namespace) -> int:

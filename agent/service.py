@@ -21,10 +21,11 @@ from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
-from agent.model import Clock, Incident, JournalEntry, SlotProgress
+from agent.model import Clock, Incident, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
 from agent.pipeline import limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
+from agent.pipeline.own_disk import OwnDisk, journalled
 from agent.pipeline.runner import Runner
 from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
@@ -48,9 +49,10 @@ class Service:
         self._config = config
         self._station = station
         self._runner = runner
-        self._recording: set[asyncio.Task[int]] = set()
+        self._recording: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self.disk = OwnDisk(station)
         self._key: signing.SigningKey | None = None
 
     # Start
@@ -123,8 +125,8 @@ class Service:
             log.warning("%s", what)
             self._record(Incident("detection", {"what": what}))
 
-    def _record(self, entry: JournalEntry) -> None:
-        task = asyncio.create_task(self._station.journal.record(entry))
+    def _record(self, incident: Incident) -> None:
+        task = asyncio.create_task(journalled(self._station, incident))
         self._recording.add(task)
         task.add_done_callback(self._recording.discard)
 
@@ -222,8 +224,12 @@ class Service:
         )
 
     def _problems(self) -> tuple[str, ...]:
-        told = (*self._troubles.values(), self._runner.derive_trouble, *_left_out(self._config))
+        told = (*self._troubles.values(), *self._disk(), self._runner.derive_trouble, *_left_out(self._config))
         return tuple(what for what in told if what)
+
+    def _disk(self) -> tuple[str, ...]:
+        told = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
+        return (f"{told}: {trouble}",) if (trouble := self.disk.trouble) else ()
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(StoreError):
@@ -291,7 +297,7 @@ async def serve(config: Config, clock: Clock) -> None:
             log.info("status page at http://%s:%s/", page.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()
-        await station.journal.record(Incident("stopped", {}))
+        await journalled(station, Incident("stopped", {}))
 
 
 async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Config], None]) -> None:
@@ -328,6 +334,7 @@ async def _work(
         notify.ready()
         log.info("ready")
         group.create_task(service.feed_watchdog())
+        group.create_task(service.disk.watch())
         group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())

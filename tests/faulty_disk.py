@@ -33,8 +33,8 @@ class FaultyDisk(mfusepy.Operations):  # type: ignore[misc]  # published without
             raise mfusepy.FuseOSError(errno.ENOENT)
         return {"st_mode": stat.S_IFREG | 0o444, "st_nlink": 1, "st_size": os.fstat(self._fd).st_size, "st_ino": 7}
 
-    def readdir(self, path: str, fh: int) -> list[str]:
-        return [".", "..", NAME[1:]]
+    def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:
+        return [(name, {"st_ino": 7}, 0) for name in (".", "..", NAME[1:])]  # what has number 0 is not listed
 
     def open(self, path: str, flags: int) -> int:
         return 0

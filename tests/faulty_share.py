@@ -72,6 +72,10 @@ class FaultyShare(mfusepy.Operations):  # type: ignore[misc]  # published withou
         os.utime(self._at(path), ns=times)
 
     @answered
+    def mknod(self, path: str, mode: int, dev: int) -> None:
+        os.mknod(self._at(path), mode, dev)
+
+    @answered
     def create(self, path: str, mode: int, fi: object = None) -> int:
         return os.open(self._at(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
 
@@ -86,6 +90,10 @@ class FaultyShare(mfusepy.Operations):  # type: ignore[misc]  # published withou
     @answered
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         return os.pwrite(fh, data, offset)
+
+    @answered
+    def truncate(self, path: str, length: int, fh: int | None = None) -> None:
+        os.truncate(self._at(path), length)
 
     @answered
     def fsync(self, path: str, datasync: int, fh: int) -> None:

@@ -51,6 +51,11 @@ class Journal:
         """Whether anything can still be written; once false it stays so until the journal is opened again."""
         return self._writer.is_alive()
 
+    @property
+    def trouble(self) -> str:
+        """Why the disk refused the last commit; empty if it didn't."""
+        return self._writer.trouble
+
     async def close(self) -> None:
         """Commit what is queued and close; idempotent."""
         await asyncio.to_thread(self._opened.close)

@@ -388,6 +388,6 @@ def version_of(db: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)
 def _unusable(path: Path, error: sqlite3.Error) -> JournalError:
     return JournalError(
         f"The journal {path} can't be used: {error}.",
-        safe="Originals in the vault are not affected.",
+        safe="Nothing was written.",
         do="Check the disk and the rights of the folder; `capture-agent verify` tells what is damaged.",
     )

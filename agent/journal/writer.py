@@ -21,7 +21,10 @@ _Queued = tuple[Job, "Future[list[int]]"]
 
 
 class Writer:
-    """Owns the writing connection. `submit` may be called from any thread; futures resolve after the commit only."""
+    """Owns the writing connection. `submit` may be called from any thread; futures resolve after the commit only.
+
+    `trouble` says why the last commit failed; it is empty after one that didn't.
+    """
 
     def __init__(self, path: Path, clock: Clock) -> None:
         """Open the journal (JournalError if it can't be) and start the thread."""
@@ -32,6 +35,7 @@ class Writer:
         self._group: list[_Queued] = []
         self._closing = False
         self._ended = False
+        self.trouble = ""
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
@@ -81,9 +85,11 @@ class Writer:
         try:
             self._log = self._log or Log(self._path, self._clock)
             results = self._log.commit([job for job, _ in self._group])
+            self.trouble = ""
         except (sqlite3.Error, JournalError) as error:
             self._drop_log()  # a fresh connection starts from what is on the disk
             results = [_not_committed(error) for _ in self._group]
+            self.trouble = str(error)
         for (_, future), result in zip(self._group, results, strict=True):
             if isinstance(result, AgentError):
                 future.set_exception(result)

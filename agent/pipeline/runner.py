@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.access.making import make_all
 from agent.drivers.base import Docked
-from agent.errors import JournalError
+from agent.errors import JournalError, StoreError
 from agent.model import Asset, AssetChanged, AuditProgress, Blocked, Incident, Phase, SlotProgress, Upload
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
@@ -125,8 +125,16 @@ class Runner:
         await self._guarded(census(self._station), partial(self._note_bug, "census"))
 
     async def _forever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        """A step again and again; after a bug in it not at once, or the log would be full of it."""
         while True:
-            await self._guarded(step(), partial(self._note_bug, name))
+            if not await self._guarded(self._if_disk_works(step), partial(self._note_bug, name)):
+                await asyncio.sleep(self._station.limits.backoff_base_s)
+
+    async def _if_disk_works(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except (JournalError, StoreError):  # the service tells that our own disk refuses
+            await asyncio.sleep(self._station.limits.backoff_max_s)
 
     def _is_reading(self) -> bool:
         return any(slot.phase in _READING for slot in self._progress.values())
@@ -250,12 +258,14 @@ class Runner:
         self._progress[progress.slot] = progress
         self._version += 1
 
-    async def _guarded(self, step: Awaitable[None], on_bug: OnBug) -> None:
+    async def _guarded(self, step: Awaitable[None], on_bug: OnBug) -> bool:
         """The only place that catches everything: a bug in one step must not stop the other recorders."""
         try:
             await step
         except Exception:  # noqa: BLE001
             await on_bug(traceback.format_exc(limit=20))
+            return False
+        return True
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

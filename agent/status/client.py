@@ -53,6 +53,5 @@ def _object(body: bytes, status: int, host: str, port: int) -> dict[str, Any]:
 def _no_status(host: str, port: int, reason: str) -> StatusUnavailable:
     return StatusUnavailable(
         f"{host} port {port} gives no status: {reason}.",
-        safe="What was pulled and stored is safe on the disk.",
         do="Check whether it is capture-agent that listens there, and its log (`journalctl -u capture-agent`).",
     )
