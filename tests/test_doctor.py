@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from agent.config import load
 from agent.doctor import TOPICS, examine
 from agent.doctor.disks import judged_mount, judged_room, judged_smart, physical
-from agent.doctor.dock import _disk, rules_in_force
+from agent.doctor.dock import _disk, rules_in_force, slots_named
 from agent.doctor.evidence import look_at_calendar
 from agent.doctor.finding import Case, Finding, Grade, Topic
 from agent.doctor.permissions import look_at_seals
@@ -181,6 +181,15 @@ def test_a_changed_journal_is_found(pulled: Stage) -> None:
     assert "event 2" in found["journal"][0].en
 
 
+def test_a_key_that_others_could_read_is_told(made: Stage) -> None:
+    with running(made):
+        pass
+    assert grades(doctor(made, "key")[1]["key"]) == {Grade.GOOD}
+    (made.station / "signing.key").chmod(0o644)
+    _, found = doctor(made, "key")
+    assert (grades(found["key"]), "read by others" in found["key"][0].en) == ({Grade.WARNING}, True)
+
+
 def test_a_store_that_is_not_mounted_is_told_with_the_stores_own_words(made: Stage) -> None:
     (made.store / ".capture-agent-store").unlink()
     code, found = doctor(made, "store", "configuration")
@@ -297,6 +306,15 @@ def test_the_rules_in_force_are_the_packages_own(tmp_path: Path) -> None:
     assert rules_in_force([system], [local]).grade is Grade.GOOD
     (local / "62-capture-agent.rules").symlink_to("/dev/null")
     assert rules_in_force([system], [local]).grade is Grade.WARNING, "it hides what the package brings"
+
+
+def test_slots_of_another_pc_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "0000:00:14.0").mkdir()
+    here, elsewhere = "pci-0000:00:14.0-usb-0:1.1", "pci-0000:03:00.0-usb-0:2"
+    assert slots_named({}, tmp_path).grade is Grade.GOOD
+    assert slots_named({here: "1"}, tmp_path).en == "slots 1"
+    found = slots_named({here: "1", elsewhere: "左2"}, tmp_path)
+    assert (found.grade, "slots 左2 are on controllers" in found.en) == (Grade.BAD, True)
 
 
 @pytest.mark.parametrize(

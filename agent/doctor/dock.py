@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ def look_at_dock(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.GOOD, "按配置不采集 USB 设备", "switched off by dock.usb")
         return
     yield rules_in_force(_SYSTEM, _LOCAL)
+    if case.config is not None:
+        yield slots_named(case.config.slots, Path("/sys/bus/pci/devices"))
     if not Path("/run/udev/control").exists():
         do = "运行 systemctl restart systemd-udevd", "Run `systemctl restart systemd-udevd`."
         yield Finding(
@@ -58,6 +61,22 @@ def rules_in_force(system: Sequence[Path], local: Sequence[Path]) -> Finding:
         )
     names = " ".join(sorted(found))
     return Finding(Grade.GOOD, f"设备规则 {names}", f"rules {names}")
+
+
+def slots_named(slots: Mapping[str, str], controllers: Path) -> Finding:
+    """Whether the named ports can be this station's: the controllers that they begin with are there."""
+    if not slots:
+        told = "未命名端口：每个 USB 口都是采集口", "no port is named in slots.toml: every USB port is the dock's"
+        return Finding(Grade.GOOD, *told)
+    found = {port: re.match(r"pci-([0-9a-f:.]+)-", port) for port in slots}
+    strange = [slots[port] for port, pci in found.items() if pci and not (controllers / pci[1]).exists()]
+    if strange:
+        names = " ".join(strange)
+        do = "按 docs/usb.md 重新填写 slots.toml", "Enter the ports anew: slots.toml is another PC's (docs/usb.md)."
+        zh = f"端口 {names} 所在的控制器不在本机"
+        return Finding(Grade.BAD, zh, f"slots {names} are on controllers that this PC does not have", *do)
+    names = " ".join(dict.fromkeys(slots.values()))
+    return Finding(Grade.GOOD, f"端口 {names}", f"slots {names}")
 
 
 def _is_usb_disk(disk: pyudev.Device) -> bool:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from agent.config import Config, checked
+from agent.config.environment import credential
 from agent.deadline import ZONE, coverage
 from agent.doctor.finding import Case, Finding, Grade
 from agent.errors import AgentError, ConfigError
 from agent.journal import verify
 from agent.model import Clock
 from agent.opening import opened_store
+from agent.signing import CREDENTIAL, read_key
 from agent.uploader.base import Trait
 
 _STORE_LIMIT_S: Final = 100.0
@@ -70,6 +72,17 @@ def look_at_journal(case: Case) -> Iterator[Finding]:
     )
     for one in report.differences[:_SHOWN]:
         yield Finding(Grade.BAD, f"{one.where}：{one.what}", f"{one.where}: {one.what}", *do)
+
+
+def look_at_key(case: Case) -> Iterator[Finding]:
+    """The station's signing key, with its fingerprint to compare."""
+    try:
+        key = read_key(case.known.storage.root, credential(CREDENTIAL))
+    except ConfigError as error:
+        yield Finding(Grade.WARNING, f"签名密钥不可用：{error.what}", error.what, error.do, error.do)
+    else:
+        told = f"签名密钥 SHA256 {key.fingerprint}", f"the signing key's SHA256 is {key.fingerprint}"
+        yield Finding(Grade.GOOD, *told)
 
 
 def look_at_store(case: Case) -> Iterator[Finding]:

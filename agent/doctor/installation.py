@@ -14,6 +14,9 @@ from agent.doctor.finding import Case, Finding, Grade, ask
 
 _PACKAGE: Final = "capture-agent"
 _SHOWN: Final = 5
+_LEFT_OUT: Final = ("/usr/share/doc/", "/usr/share/man/")
+"""What an administrator may have told dpkg to leave out (dpkg(1), --path-exclude)."""
+
 _LIMIT_S: Final = 25.0
 
 
@@ -32,8 +35,8 @@ def look_at_package(case: Case) -> Iterator[Finding]:
     if compared is None:
         yield Finding(Grade.UNKNOWN, "未能比对文件", "its files could not be compared")
         return
-    lines = [line for line in compared[1].splitlines() if " c " not in line]
-    changed = [line.split()[-1] for line in lines if line.split()]
+    lines = [line.split() for line in compared[1].splitlines() if " c " not in line]
+    changed = [words[-1] for words in lines if words and not f"{words[-1]}/".startswith(_LEFT_OUT)]
     if changed:
         names = f"{' '.join(changed[:_SHOWN])}{' …' if len(changed) > _SHOWN else ''}"
         do = (

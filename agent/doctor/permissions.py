@@ -64,6 +64,7 @@ def _entries(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
     yield root, root.lstat()
     left = _LOOKED_AT
     for folder, folders, files in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if name != "lost+found"]  # the filesystem's own
         for name in (*folders, *files)[:left]:
             left -= 1
             try:
