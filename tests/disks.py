@@ -98,7 +98,9 @@ class FaultyImage:
     def fail(self, **faults: object) -> None:
         """`bad`: [[offset, length], ...] give EIO; `code`: every read gives this errno; `missing`: no such file.
 
-        `stall_from`: reads that reach behind this offset hang until that changes; only for a disk with `threads`.
+        `striped`: [begin, end, period, good], of each period in that range only the first `good` bytes can be read, and
+        each read of others takes `slow_s`. `stall_from`: reads that reach behind this offset hang until that changes;
+        only for a disk with `threads`.
         """
         self._state.update(faults)
         scratch = self._control.with_suffix(".new")

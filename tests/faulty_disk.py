@@ -9,6 +9,7 @@ import stat
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mfusepy
 
@@ -44,10 +45,22 @@ class FaultyDisk(mfusepy.Operations):  # type: ignore[misc]  # published without
             time.sleep(0.05)
         if faults.get("code"):
             raise mfusepy.FuseOSError(faults["code"])
+        if _is_in_bad_stripe(faults.get("striped"), offset, size):
+            time.sleep(faults["slow_s"])  # type: ignore[arg-type]
+            raise mfusepy.FuseOSError(errno.EIO)
         for begin, length in faults["bad"]:  # type: ignore[attr-defined]  # parsed JSON
             if offset < begin + length and begin < offset + size:
                 raise mfusepy.FuseOSError(errno.EIO)
         return os.pread(self._fd, size, offset)
+
+
+def _is_in_bad_stripe(stripes: Any, offset: int, size: int) -> bool:  # noqa: ANN401 - parsed JSON
+    """`stripes`: [begin, end, period, good], all in bytes; of each period the first `good` bytes can be read."""
+    if stripes is None:
+        return False
+    begin, end, period, good = stripes
+    first, last = max(offset, begin) - begin, min(offset + size, end) - begin
+    return first < last and (first % period) + (last - first) > good
 
 
 if __name__ == "__main__":

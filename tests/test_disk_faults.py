@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from agent.verbs.base import Exit
 from simulator.content import Content, Noise
 from simulator.stage import DemoError
 from tests.cards import MIB, image
@@ -177,3 +178,29 @@ def is_whole(daemon: Daemon) -> None:
     files = len(FILES) + len(EARLIER)
     daemon.until(lambda: daemon.status()["counters"]["assets"]["stored"]["files"] == files)
     daemon.until(lambda: "磁盘" not in json.dumps(daemon.status()["health"], ensure_ascii=False))
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_start_on_a_disk_that_takes_nothing_ends_in_words_and_the_next_one_works(
+    tmp_path: Path, trouble: str
+) -> None:
+    """systemd starts it again and again until the disk has room; nobody has to do anything else."""
+    made = stage(tmp_path)
+    made.station.mkdir()
+    with on_loop(made.station, tmp_path, "ext4"):
+        with running(made):
+            assert call(made, "pull", str(image(tmp_path / "card.img", dict(EARLIER)))).returncode == 0
+        filler = fill(made.station)
+        if trouble == "read-only":
+            filler.unlink()
+            run("mount", "-o", "remount,ro", made.station)
+        ended = call(made, "run")
+        assert ended.returncode == Exit.JOURNAL
+        assert "Traceback" not in ended.stderr
+        assert "the disk" in ended.stderr or "Read-only" in ended.stderr
+        if trouble == "read-only":
+            run("mount", "-o", "remount,rw", made.station)
+        filler.unlink(missing_ok=True)
+        with running(made) as daemon:
+            daemon.until(lambda: daemon.status()["counters"]["assets"]["stored"]["files"] == len(EARLIER))
+        assert call(made, "verify").returncode == 0
