@@ -389,5 +389,5 @@ def _unusable(path: Path, error: sqlite3.Error) -> JournalError:
     return JournalError(
         f"The journal {path} can't be used: {error}.",
         safe="Nothing was written.",
-        do="Check the disk (full? read-only?) and the rights of the folder; `capture-agent verify` tells what is damaged.",
+        do="Check the disk (full? read-only?) and the folder's rights; `capture-agent verify` tells what is damaged.",
     )
