@@ -43,6 +43,7 @@ COPIES: Final = {
     "systemd/74-capture-agent.rules": "lib/udev/rules.d/74-capture-agent.rules",
     "packaging/debian/lintian-overrides": "usr/share/lintian/overrides/capture-agent",
     "packaging/debian/copyright": "usr/share/doc/capture-agent/copyright",
+    **{f"docs/{name}": f"usr/share/doc/capture-agent/{name}" for name in ("operations.md", "operations.zh-CN.md")},
 }
 
 

@@ -458,6 +458,33 @@ def test_a_reload_takes_an_option_over_or_says_that_it_needs_a_new_start(folder:
     assert reloaded(changed) == (changed, ()), "what is in force waits for nothing"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("agent.toml", "[dock]\nusb = 1\n", "dock.usb = 1: must be true or false (line 2)"),
+        (
+            "slots.toml",
+            '[slots]\n"pci-0000:00:14.0-usb-0:1" = ""\n',
+            "slots.pci-0000:00:14.0-usb-0:1 = '': must be a name",
+        ),
+        ("inventory.toml", "[recorder.A-1]\nserial = 7\n", "recorder.A-1.serial = 7: must be text"),
+        ("interruptions.toml", "[[code]]\ncode = 'INT-01'\nzh = 3\n", "code.zh = 3: must be text"),
+        ("roster.toml", "[officer.A-17]\nname = 3\n", "name = …: must be text, 1..40 characters, on one line (line 2)"),
+        ("items.toml", "[item.XC-01]\ntitle = 3\n", "title = …: must be text"),
+        ("profiles/shandong.toml", "title = 3\n", "title = 3: must be text"),
+        ("calendar/cn-2026.toml", "year = 2026\ncomplete = 1\n", "complete = 1: must be true or false (line 2)"),
+        ("calendar.d/ours.toml", "year = 2026\ncomplete = 1\n", "complete = 1: must be true or false (line 2)"),
+    ],
+)
+def test_every_file_is_checked_and_named_with_key_value_and_reason(
+    folder: Path, name: str, text: str, told: str
+) -> None:
+    (folder / "calendar.d").mkdir()
+    (folder / name).write_text(text)
+    what = refused(folder, text if name == "agent.toml" else "")
+    assert f"{folder / name}: {told}" in what
+
+
 def test_a_reload_with_a_mistake_in_any_file_changes_nothing_and_names_them_all(folder: Path) -> None:
     config = configure(folder, "")
     (folder / "agent.toml").write_text("[station]\nname = ''\n")

@@ -15,6 +15,8 @@ _ASKED: Final = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "NRestarts", "WatchdogUSec",
     "NeedDaemonReload", "ActiveEnterTimestamp",
 )  # fmt: skip
+_GUIDE: Final = Path("/usr/share/doc/capture-agent/operations.md")
+_DAYS: Final = 30
 _LOG: Final = ("查看 journalctl -u capture-agent -p warning", "See `journalctl -u capture-agent -p warning`.")
 
 
@@ -29,6 +31,11 @@ def look_at_unit(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.UNKNOWN, "systemd 无应答", "systemd does not run here, or does not answer")
         return
     yield from judged(dict(line.split("=", 1) for line in told[1].splitlines() if "=" in line))
+    failed = ask(
+        "journalctl", "-q", "-t", "capture-agent", "-p", "crit", f"--since=-{_DAYS}d", "-o", "short-iso", "-n", "1"
+    )
+    if failed is not None and (line := failed[1].strip()):
+        yield Finding(Grade.WARNING, f"{_DAYS} 天内曾失败：{line}", f"it failed within {_DAYS} days: {line}", *_LOG)
 
 
 def judged(shown: Mapping[str, str]) -> Iterator[Finding]:
@@ -89,7 +96,7 @@ def look_at_page(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.WARNING, zh, f"{running} runs, {__version__} is installed", *do)
     problems = shown["health"]["problems"]
     for problem in problems:
-        do = "见运维指南的处理表", "See the table of problems in the operations guide."
+        do = f"见 {_GUIDE.with_suffix('.zh-CN.md')}", f"See the table in {_GUIDE}."
         yield Finding(Grade.WARNING, problem["zh"], problem["en"], *do)
     if not problems:
         yield Finding(Grade.GOOD, "状态页：正常", f"it answers, and tells no problem; journal at event {shown['seq']}")
