@@ -26,6 +26,8 @@ from agent.model import (
 )
 
 _LONGEST: Final = timedelta(days=7)
+LONGEST_STEP_S: Final = 60 * 366 * 86400.0
+"""From 1970 to here, and more: no step may lead out of the calendar."""
 _NAME: Final = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?([0-2]\d|3[01])"
     r"[-_T ]?([01]\d|2[0-3])[-_.:]?([0-5]\d)[-_.:]?([0-5]\d)(?!\d)",
@@ -70,6 +72,23 @@ def made(recording: Recording, facts: Facts, name: str, held_at: datetime) -> Ca
         return replace(found, clock_trust=ClockTrust.CONTRADICTED, later=later if later > latest else None)
     # The end that an agreeing container gives is the completion; a few seconds count only around midnight.
     return replace(found, earliest=min(latest, span[1])) if span else found
+
+
+def after_setting(time: CaptureTime, seen_at: datetime, set_by_s: float) -> CaptureTime:
+    """The same, once the station's clock was set by so much: it was wrong when the clip was listed, at `seen_at`.
+
+    What was bounded by the station's clock moves with it, though nothing gets less urgent; a recorder's time that only
+    looked right because the station's clock was as wrong no longer counts.
+    """
+    step = timedelta(seconds=min(max(set_by_s, -LONGEST_STEP_S), LONGEST_STEP_S))
+    if abs(step) < CLOCK_TOLERANCE or time.clock_trust is ClockTrust.STATED:
+        return time
+    if time.clock_trust is ClockTrust.UNTRUSTED:
+        earliest = None if time.earliest is None else time.earliest + min(step, timedelta())
+        return replace(time, earliest=earliest, latest=time.latest + step)
+    if time.latest <= seen_at + step:
+        return time
+    return replace(time, earliest=None, latest=seen_at + step, clock_trust=ClockTrust.UNTRUSTED, later=None)
 
 
 def limit_by(

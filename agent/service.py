@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify, signing
+from agent.clocks import ClockWatch, Step
 from agent.config import Config, Unknown, reloaded
 from agent.config.environment import credential
 from agent.config.ports import slot_of
-from agent.deadline import Rules
+from agent.deadline import CLOCK_TOLERANCE, Rules, is_plausible
 from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
-from agent.model import Clock, Incident, SlotProgress
+from agent.model import Clock, ClockStepped, Incident, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
 from agent.pipeline import limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
@@ -54,21 +55,25 @@ class Service:
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
         self._key: signing.SigningKey | None = None
+        self._run = 0
+        self.judging = asyncio.Lock()
+        self.clocks = ClockWatch(station.clock, self.on_step)
 
     # Start
 
     async def start(self) -> None:
         """Take the station's key, and tell that we begin; without a key everything but signing goes on."""
         root, begins = self._config.storage.root, Incident("started", {"version": __version__})
+        self.clocks.newest = await self._station.on_disk(self._station.journal.reader.newest)
         try:
             self._key = key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL))
         except ConfigError as error:
             log.error("%s", error)
             self._troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"
-            await self._station.journal.record(begins, Incident("no-signing-key", {"what": error.what}))
+            self._run = await self._station.journal.record(begins, Incident("no-signing-key", {"what": error.what}))
             return
         told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
-        await self._station.journal.record(begins, Incident("signing-key", told))
+        self._run = await self._station.journal.record(begins, Incident("signing-key", told))
 
     def page_socket(self) -> socket.socket | None:
         """The socket at which systemd listens for the status page, if it is the configured address."""
@@ -124,6 +129,20 @@ class Service:
         if what:
             log.warning("%s", what)
             self._record(Incident("detection", {"what": what}))
+
+    async def on_step(self, step: Step) -> bool:
+        """The clock was set; whether the journal could take that down. Limits that hang on it are computed again."""
+        entry = ClockStepped(step.before, step.after, round(step.size_s * 1000), self._run)
+        try:
+            await self._station.journal.record(entry)
+        except JournalError:
+            return False  # it is told again
+        log.warning("the clock was set by %+.1f s", step.size_s)
+        if abs(step.size_s) >= CLOCK_TOLERANCE.total_seconds() and is_plausible(step.after, step.after):
+            async with self.judging:
+                await self.recompute(again=True)
+        self._station.held_news.set()
+        return True
 
     def _record(self, incident: Incident) -> None:
         task = asyncio.create_task(journalled(self._station, incident))
@@ -186,9 +205,10 @@ class Service:
         self._troubles["rules"] = told
         self._record(Incident("rules-refused", {"what": what}))
 
-    async def recompute(self) -> None:
+    async def recompute(self, *, again: bool = False) -> None:
         """Compute limits again if the rules are others than the last time; what hinders that is an alarm.
 
+        `again`: also if they are the same.
         Not while a notice is refused: limits that are known stay as they are, those of new footage are provisional.
         """
         if self._config.refused:
@@ -197,6 +217,8 @@ class Service:
             self._refuse_rules(told, what)
             return
         try:
+            if again:
+                await limits.doubt(self._station)
             changed = await limits.recompute(self._station)
         except JournalError as error:
             self._troubles["rules"] = (
@@ -214,7 +236,7 @@ class Service:
             in_order(self._runner.slots(), self._config.slots),
             self._free_bytes(),
             self._runner.store_error,
-            None,
+            self.clocks.state(),
             self._problems(),
             self._station.store.locks,
             self._runner.uploads(),
@@ -306,10 +328,13 @@ async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Conf
     Beside the work: a station with years of recordings is ready at once. One after the other: an alarm about rules
     that were refused must not be taken back by what began before.
     """
-    await service.recompute()
+    async with service.judging:
+        await service.recompute()
     while await asked.wait():
         asked.clear()
-        if (config := await service.reload()) is not None:
+        async with service.judging:
+            config = await service.reload()
+        if config is not None:
             use(config)
 
 
@@ -335,6 +360,7 @@ async def _work(
         log.info("ready")
         group.create_task(service.feed_watchdog())
         group.create_task(service.disk.watch())
+        group.create_task(service.clocks.run())
         group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())

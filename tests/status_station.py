@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.clocks import ClockState
 from agent.config import Config, load
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal import Journal
@@ -66,7 +67,7 @@ def slot(phase: Phase, *, total: int = 3, may_remove: bool = False, **outcomes: 
 class World:
     """What the service would know; `show` is its way to tell that it changed."""
 
-    live: Live = field(default_factory=lambda: Live(free_bytes=100_000_000_000, clock_synced=True))
+    live: Live = field(default_factory=lambda: Live(free_bytes=100_000_000_000, clock=ClockState(synced=True)))
     version: int = 0
     now: datetime = NOW
     made: int = 0

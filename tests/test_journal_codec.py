@@ -28,6 +28,7 @@ from agent.model import (
     Checked,
     ClipAccounted,
     ClipRefused,
+    ClockStepped,
     Damaged,
     DeadlineRecomputed,
     Declared,
@@ -156,6 +157,7 @@ ENTRIES: list[JournalEntry] = [
         "it can't be decoded",
     ),
     DeriveAsked("a", "李四", "新版工具"),
+    ClockStepped(NOW, NOW + timedelta(days=1), 86_400_000, 3),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.clocks import ClockState
 from agent.config import Config, Milestone
 from agent.deadline import ZONE, Rules, Verdict, coverage
 from agent.journal.views import Overview, RecordingView, Tally
@@ -228,12 +229,12 @@ def problems(config: Config, live: Live, today: date, stuck: int = 0, doubted: i
 
 def test_a_station_in_order_has_no_problems(config: Config) -> None:
     """Also if its store once lost something that is stored again by now."""
-    live = Live(free_bytes=1 << 40, clock_synced=True, audit=AuditProgress(checked=40, read=4, lost=2))
+    live = Live(free_bytes=1 << 40, clock=ClockState(synced=True), audit=AuditProgress(checked=40, read=4, lost=2))
     assert problems(config, live, date(2026, 10, 31)) == []
 
 
 def test_every_problem_is_told(config: Config) -> None:
-    live = Live(free_bytes=1, store_error="no route", clock_synced=False, problems=("the journal is slow",))
+    live = Live(free_bytes=1, store_error="no route", clock=ClockState(synced=False), problems=("the journal is slow",))
     assert problems(config, live, date(2026, 11, 1), stuck=13, doubted=2) == [
         "the journal is slow",
         "存储空间不足，已停止采集",

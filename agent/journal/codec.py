@@ -20,10 +20,22 @@ from types import NoneType, UnionType
 from typing import Any, Final, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from agent.errors import JournalError
-from agent.model import Asset, AssetChanged, AssetEvent, Checked, DeviceIssued, DeviceReturned, JournalEntry
+from agent.model import (
+    Asset,
+    AssetChanged,
+    AssetEvent,
+    Checked,
+    ClockStepped,
+    DeviceIssued,
+    DeviceReturned,
+    JournalEntry,
+)
 
 FIRST_LINK: Final = bytes(32)
 """What stands for the hash before the first event."""
+
+CLOCK: Final = "clock"
+"""Whose history the steps of the station's clock are."""
 
 _SUBJECTS: Final = ("asset_id", "docking_id", "activity_id")
 _T = TypeVar("_T")
@@ -86,6 +98,8 @@ def _subject(entry: JournalEntry) -> str:
         return entry.recorder_id
     if isinstance(entry, Checked):
         return next(iter(entry.recordings), "")
+    if isinstance(entry, ClockStepped):
+        return CLOCK
     asset = getattr(entry, "asset", None)
     named: str = next((name for key in _SUBJECTS if (name := getattr(entry, key, ""))), "")
     return asset.asset_id if isinstance(asset, Asset) else named

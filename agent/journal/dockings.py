@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from agent.capture_time import LONGEST_STEP_S
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
-from agent.journal.rows import ASSET_COLUMNS, SELECT_STANDING, asset_of, moment_of, standing_of
+from agent.journal.rows import ASSET_COLUMNS, CLOCK_SET, SELECT_STANDING, asset_of, moment_of, standing_of
 from agent.journal.views import Accounting, DockingView, Tally
 from agent.model import Asset, Clip, Device, DockingOpened, Standing
 
@@ -28,14 +29,17 @@ class DockingQueries:
     def last_dock_out(self, device_id: str) -> datetime | None:
         """Return when the newest docking of this device that was listed to the end and has ended did so.
 
-        Only after such a docking is a clip that nobody has seen newer than it.
+        Only after such a docking is a clip that nobody has seen newer than it. If the clock was set back since, so much
+        earlier, since it was too late then.
         """
         row = self._db.one(
-            "SELECT closed_at FROM docking WHERE device_id = ? AND listed_at IS NOT NULL AND closed_at IS NOT NULL"
-            " ORDER BY seq DESC LIMIT 1",
+            f"SELECT closed_at, {CLOCK_SET} > docking.seq) FROM docking"  # noqa: S608
+            " WHERE device_id = ? AND listed_at IS NOT NULL AND closed_at IS NOT NULL ORDER BY seq DESC LIMIT 1",
             device_id,
         )
-        return moment_of(row[0]) if row else None
+        return (
+            datetime.fromisoformat(row[0]) + timedelta(seconds=min(0.0, max(row[1], -LONGEST_STEP_S))) if row else None
+        )
 
     def listed_before(self, docking_id: str, device_id: str) -> str:
         """Return the docking of this device that was listed last before this one; "" if there is none."""

@@ -18,6 +18,7 @@ from agent.journal.dockings import DockingQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
     ASSET_COLUMNS,
+    CLOCK_SET,
     SELECT_ASSET,
     asset_of,
     holes_of,
@@ -70,6 +71,7 @@ _UNDECIDED: Final = (
 _SELECT_RECORDING: Final = (
     f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended, recording.medium"  # noqa: S608
     ", completeness, lacks, version, json_extract(made.detail, '$.found', '$.reason')"
+    f", event.at, {CLOCK_SET} > event.seq), {CLOCK_SET} > event.seq AND json_extract(detail, '$.run') <= event.seq)"
     ", event.kind, event.detail, told.kind, told.detail FROM asset"
     " JOIN recording USING (recording_id) JOIN metadata USING (recording_id) JOIN event ON event.seq = recording.seq"
     " LEFT JOIN event AS told ON told.seq = recording.probed_seq"
@@ -338,6 +340,11 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
         query = f"{SELECT_ASSET} WHERE {where} ORDER BY asset_id LIMIT ?"
         return tuple(map(asset_of, self._db.all(query, after, limit)))
 
+    def newest(self) -> datetime | None:
+        """Return when the last event was recorded; None if there is none."""
+        found = self._db.one("SELECT at FROM event ORDER BY seq DESC LIMIT 1")
+        return None if found is None else datetime.fromisoformat(found[0])
+
     def events(self, after_seq: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """Return the events behind `after_seq`, oldest first."""
         query = "SELECT seq, at, kind, subject, detail, hash FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -350,7 +357,7 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries):
 def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     asset = asset_of(row)
     alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata, made = row[12:23]
-    kind, detail, *told = row[23:]
+    seen_at, set_s, set_in_run_s, kind, detail, *told = row[23:]
     entry = decode(kind, detail)
     assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
@@ -371,4 +378,7 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         probed.time if probed else None,
         metadata_view(*metadata),
         made_of(made),
+        seen_at=datetime.fromisoformat(seen_at),
+        # A step of a later run may only have put right what was wrong since a start: it makes nothing later.
+        set_by_s=set_s if set_s < 0 else max(0.0, set_in_run_s),
     )

@@ -73,6 +73,13 @@ def standing_row(standing: Standing) -> tuple[object, ...]:
     return (standing.recorder_id, standing.custody, *(sortable(time) if time is not None else None for time in times))
 
 
+CLOCK_SET: Final = (
+    "(SELECT total(json_extract(detail, '$.step_ms')) / 1000 FROM event AS step"
+    " WHERE step.subject = 'clock' AND step.subject <> '' AND step.seq"
+)
+"""By how many seconds the station's clock was set; what comes next compares `seq` with an event's and closes it."""
+
+
 def sortable(time: datetime) -> str:
     """Return an aware time as UTC text of fixed width, so that text order is time order."""
     assert time.tzinfo is not None, "only aware times are journaled"

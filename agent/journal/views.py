@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from agent.capture_time import after_setting
 from agent.model import (
     ActivityStated,
     Asset,
@@ -174,7 +175,8 @@ class RecordingView:
     the content has told it. `stated` and `declared` are what persons said since, `facts` and `by_content` what the
     content says; `held_at` is when the vault got the original (also if it has lost it again). `ended` is the end of its
     activity, if that was on a later day. `made`: None as long as nothing was made from its content. `findings`: what
-    was found in it, only where it is read as a part of an activity.
+    was found in it, only where it is read as a part of an activity. `set_by_s`: by how much the station's clock was set
+    since `seen_at`, when it was listed.
     """
 
     recording: Recording
@@ -191,13 +193,16 @@ class RecordingView:
     metadata: MetadataView = _NOTHING_SAID
     made: MadeView | None = None
     findings: tuple[MediaFinding, ...] = ()
+    seen_at: datetime | None = None
+    set_by_s: float = 0.0
 
     @property
     def witnessed(self) -> CaptureTime:
         """When it was completed by all that machines wrote: the file's times, and the content once it was probed."""
         recording = self.recording
         told = CaptureTime(recording.captured_earliest, recording.captured_latest, recording.clock_trust)
-        return self.by_content or told
+        told = self.by_content or told
+        return told if self.seen_at is None else after_setting(told, self.seen_at, self.set_by_s)
 
     @property
     def time(self) -> CaptureTime:

@@ -232,6 +232,19 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The station's clock was set, by `step_ms`, backwards if negative; `before` is what it would have said at `after`.
+
+    `run` is the sequence number of the event with which this run of the service began.
+    """
+
+    before: datetime
+    after: datetime
+    step_ms: int
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceIssued:
     """A recorder of the inventory was handed out (领用) to `officer`, a reference that no screen and no log shows."""
 
@@ -273,6 +286,7 @@ JournalEntry = (
     | DeadlineRecomputed
     | Probed
     | Incident
+    | ClockStepped
     | DeviceIssued
     | DeviceReturned
     | DocumentAdded

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent import __version__
+from agent.clocks import ClockState
 from agent.config import Config, Milestone
 from agent.deadline import Coverage, Rules, Verdict
 from agent.journal.views import DockingView, EventView, Overview, RecordingView, Tally, Waiting
@@ -27,6 +28,7 @@ from agent.model import (
 )
 from agent.status.absences import absence_view
 from agent.status.access import copies_view, copy_view
+from agent.status.clock import clock_fact, clock_problems, clock_view
 from agent.status.content import content_view
 from agent.status.devices import quarantined
 from agent.status.explain import deadline_view, verdict_of
@@ -41,6 +43,7 @@ _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 
 _NONE: Final = Tally()
 _NO_AUDIT: Final = AuditProgress()
+_CLOCK_UNKNOWN: Final = ClockState()
 
 Json = dict[str, Any]
 
@@ -52,7 +55,7 @@ class Live:
     slots: tuple[SlotProgress, ...] = ()
     free_bytes: int | None = None
     store_error: str = ""
-    clock_synced: bool | None = None
+    clock: ClockState = _CLOCK_UNKNOWN
     problems: tuple[str, ...] = ()
     store_locks: bool | None = None
     uploads: tuple[Upload, ...] = ()
@@ -127,7 +130,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
             "satisfied_by": config.deadline.satisfied_by.value,
         },
         "calendar": calendar_view(coverage),
-        "clock": {"now": at(now), "synced": live.clock_synced},
+        "clock": clock_view(live.clock, now),
     }
 
 
@@ -288,8 +291,7 @@ def health_view(
     if register and (not_back := register["not_back"]):
         problems.append(words(f"{not_back} 台记录仪未按期归还", f"recorders not back in time: {not_back}"))
     problems += problems_ahead(ahead)
-    if live.clock_synced is False:
-        problems.append(words("时钟未校准", "the clock of this station is not synchronised"))
+    problems += clock_problems(live.clock)
     if coverage.missing is not None:
         zh = f"缺少 {coverage.missing} 年放假安排，期限暂按最早可能提醒"
         problems.append(words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
@@ -349,12 +351,11 @@ def _tiles(overview: Overview, risks: Sequence[Json], activities: Json, satisfie
 def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str]]:
     years = "、".join(f"{notice.year} 已导入（{notice.source}）" for notice in coverage.years if notice.complete)
     missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
-    clock = {True: ("已校准", "synchronised"), False: ("未校准", "not synchronised"), None: ("未知", "unknown")}
     store = words("未连接（数据已在本机安全保存）", "fails") if live.store_error else words("已连接", "connected")
     known = None if live.store_error else live.store_locks
     locks = {True: ("已锁定", "locked"), False: ("未锁定", "not locked"), None: ("", "")}[known]
     facts = [
-        words(f"时钟 {clock[live.clock_synced][0]}", f"clock {clock[live.clock_synced][1]}"),
+        clock_fact(live.clock),
         words(f"{config.store.name} {store['zh']} {locks[0]}".rstrip(), f"store {store['en']} {locks[1]}".rstrip()),
         words(f"期限 {config.profile.citation}", "time limit"),
         words(f"日历 {years or '无'}{missing}", "calendar"),

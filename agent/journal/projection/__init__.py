@@ -14,7 +14,17 @@ from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
 from agent.journal.projection.metadata import apply_checked
 from agent.journal.projection.tables import Tables
-from agent.model import Adopted, Checked, DeriveAsked, Derived, DocumentAdded, Incident, JournalEntry, NoSpeechFound
+from agent.model import (
+    Adopted,
+    Checked,
+    ClockStepped,
+    DeriveAsked,
+    Derived,
+    DocumentAdded,
+    Incident,
+    JournalEntry,
+    NoSpeechFound,
+)
 
 
 class Projection:
@@ -72,7 +82,7 @@ class Projection:
             apply_activity(self._tables, seq, entry)
         elif isinstance(entry, Checked):
             apply_checked(self._tables, entry)
-        elif isinstance(entry, Incident):
+        elif isinstance(entry, Incident | ClockStepped):
             pass  # the event itself is all there is to keep
         else:
             assert_never(entry)
