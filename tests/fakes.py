@@ -54,6 +54,7 @@ class FakeRecorder:
     read_bytes: int = 0
     order: list[str] = field(default_factory=list)
     closed: bool = False
+    hangs: bool = False
     _gone: bool = False
 
     @property

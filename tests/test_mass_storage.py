@@ -51,3 +51,22 @@ async def test_a_helper_that_dies_after_its_last_answer_has_failed_nobody(tmp_pa
     storage._layouts, storage._puller = {1: Layout(0, None)}, Dying()
     clip = Clip(1, "a.mp4", b"a", 0, 0, Stamp(), Stamp())
     assert [report async for report in storage.fetch([FetchRequest(clip, "")])] == [Fetched(1, 0)]
+
+
+async def test_a_killed_helper_that_the_kernel_still_holds_is_told_until_it_is_gone(tmp_path: Path) -> None:
+    class Held:
+        """In an uninterruptible read: killed, but not gone."""
+
+        ended = False
+
+        async def stop(self) -> None:
+            pass
+
+    storage, held = MassStorage(tmp_path, Device("mass_storage"), tmp_path), Held()
+    assert not storage.hangs
+    storage._puller = held  # type: ignore[assignment]
+    await storage.close()
+    await storage.close()
+    assert storage.hangs
+    held.ended = True
+    assert not storage.hangs

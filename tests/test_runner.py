@@ -397,6 +397,38 @@ async def test_an_undock_while_pulling_frees_the_slot_and_leaves_the_rest_on_the
     assert station.journal.reader.dockings(limit=1)[0].accounting.pulled == 1
 
 
+async def test_a_recorder_that_the_kernel_waits_for_gets_no_crowd_of_helpers(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is docked again only when the helper that was killed is gone; meanwhile it is shown as failed."""
+    monkeypatch.setattr("agent.pipeline.runner._BEAT_S", 0.01)
+    station.limits = Pace(attempts=3, backoff_base_s=0.001, backoff_max_s=0.001)
+    dockings = [recorder(station, unlistable="no answer for 30 s", hangs=True), recorder(station)]
+    tried: list[FakeRecorder] = []
+
+    def opener() -> FakeRecorder:
+        tried.append(dockings[len(tried)])
+        return tried[-1]
+
+    async with running(station) as (runner, _):
+        runner.dock("key", "slot", opener)
+        await until(lambda: phase(runner) is Phase.FAILED)
+        beats = runner.ticks()[0]
+        await until(lambda: runner.ticks()[0] > beats + 20)
+        assert (len(tried), phase(runner)) == (1, Phase.FAILED)
+        tried[0].hangs = False
+        await until(lambda: phase(runner) is Phase.FINISHED)
+        assert len(tried) == 2
+
+
+async def test_a_recorder_that_hangs_can_be_unplugged(station: Station) -> None:
+    async with running(station) as (runner, _):
+        runner.dock("key", "slot", lambda: recorder(station, unlistable="no answer for 30 s", hangs=True))
+        await until(lambda: phase(runner) is Phase.FAILED)
+        runner.undock("key")
+        await until(lambda: phase(runner) is Phase.UNPLUGGED)
+
+
 async def test_a_bug_while_docking_is_told_and_the_other_recorders_go_on(station: Station) -> None:
     def broken() -> FakeRecorder:
         card = recorder(station)

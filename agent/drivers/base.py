@@ -96,12 +96,16 @@ class Docked(Protocol):
     or raises `DeviceError`. `fetch()` handles its requests in order and yields, for each, its blocks in order (an empty
     clip has one empty block) and then exactly one `Fetched` or `Failed`; it never yields for a clip that wasn't
     requested, never raises for one bad clip, and reads ahead of its consumer by at most four blocks. After `close()` no
-    child or descriptor is left.
+    child or descriptor is left but those that `hangs` tells of.
     """
 
     @property
     def device(self) -> Device:
         """Identity; filesystem ids are filled in once `clips()` has yielded the volumes."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the kernel still holds a helper that was killed; another one would only hang beside it."""
 
     def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder."""

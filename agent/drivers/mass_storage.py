@@ -51,7 +51,13 @@ class MassStorage:
         self._source: Identity | None = None
         self._puller: Child | None = None
         self._parser: Child | None = None
+        self._stopped: list[Child] = []
         self._gone = False
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the kernel still holds a helper that was killed; another one would only hang beside it."""
+        return any(not child.ended for child in self._stopped)
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
@@ -83,8 +89,7 @@ class MassStorage:
             ) from error
         finally:
             parser, self._parser = self._parser, None
-            if parser is not None:
-                await parser.stop()
+            await self._stop(parser)
         if self._source is not None and listing.source != self._source:
             raise DeviceError(
                 "Another recorder lies here than the one that was listed.",
@@ -209,14 +214,17 @@ class MassStorage:
 
     async def _stop_puller(self) -> None:
         puller, self._puller = self._puller, None
-        if puller is not None:
-            await puller.stop()
+        await self._stop(puller)
+
+    async def _stop(self, child: Child | None) -> None:
+        if child is not None:
+            await child.stop()
+            self._stopped.append(child)
 
     async def close(self) -> None:
         """End all helpers."""
         await self._stop_puller()
-        if self._parser is not None:
-            await self._parser.stop()
+        await self._stop(self._parser)
 
 
 def _holes(raw: list[object], end: int) -> tuple[Extent, ...]:

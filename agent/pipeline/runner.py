@@ -195,7 +195,8 @@ class Runner:
             if before is not None and before.gone.is_set():
                 await before.free.wait()  # a recorder that comes back goes on with what its last docking gives up
             while not slot.gone.is_set():
-                end = await self._one_docking(slot, opener)
+                docked = opener()
+                end = await self._one_docking(slot, docked)
                 slot.ended = True
                 if slot.once:
                     await _wait(slot.gone, _SHOWN_S)
@@ -205,15 +206,16 @@ class Runner:
                 else:
                     await _wait(slot.gone, pause_s)
                     pause_s = min(2 * pause_s, self._station.limits.backoff_max_s)
+                while docked.hangs and not slot.gone.is_set():
+                    await _wait(slot.gone, _BEAT_S)
         finally:
             if self._slots.get(key) is slot:
                 del self._slots[key]
             self._unplugged(slot)
             slot.free.set()
 
-    async def _one_docking(self, slot: Slot, opener: Opener) -> End:
+    async def _one_docking(self, slot: Slot, docked: Docked) -> End:
         name = slot.name
-        docked = opener()
         docking = Docking(self._station, docked, name, Meter(name, docked.device.label, partial(self._show, slot)))
         watcher = asyncio.create_task(self._watch(slot, docking, docked))
         ends: list[End] = []
