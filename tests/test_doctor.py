@@ -12,9 +12,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from hypothesis import given
@@ -24,7 +26,7 @@ from agent.config import load
 from agent.doctor import TOPICS, examine
 from agent.doctor.disks import judged_mount, judged_room, judged_smart, physical
 from agent.doctor.dock import _disk, rules_in_force, slots_named
-from agent.doctor.evidence import look_at_calendar
+from agent.doctor.evidence import look_at_calendar, look_at_clock
 from agent.doctor.finding import Case, Finding, Grade, Topic
 from agent.doctor.permissions import look_at_seals
 from agent.doctor.service import judged
@@ -204,6 +206,21 @@ def test_a_store_that_is_not_mounted_is_told_with_the_stores_own_words(made: Sta
 def test_the_calendar_is_missed_in_time(made: Stage, clock: SettableClock, day: str, grade: Grade) -> None:
     clock.set(clock.now.fromisoformat(f"{day}T10:00:00+08:00"))
     assert grades(list(look_at_calendar(case(made, clock)))) == {grade}
+
+
+def test_a_clock_behind_the_journal_is_told(made: Stage, clock: SettableClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(made):
+        pass
+    monkeypatch.setattr("agent.clocks._kernel_synced", AsyncMock(return_value=True))
+    clock.set(datetime.now(UTC))
+    assert not any("behind" in one.en for one in look_at_clock(case(made, clock)))
+    monkeypatch.setattr("agent.clocks._kernel_synced", AsyncMock(return_value=False))
+    clock.advance(-86400)
+    told = [one.en for one in look_at_clock(case(made, clock))]
+    assert any("not synchronised" in text for text in told)
+    assert any("behind times that were recorded here" in text for text in told)
+    monkeypatch.setattr("agent.clocks._kernel_synced", AsyncMock(return_value=None))
+    assert Grade.UNKNOWN in grades(list(look_at_clock(case(made, clock))))
 
 
 @pytest.mark.root

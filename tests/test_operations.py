@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TELLERS = {
     "agent/status/views.py": {"health_view"},
     "agent/status/outlook.py": {"problems_ahead"},
+    "agent/status/clock.py": {"clock_problems"},
     "agent/service.py": None,
     "agent/drivers/detect.py": {"_step"},
 }

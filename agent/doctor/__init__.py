@@ -8,7 +8,14 @@ from typing import Final
 
 from agent.doctor.disks import look_at_disks
 from agent.doctor.dock import look_at_dock
-from agent.doctor.evidence import look_at_calendar, look_at_configuration, look_at_journal, look_at_key, look_at_store
+from agent.doctor.evidence import (
+    look_at_calendar,
+    look_at_clock,
+    look_at_configuration,
+    look_at_journal,
+    look_at_key,
+    look_at_store,
+)
 from agent.doctor.finding import Case, Finding, Grade, Topic
 from agent.doctor.installation import look_at_helpers, look_at_package
 from agent.doctor.permissions import look_at_permissions, look_at_seals
@@ -27,6 +34,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic("disks", "磁盘", look_at_disks, 60.0),
         Topic("service", "服务", look_at_unit, 20.0),
         Topic("page", "状态页", look_at_page, 30.0),
+        Topic("clock", "时钟", look_at_clock, 30.0, as_service=True),
         Topic("calendar", "日历", look_at_calendar, 10.0, as_service=True),
         Topic("journal", "流转记录", look_at_journal, 180.0, as_service=True),
         Topic("key", "密钥", look_at_key, 10.0, as_service=True),

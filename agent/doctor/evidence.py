@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Final
 
+from agent.clocks import ClockWatch, Step
 from agent.config import Config, checked
 from agent.config.environment import credential
 from agent.deadline import ZONE, coverage
 from agent.doctor.finding import Case, Finding, Grade
 from agent.errors import AgentError, ConfigError
-from agent.journal import verify
+from agent.journal import Reader, verify
 from agent.model import Clock
 from agent.opening import opened_store
 from agent.signing import CREDENTIAL, read_key
+from agent.status.clock import clock_problems
 from agent.uploader.base import Trait
 
 _STORE_LIMIT_S: Final = 100.0
@@ -37,6 +40,33 @@ def look_at_configuration(case: Case) -> Iterator[Finding]:
 async def _made(config: Config, clock: Clock) -> None:
     async with opened_store(config, clock):
         pass
+
+
+def look_at_clock(case: Case) -> Iterator[Finding]:
+    """Who keeps this station's clock right, and what makes its times doubtful."""
+    watch = ClockWatch(case.clock, _nobody)
+    journal = case.config.storage.root / "journal.db" if case.config is not None else None
+    if journal is not None and journal.exists():
+        with closing(Reader(journal)) as reader:
+            watch.newest = reader.newest()
+    asyncio.run(watch.ask())
+    clock = watch.state()
+    problems = list(clock_problems(clock))
+    for problem in problems:
+        do = (
+            "设置时间服务器（timesyncd.conf 的 NTP=），或人工校准",
+            "Set NTP= in timesyncd.conf, or set the clock by hand.",
+        )
+        yield Finding(Grade.WARNING, problem["zh"], problem["en"], *do)
+    if clock.synced is None:
+        told = "无从得知时钟是否校准", "whether any time server keeps it right can't be found out"
+        yield Finding(Grade.UNKNOWN, *told)
+    elif not problems:
+        yield Finding(Grade.GOOD, f"已校准（{clock.by}）", f"kept right, says {clock.by}")
+
+
+async def _nobody(_: Step) -> bool:
+    return True
 
 
 def look_at_calendar(case: Case) -> Iterator[Finding]:
