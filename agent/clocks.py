@@ -66,7 +66,8 @@ def uptime() -> float:
 class ClockWatch:
     """Compares the clock with the time since boot, and asks now and then who keeps it right.
 
-    `on_step` is told of a step until it says that it took it down. `newest` is when the last event of the journal was
+    `on_step` is told of a step until it says that it took it down, `on_answer` whenever somebody else, or nobody any
+    more, says that the clock is right. `newest` is when the last event of the journal was
     recorded, to be told once the journal is open; the files are found below `root`.
     """
 
@@ -74,12 +75,13 @@ class ClockWatch:
         self,
         clock: Clock,
         on_step: Callable[[Step], Awaitable[bool]],
+        on_answer: Callable[[ClockState], None] | None = None,
         *,
         uptime: Callable[[], float] = uptime,
         root: Path = Path("/"),
     ) -> None:
         self._clock = clock
-        self._on_step = on_step
+        self._on_step, self._on_answer = on_step, on_answer
         self.newest: datetime | None = None
         self._uptime = uptime
         self._root = root
@@ -129,6 +131,8 @@ class ClockWatch:
         since = old.since if (synced, by) == (old.synced, old.by) else now
         known = replace(old, synced=synced, by=by, since=since)
         self._state = replace(known, rtc_ahead_s=await asyncio.to_thread(self._rtc_ahead_s))
+        if self._on_answer is not None and (synced, by) != (old.synced, old.by):
+            self._on_answer(self._state)
         self._ask_at_s = self._uptime() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _ASK_LAST_S)
 

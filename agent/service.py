@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, control, notify, signing
-from agent.clocks import ClockWatch, Step
+from agent.clocks import ClockState, ClockWatch, Step
 from agent.config import Config, Unknown, reloaded
 from agent.config.environment import credential
 from agent.config.ports import slot_of
@@ -57,7 +57,7 @@ class Service:
         self._key: signing.SigningKey | None = None
         self._run = 0
         self.judging = asyncio.Lock()
-        self.clocks = ClockWatch(station.clock, self.on_step)
+        self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
 
     # Start
 
@@ -129,6 +129,12 @@ class Service:
         if what:
             log.warning("%s", what)
             self._record(Incident("detection", {"what": what}))
+
+    def on_clock(self, clock: ClockState) -> None:
+        """Another one keeps the clock right, or nobody any more: what times of this station are worth from now on."""
+        log.info("clock synchronised: %s %s", clock.synced, clock.by)
+        told = {"synced": clock.synced, "by": clock.by, "rtc_ahead_s": clock.rtc_ahead_s and round(clock.rtc_ahead_s)}
+        self._record(Incident("clock", told))
 
     async def on_step(self, step: Step) -> bool:
         """The clock was set; whether the journal could take that down. Limits that hang on it are computed again."""

@@ -31,6 +31,7 @@ class Machine:
     held_s: float = 0.0
     steps: list[Step] = field(default_factory=list)
     takes: bool = True
+    answers: list[tuple[bool | None, str]] = field(default_factory=list)
 
     def clock(self) -> datetime:
         self.wait(self.held_s)
@@ -50,8 +51,11 @@ class Machine:
         self.steps.append(step)
         return self.takes
 
+    def on_answer(self, state: ClockState) -> None:
+        self.answers.append((state.synced, state.by))
+
     def watch(self, root: Path = Path("/nowhere")) -> ClockWatch:
-        return ClockWatch(self.clock, self.on_step, uptime=self.uptime, root=root)
+        return ClockWatch(self.clock, self.on_step, self.on_answer, uptime=self.uptime, root=root)
 
 
 def problems(state: ClockState) -> list[str]:
@@ -222,6 +226,7 @@ async def test_what_timesyncd_confirmed_lately_is_synchronised(bus: Path, tmp_pa
     watch = machine.watch(tmp_path)
     synced_file(tmp_path, NOON - timedelta(hours=1))
     await watch.ask()
+    await watch.ask()
     assert (watch.state().synced, watch.state().by) == (True, "systemd-timesyncd")
     machine.wait(9 * 3600)
     await watch.ask()
@@ -229,6 +234,7 @@ async def test_what_timesyncd_confirmed_lately_is_synchronised(bus: Path, tmp_pa
     synced_file(tmp_path, machine.now + timedelta(hours=1))
     await watch.ask()
     assert watch.state().synced is False, "it was confirmed in the future: somebody has set the clock back since"
+    assert machine.answers == [(True, "systemd-timesyncd"), (False, "")], "only what is new is told"
 
 
 async def test_a_clock_that_was_set_by_hand_is_not_confirmed_by_what_was_before(bus: Path, tmp_path: Path) -> None:
