@@ -71,7 +71,7 @@ def test_it_is_installed_offline_and_everything_in_it_works(debian: Machine, pac
     words = "COMP_WORDS=(capture-agent ver); $(complete -p capture-agent | sed -E 's/.*-F (\\S+).*/\\1/')"
     assert debian.run(f"{complete}; {words} capture-agent ver capture-agent; echo $COMPREPLY") == "verify\n"
     assert "__pycache__" in debian.run("ls /usr/lib/capture-agent/lib/python3.11/site-packages/agent")
-    imports = "aiohttp, av, blake3, botocore, ffmpeg, pytsk3, pyudev, systemd.daemon, watchdog"
+    imports = "aiohttp, av, blake3, botocore, cryptography, ffmpeg, pytsk3, pyudev, systemd.daemon, watchdog"
     debian.run(f"/usr/lib/capture-agent/bin/python3 -I -c 'import {imports}'")
     debian.run("/usr/lib/capture-agent/bin/python3 -I -m agent.cli --version")
     assert debian.run("systemctl is-enabled capture-agent") == "enabled\n"
