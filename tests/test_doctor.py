@@ -236,6 +236,8 @@ def test_root_looks_with_the_services_rights_and_leaves_nothing_of_its_own() -> 
         _, found = doctor(made, "permissions", "configuration", "journal", "store", "seals")
         assert grades([one for several in found.values() for one in several]) == {Grade.GOOD}, found
         assert {path.stat().st_uid for path in made.station.rglob("*")} == {NOBODY.pw_uid}
+        words = [made.command()[0], "--config", made.config.relative_to(made.root), "doctor", "--only", "configuration"]
+        assert subprocess.run(words, cwd=made.root, check=False, timeout=60).returncode == Exit.OK
         made.config.chmod(0o600)
         _, found = doctor(made, "configuration", "permissions")
         assert "Permission denied" in found["configuration"][0].en, "root could read it; the service can't"

@@ -87,7 +87,7 @@ def _examined(wanted: Sequence[Topic], case: Case) -> Iterator[Told]:
 
 def _as_service(topics: Sequence[Topic], case: Case) -> Iterator[Told]:
     assert case.owner is not None
-    words = [sys.executable, "-I", "-m", "agent.cli", "--config", str(case.path), "doctor", "--json"]
+    words = [sys.executable, "-I", "-m", "agent.cli", "--config", str(case.path.absolute()), "doctor", "--json"]
     limit_s = sum(topic.limit_s for topic in topics) + _SPARE_S
     try:
         user = pwd.getpwuid(case.owner)
