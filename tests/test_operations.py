@@ -71,3 +71,8 @@ def test_both_languages_have_the_same_blocks_and_no_other() -> None:
     assert list(english.items()) == list(chinese.items())
     for name in PAGES:
         assert page(name).count("```") == 2 * len(english), "every block is one that is followed"
+
+
+def test_every_block_is_followed_in_the_machine_in_its_order() -> None:
+    source = (ROOT / "tests" / "vm_operations.py").read_text("utf-8")
+    assert re.findall(r'follow\("([\w-]+)"', source) == list(blocks())
