@@ -113,12 +113,12 @@ class Usb:
 
         First raise the kernel's own limit (30 s, /sys/block/sdX/device/timeout): when it passes, QEMU hangs too.
         """
-        said = self.qemu.monitor(f'qemu-io {device.nodes[0]} "break read_aio hang"')
+        said = self.qemu.monitor(f'qemu-io -d {device.name}-disk "break read_aio hang"')
         assert not said.strip(), said
 
     def free(self, device: Plugged) -> None:
         """Let a hanging recorder answer again."""
-        self.qemu.monitor(f'qemu-io {device.nodes[0]} "resume hang"')
+        self.qemu.monitor(f'qemu-io -d {device.name}-disk "resume hang"')
 
     def rate(self, device: Plugged, rate_bps: int) -> None:
         """Change the speed of a recorder that was plugged in with one; 0 for no limit."""
