@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 LOG_SECTOR_BYTES = 512
 FLUSHED, FORCED, DISCARDED = 1, 2, 4  # flags of dm-log-writes, whose format QEMU's blklogwrites has
 
@@ -126,8 +128,15 @@ def ext4(path: Path, label: str, size_mib: int, *empty_files: str) -> Path:
     return path
 
 
-def files(disk: Path, folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a stopped machine's ext4 disk, read from outside; its filesystem must be sound."""
+PAPERS = (b'{"', b"<svg", b"<?xml", b"\xff\xd8\xff")
+"""How what a station writes of recordings begins, where there is no access copy: JSON, drawings, pictures."""
+
+
+def originals(disk: Path, kept_in: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of each original below `kept_in` on a stopped machine's ext4 disk, read from outside.
+
+    The filesystem must be sound, and each file there what its name says. Papers about originals are left out.
+    """
     copy = folder / f"{disk.name}.read"
     copied(disk, copy)
     words = apart("e2fsck", "-p", "-E", "journal_only", copy)
@@ -139,9 +148,11 @@ def files(disk: Path, folder: Path) -> dict[str, str]:
     tool("debugfs", "-R", f"rdump / {target}", copy)
     copy.unlink()
     found = {}
-    for path in sorted(target.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                found[path.relative_to(target).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    for path in sorted((target / kept_in).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):  # a copy under way
+            content = path.read_bytes()
+            assert blake3(content).hexdigest() == path.name, f"{path} is not what its name says"
+            if not content.startswith(PAPERS):
+                found[path.relative_to(target).as_posix()] = hashlib.sha256(content).hexdigest()
     shutil.rmtree(target)
     return found

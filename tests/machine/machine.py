@@ -163,21 +163,16 @@ class Machine:
         self.run("systemctl restart capture-agent", LIMIT_S)
 
     def stored(self) -> dict[str, str]:
-        """SHA-256 of each original in the dedicated storage of a machine that is off, read from outside.
-
-        What the station made from originals lies beside them and is left out.
-        """
-        made = set(self._files(self.station, "derived/").values())
-        found = self._files(self.evidence, "originals/")
-        return {name: digest for name, digest in found.items() if digest not in made}
+        """SHA-256 of each original in the dedicated storage of a machine that is off, read from outside."""
+        return self._originals(self.evidence, "originals")
 
     def vaulted(self) -> dict[str, str]:
         """SHA-256 of each original that the station keeps, of a machine that is off, read from outside."""
-        return self._files(self.station, "vault/")
+        return self._originals(self.station, "vault")
 
-    def _files(self, disk: Path, folder: str) -> dict[str, str]:
+    def _originals(self, disk: Path, kept_in: str) -> dict[str, str]:
         assert self.qemu is None, "its disks are in use"
-        return {name: digest for name, digest in drives.files(disk, self.folder).items() if name.startswith(folder)}
+        return drives.originals(disk, kept_in, self.folder)
 
 
 @contextmanager
