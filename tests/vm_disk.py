@@ -86,7 +86,7 @@ def test_a_disk_that_fails_at_each_write_is_told_and_after_fsck_all_goes_on(mach
     table(machine, "flakey $disk 0 0 3600 1 error_writes")
     machine.until_status(lambda status: REFUSES in problems(status))
     assert not machine.until_phase("failed", slot="usb-0:2:")["may_remove"]
-    assert "disk refuses" in machine.journal()
+    machine.until("journalctl -b -q -u capture-agent | grep -q 'disk refuses'")
     assert restarts(machine) == 0
     machine.run("systemctl stop capture-agent")
     assert machine.run("systemctl show -P Result capture-agent").strip() == "success", (
