@@ -20,6 +20,7 @@ END_LIMIT_S = 30.0
 FREEZE_LIMIT_S = 120.0
 POLL_S = 0.05
 TAIL_BYTES = 3000
+HALTED = "reboot: System halted"
 COMMAND_LINE = (
     "root=/dev/vda console=ttyS0 loglevel=4 panic=-1 no5lvl mitigations=off nokaslr audit=0 net.ifnames=0 "
     "8250.nr_uarts=1 rcupdate.rcu_expedited=1 cryptomgr.notests no_timer_check random.trust_cpu=on "
@@ -128,11 +129,14 @@ class Qemu:
         self.ended(END_LIMIT_S)
 
     def ended(self, limit_s: float) -> None:
-        """Wait until QEMU has ended, and let go of it."""
-        try:
-            self.process.wait(limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise MachineError(f"QEMU has not ended after {limit_s:g} s\n{self.tail()}") from error
+        """Wait until QEMU has ended, and let go of it; a machine that can only halt in good order is ended then."""
+        end = time.monotonic() + limit_s
+        while self.process.poll() is None:
+            if HALTED in self.tail():
+                self.process.kill()
+            if time.monotonic() > end:
+                raise MachineError(f"QEMU has not ended after {limit_s:g} s\n{self.tail()}")
+            time.sleep(POLL_S)
         self.control.socket.close()
         self.agent.socket.close()
 
