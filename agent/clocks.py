@@ -33,7 +33,8 @@ class ClockState:
 
     `synced` says whether a time service keeps it right, `by` who told so, `since` when this run first heard it.
     `rtc_ahead_s`: how far the hardware clock is ahead. `step_s`: size of the last step of the last 24 hours, backwards
-    if negative, and `stepped_at` when it was made at the earliest. `is_behind`: something was recorded at a later time.
+    if negative, and `stepped_at` when it was made at the earliest. `is_behind`: the last event before this start was
+    recorded at a later time; who set the clock back before a restart is told by the step alone.
     """
 
     synced: bool | None = None
@@ -67,8 +68,8 @@ class ClockWatch:
     """Compares the clock with the time since boot, and asks now and then who keeps it right.
 
     `on_step` is told of a step until it says that it took it down, `on_answer` whenever somebody else, or nobody any
-    more, says that the clock is right. `newest` is when the last event of the journal was
-    recorded, to be told once the journal is open; the files are found below `root`.
+    more, says that the clock is right. `newest` is when the last event of the journal was recorded, to be told once the
+    journal is open; the files are found below `root`.
     """
 
     def __init__(

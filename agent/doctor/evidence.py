@@ -121,7 +121,7 @@ def look_at_store(case: Case) -> Iterator[Finding]:
     try:
         traits = asyncio.run(_survey(config, case.clock))
     except TimeoutError:
-        do = "检查网络和存储", "Check network and storage; what was pulled is safe here."
+        do = "检查网络和存储", "Check network and storage; what was pulled stays here."
         yield Finding(Grade.BAD, f"{config.store.name} 无应答", f"no answer within {_STORE_LIMIT_S:g} s", *do)
         return
     except AgentError as error:
