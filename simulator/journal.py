@@ -11,16 +11,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from agent.journal import Journal, Reader, device_id
-from agent.journal.codec import FIRST_LINK, encode, link, to_text
+from agent.journal.codec import FIRST_LINK, encode, leaf, link, to_text
 from agent.journal.rows import likeness, sortable
 from agent.journal.schema import connect, migrate
+from agent.journal.tree import Growth
 from agent.model import (
     Acquired,
     Asset,
@@ -48,6 +49,7 @@ from agent.model import (
     Role,
     Stamp,
 )
+from agent.tlog.tree import Frontier
 
 NOW: Final = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 CLIPS_PER_DOCKING: Final = 1000
@@ -75,13 +77,15 @@ def fill(path: Path, recordings: int) -> None:
         db.execute("PRAGMA synchronous = OFF")
         migrate(db, path)
         db.execute("BEGIN")
-        at, seq, head = sortable(NOW), 0, FIRST_LINK
+        at, seq, head, tree = sortable(NOW), 0, FIRST_LINK, Growth(db, Frontier())
         for first in range(0, recordings, CLIPS_PER_DOCKING):
             numbers = range(first, min(first + CLIPS_PER_DOCKING, recordings))
             _fill_tables(db, seq, numbers, at)
             rows = []
             for kind, subject, detail, _ in map(encode, _events(numbers)):
-                seq, head = seq + 1, link(head, seq + 1, at, kind, subject, detail)
+                seq, content = seq + 1, leaf(seq + 1, at, kind, subject, detail)
+                head = link(head, content)
+                tree.append(seq, content)
                 rows.append((seq, at, kind, subject, detail, head))
             db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", rows)
         db.execute("COMMIT")
@@ -193,13 +197,13 @@ def _receipt_text(index: int) -> str:
     return to_text(_receipt(index))
 
 
-def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]]:
+def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], object]]:
     """Everything the status page and the pipeline ask, by name."""
     some, docking = name_of(recordings // 2 + 50), "docking-000000000"
     clip = _clip(recordings // 2 + 50, 500)
     page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
-    return {
+    return _log_questions(reader, recordings) | {
         "overview": lambda: reader.overview(NOW),
         "recordings, newest": reader.recordings,
         "recordings, next page": lambda: reader.recordings(after=page[-1].after if page else ""),
@@ -239,6 +243,16 @@ def questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]
         "statements": lambda: reader.statements([f"rec-{some}"]),
         "brought by": lambda: reader.brought_by(docking),
         "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),
+    }
+
+
+def _log_questions(reader: Reader, recordings: int) -> dict[str, Callable[[], object]]:
+    """What a checkpoint and the proofs for a receipt, a court and a witness need."""
+    return {
+        "root": lambda: reader.log_root(reader.log_size()),
+        "leaf": lambda: reader.log_leaf(recordings),
+        "inclusion": lambda: reader.inclusion(recordings, reader.log_size()),
+        "consistency": lambda: reader.consistency(recordings, reader.log_size()),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import JournalError
 from agent.journal import Journal, rebuild, verify
-from agent.journal.codec import link
+from agent.journal.codec import leaf, link
 from agent.journal.lock import WriterLock
 from agent.journal.schema import EVIDENCE_TABLES
 from agent.model import AssetChanged, Blocked, ClipRefused, Damaged, DockingClosed, Incident, JournalEntry
@@ -156,7 +156,7 @@ def test_rewriting_the_hash_of_a_changed_event_breaks_the_next_one(path: Path) -
             "SELECT seq, at, kind, subject, detail FROM event WHERE seq = 12"
         ).fetchone()
         detail = detail.replace("not-sealed", "sealed")
-        forged = link(previous, 12, at, kind, subject, detail)
+        forged = link(previous, leaf(12, at, kind, subject, detail))
         db.execute("UPDATE event SET detail = ?, hash = ? WHERE seq = 12", (detail, forged))
     assert set(found(path)) == {"event 13"}
 
@@ -172,7 +172,7 @@ def test_an_illegal_event_with_a_good_hash_is_found_by_the_replay(path: Path) ->
     with intruder(path) as db:
         seq, previous = db.execute("SELECT seq, hash FROM event ORDER BY seq DESC LIMIT 1").fetchone()
         at, kind, subject, detail = db.execute("SELECT at, kind, subject, detail FROM event WHERE seq = 9").fetchone()
-        forged = link(previous, seq + 1, at, kind, subject, detail)
+        forged = link(previous, leaf(seq + 1, at, kind, subject, detail))
         db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", (seq + 1, at, kind, subject, detail, forged))
     (place,) = found(path).items()
     assert place[0] == f"event {seq + 1}"

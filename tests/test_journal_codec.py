@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.errors import JournalError
-from agent.journal.codec import FIRST_LINK, Encoded, decode, encode, from_text, link, to_text
+from agent.journal.codec import FIRST_LINK, Encoded, decode, encode, from_text, leaf, link, to_text
 from agent.journal.ids import device_id, new_id
 from agent.model import (
     ActivityEnded,
@@ -271,7 +271,7 @@ def test_the_chain_is_sha256_over_the_previous_hash_and_canonical_json() -> None
     body = [7, at, "docking_opened", subject, json.loads(detail)]
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
     expected = hashlib.sha256(FIRST_LINK + text.encode("ascii")).digest()
-    assert link(FIRST_LINK, 7, at, "docking_opened", subject, detail) == expected
+    assert link(FIRST_LINK, leaf(7, at, "docking_opened", subject, detail)) == expected
 
 
 def test_every_type_that_is_journaled_is_frozen() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.errors import AgentError, JournalError
-from agent.journal.codec import FIRST_LINK, decode, link
+from agent.journal.codec import FIRST_LINK, decode, leaf, link
 from agent.journal.lock import WriterLock
 from agent.journal.projection import Projection
 from agent.journal.schema import EVIDENCE_TABLES, connect, migrate
+from agent.journal.tree import Growth
+from agent.tlog.tree import Frontier
 
 TOLD_LIMIT: Final = 1000
 _SHOWN_CHARACTERS: Final = 80
@@ -106,13 +108,15 @@ def rebuild(path: Path) -> int:
 
 def _replay(log: sqlite3.Connection, tables: sqlite3.Connection, tell: _Tell) -> tuple[int, bytes]:
     """Check the chain of `log` and project its events into `tables`; returns the head. Goes on behind what it tells."""
-    projection = Projection(tables)
+    projection, tree = Projection(tables), Growth(tables, Frontier())
     seq, head = 0, FIRST_LINK
     for number, at, kind, subject, detail, digest in log.execute("SELECT * FROM event ORDER BY seq"):
         if number != seq + 1:
             tell(f"event {seq + 1}", f"missing: event {number} follows event {seq}")
-        if link(head, number, at, kind, subject, detail) != digest:
+        content = leaf(number, at, kind, subject, detail)
+        if link(head, content) != digest:
             tell(f"event {number}", "the chain is broken: it, or the one before, is not what was recorded")
+        tree.append(number, content)
         seq, head = number, digest
         tables.execute("SAVEPOINT event")
         try:

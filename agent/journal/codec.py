@@ -81,11 +81,15 @@ def from_text(value_type: type[_T], text: str) -> _T:
         raise JournalError(f"{value_type.__name__} can't be read: {error}.") from error
 
 
-def link(previous: bytes, seq: int, at: str, kind: str, subject: str, detail: str) -> bytes:
-    """Return SHA-256(previous || canonical JSON of [seq, at, kind, subject, detail])."""
+def leaf(seq: int, at: str, kind: str, subject: str, detail: str) -> bytes:
+    """Return an event as chain and tree hash it: canonical JSON of [seq, at, kind, subject, detail]."""
     quote = encode_basestring_ascii
-    body = f"[{seq},{quote(at)},{quote(kind)},{quote(subject)},{detail}]"
-    return hashlib.sha256(previous + body.encode("utf-8", "surrogateescape")).digest()
+    return f"[{seq},{quote(at)},{quote(kind)},{quote(subject)},{detail}]".encode("utf-8", "surrogateescape")
+
+
+def link(previous: bytes, content: bytes) -> bytes:
+    """Return the chain hash of an event by its leaf: SHA-256(previous || leaf)."""
+    return hashlib.sha256(previous + content).digest()
 
 
 def _kind(entry: JournalEntry) -> str:

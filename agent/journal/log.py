@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from agent.errors import AgentError, JournalError
-from agent.journal.codec import FIRST_LINK, Encoded, link
+from agent.journal.codec import FIRST_LINK, Encoded, leaf, link
 from agent.journal.ids import deriving
 from agent.journal.projection import Projection
 from agent.journal.rows import holes_text, sortable, storable
 from agent.journal.schema import connect, migrate
+from agent.journal.tree import Growth, frontier_of
 from agent.journal.views import DurableBlock
 from agent.model import Acquired, AssetChanged, Clock, Confirmed, DeriveAsked, Derived, Extent, Matched
 from agent.vault import Settled
@@ -31,6 +32,7 @@ class Log:
         try:
             migrate(self.db, path)
             self._head = self._read_head()
+            self._tree = Growth(self.db, frontier_of(self.db, self._head[0]))
         except JournalError:
             self.db.close()
             raise
@@ -59,8 +61,10 @@ class Log:
         first = self._head[0] + 1
         for kind, subject, detail, entry in entries:
             seq = self._head[0] + 1
-            digest = link(self._head[1], seq, at, kind, subject, detail)
+            content = leaf(seq, at, kind, subject, detail)
+            digest = link(self._head[1], content)
             self.db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", (seq, at, kind, subject, detail, digest))
+            self._tree.append(seq, content)
             self._projection.apply(seq, at, entry)
             if isinstance(entry, AssetChanged):
                 self._drop_notes(entry)
@@ -126,7 +130,7 @@ class Log:
             self.db.execute("DELETE FROM note WHERE subject = ?", (entry.asset_id,))
 
     def _run(self, job: Job) -> list[int] | AgentError:
-        head = self._head
+        head, frontier = self._head, self._tree.frontier
         self.db.execute("SAVEPOINT job")
         try:
             result: list[int] | AgentError = job(self)
@@ -134,7 +138,7 @@ class Log:
         except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             self.db.execute("ROLLBACK TO job")
             self._projection.forget()
-            self._head = head
+            self._head, self._tree.frontier = head, frontier
             result = error if isinstance(error, AgentError) else _contradiction(error)
         self.db.execute("RELEASE job")
         return result

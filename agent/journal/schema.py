@@ -1,25 +1,27 @@
 """The tables of the journal, their migrations, and how a connection to them is opened.
 
 `event` is the evidence; device, docking, clip, recording, asset, counter, custody, document and about follow from it
-(see `projection`); the first five and document name by `seq` the event that holds their facts. attempt, block and
-settled are notes of work under way: losing them costs time, never evidence.
+(see `projection`), tree too (see `tree`); the first five and document name by `seq` the event that holds their facts.
+attempt, block and settled are notes of work under way: losing them costs time, never evidence.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from agent.errors import JournalError
+from agent.journal.tree import TREE, plant
 
+Step = Callable[[sqlite3.Connection], None]
 APPLICATION_ID: Final = 0x63617061  # "capa"
 EVIDENCE_TABLES: Final = (
     "device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about",
-    "activity", "segment", "explanation", "metadata",
+    "activity", "segment", "explanation", "metadata", "tree",
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
@@ -313,7 +315,7 @@ _VERSION_6: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, (TREE, plant))
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 
@@ -350,7 +352,7 @@ _WRITER: Final = (
 )
 
 
-def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Sequence[str | Step]] = MIGRATIONS) -> None:
     """Bring the tables to the newest version, all or nothing; raises JournalError if that isn't possible."""
     try:
         version = version_of(db, path, newest=len(steps))
@@ -359,7 +361,7 @@ def migrate(db: sqlite3.Connection, path: Path, steps: Sequence[Sequence[str]] =
         db.execute("BEGIN IMMEDIATE")
         for step in steps[version:]:
             for statement in step:
-                db.execute(statement)
+                db.execute(statement) if isinstance(statement, str) else statement(db)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {len(steps)}")
         db.execute("COMMIT")
