@@ -1,0 +1,123 @@
+"""Keys of signed notes: their names and ids, their one-line form (vkey), and what signs and verifies with them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol, Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from agent.tlog.texts import NoteError, base64_of, bytes_of, is_printed
+
+ID_BYTES: Final = 4
+PUBLIC_BYTES: Final = 32
+_NAME_LIMIT: Final = 255
+
+
+class Algorithm(Enum):
+    """What is signed and how, by the bytes that stand for it (signed-note, "Signature types")."""
+
+    ED25519 = b"\x01"
+    COSIGNATURE = b"\x04"  # Ed25519 over a checkpoint and the time (c2sp.org/tlog-cosignature)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Whose public key it is, and for what; the same bytes for another algorithm are another key."""
+
+    name: str
+    algorithm: Algorithm
+    public: bytes
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name) or len(self.public) != PUBLIC_BYTES:
+            raise NoteError(f"{self.name[:80]!r} with {len(self.public)} bytes is no key.")
+
+    @classmethod
+    def parse(cls, vkey: str) -> Self:
+        """Return the key of `<name>+<id>+<base64>`; raises NoteError."""
+        name, key_id, encoded = [*vkey.split("+", 2), "", ""][:3]
+        material = bytes_of(encoded)
+        algorithm = next((one for one in Algorithm if material.startswith(one.value)), None)
+        if algorithm is None:
+            raise NoteError(f"The key of {name[:80]!r} is of a kind that is not known here.")
+        key = cls(name, algorithm, material[len(algorithm.value) :])
+        if key.key_id.hex() != key_id:
+            raise NoteError(f"The id of the key of {name!r} is not that of its bytes.")
+        return key
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that name it together with its name; no fingerprint."""
+        return hashlib.sha256(self.name.encode() + b"\n" + self._material).digest()[:ID_BYTES]
+
+    @property
+    def vkey(self) -> str:
+        """The key in one line, as others configure it."""
+        return f"{self.name}+{self.key_id.hex()}+{base64_of(self._material)}"
+
+    @property
+    def _material(self) -> bytes:
+        return self.algorithm.value + self.public
+
+
+class Signer(Protocol):
+    """Who signs: the station's key in software, or something else that keeps it."""
+
+    @property
+    def key(self) -> Key:
+        """What its signatures are verified with."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature alone."""
+
+
+class Verifier(Protocol):
+    """Who tells whether a key made a signature."""
+
+    @property
+    def key(self) -> Key:
+        """The key that is trusted."""
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether the key signed the message; never raises for what the signature is."""
+
+
+class Ed25519Signer:
+    """Signs by a private key in memory (RFC 8032)."""
+
+    def __init__(self, name: str, private: Ed25519PrivateKey, algorithm: Algorithm = Algorithm.ED25519) -> None:
+        self._private = private
+        self.key = Key(name, algorithm, private.public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        """Return 64 bytes."""
+        return self._private.sign(message)
+
+
+class Ed25519Verifier:
+    """Verifies by `cryptography`; raises NoteError for bytes that can't be a public key."""
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        try:
+            self._public = Ed25519PublicKey.from_public_bytes(key.public)
+        except ValueError as error:
+            raise NoteError(f"The key of {key.name!r} is none.") from error
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Tell whether the key signed the message."""
+        try:
+            self._public.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+def is_name(name: str) -> bool:
+    """Whether a key may have this name: no spaces, no plus, no control characters, not empty."""
+    printed = is_printed(name) and not any(char.isspace() or char == "+" for char in name)
+    return printed and 0 < len(name) <= _NAME_LIMIT
