@@ -235,6 +235,30 @@ def test_a_malformed_key_is_refused(vkey: str) -> None:
         Key.parse(vkey)
 
 
+WEAK = [
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000080",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0000000000000000000000000000000000000000000000000000000000000080",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+]
+"""Points of small order, and points that are written in a second way."""
+
+
+@pytest.mark.parametrize("public", WEAK)
+def test_a_key_that_anybody_can_sign_with_is_none(public: str) -> None:
+    """OpenSSL takes it: with the first one, this verifies under any text."""
+    with pytest.raises(NoteError, match="anybody can sign"):
+        Ed25519Verifier(Key(NAME, Algorithm.ED25519, bytes.fromhex(public)))
+
+
 def test_the_same_bytes_for_another_algorithm_are_another_key() -> None:
     other = replace(DOCK.key, algorithm=Algorithm.COSIGNATURE)
     assert other.key_id != DOCK.key.key_id

@@ -15,6 +15,10 @@ from agent.tlog.texts import NoteError, base64_of, bytes_of, is_printed
 ID_BYTES: Final = 4
 PUBLIC_BYTES: Final = 32
 _NAME_LIMIT: Final = 255
+_FIELD: Final = (1 << 255) - 19
+_ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER: Final = (0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8)
+"""The second coordinate of every point of small order (edwards25519, RFC 8032 §5.1)."""
 
 
 class Algorithm(Enum):
@@ -99,7 +103,10 @@ class Ed25519Signer:
 
 
 class Ed25519Verifier:
-    """Verifies by `cryptography`; raises NoteError for bytes that can't be a public key."""
+    """Verifies by `cryptography`; raises NoteError for bytes that aren't the one form of a public key.
+
+    OpenSSL takes keys of small order, with which anybody can sign, and points that are written in a second way.
+    """
 
     def __init__(self, key: Key) -> None:
         self.key = key
@@ -107,6 +114,9 @@ class Ed25519Verifier:
             self._public = Ed25519PublicKey.from_public_bytes(key.public)
         except ValueError as error:
             raise NoteError(f"The key of {key.name!r} is none.") from error
+        second = int.from_bytes(key.public, "little") & ((1 << 255) - 1)
+        if second >= _FIELD or second in _SMALL_ORDER:
+            raise NoteError(f"The key of {key.name!r} is one that anybody can sign with.")
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether the key signed the message."""

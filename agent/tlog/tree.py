@@ -117,38 +117,32 @@ def includes(digest: bytes, index: int, size: int, path: Sequence[bytes], expect
     """Tell whether a path proves that a tree of `size` leaves has this leaf hash at `index` (RFC 9162 §2.1.3.2)."""
     if not 0 <= index < size < SIZE_LIMIT:
         return False
-    place, last = index, size - 1
-    for sibling in path:
-        if last == 0:
-            return False
-        if place & 1 or place == last:
-            digest = node_hash(sibling, digest)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            digest = node_hash(digest, sibling)
-        place, last = place >> 1, last >> 1
-    return last == 0 and digest == expected_root
+    reached = _reached(index, size - 1, digest, path)
+    return reached is not None and reached[1] == expected_root
 
 
 def continues(old: int, old_root: bytes, size: int, new_root: bytes, path: Sequence[bytes]) -> bool:
     """Tell whether a path proves that the tree of `size` leaves begins with that of `old` (RFC 9162 §2.1.4.2)."""
-    if not 0 <= old <= size < SIZE_LIMIT:
-        return False
-    if size == 0 and new_root != EMPTY_ROOT:
+    if not 0 <= old <= size < SIZE_LIMIT or (size == 0 and new_root != EMPTY_ROOT):
         return False
     if old in (0, size):
         return not path and old_root == (new_root if old else EMPTY_ROOT)
     if not path:
         return False
-    steps = [old_root, *path] if old.bit_count() == 1 else path
-    place, last = old - 1, size - 1
-    while place & 1:
-        place, last = place >> 1, last >> 1
-    before = after = steps[0]
-    for sibling in steps[1:]:
+    first, *rest = [old_root, *path] if old.bit_count() == 1 else path
+    height = (old & -old).bit_length() - 1
+    return _reached((old - 1) >> height, (size - 1) >> height, first, rest) == (old_root, new_root)
+
+
+def _reached(place: int, last: int, digest: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """The roots that a path leads to from a node: of the tree that ends there, and of the one that ends at `last`.
+
+    None if the path is too short or too long. Nodes are counted on their own level.
+    """
+    before = after = digest
+    for sibling in path:
         if last == 0:
-            return False
+            return None
         if place & 1 or place == last:
             before, after = node_hash(sibling, before), node_hash(sibling, after)
             while not place & 1 and place:
@@ -156,7 +150,7 @@ def continues(old: int, old_root: bytes, size: int, new_root: bytes, path: Seque
         else:
             after = node_hash(after, sibling)
         place, last = place >> 1, last >> 1
-    return last == 0 and before == old_root and after == new_root
+    return None if last else (before, after)
 
 
 def _left_leaves(leaves: int) -> int:
