@@ -195,7 +195,7 @@ def test_why_it_must_be_refused() -> None:
 # Merkle proofs: the agent makes them, the checker judges as the agent does.
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 300), st.data(), st.sampled_from([*FORGERIES, ""]), st.randoms(use_true_random=False))
 def test_it_judges_proofs_as_the_agent_does(size: int, data: st.DataObject, how: str, chance: random.Random) -> None:
     index, old = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size))
@@ -208,6 +208,7 @@ def test_it_judges_proofs_as_the_agent_does(size: int, data: st.DataObject, how:
     assert KIT.continues(old, ROOTS[old], size, ROOTS[size], path) == judged
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.builds(lambda text: f"{text}\n\n— a AAAABBBB\n".encode(), st.text(max_size=50)))
 def test_it_reads_notes_as_the_agent_does(data: bytes) -> None:
     try:

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tlog.keys import Algorithm, Ed25519Verifier, Key
@@ -87,6 +87,7 @@ def test_the_order_of_signatures_and_doubled_lines_change_nothing() -> None:
     assert GOOD.plus(*GOOD.signatures) == GOOD
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD.encode()) - 1))
 def test_a_truncated_note_says_no_more_than_is_signed(length: int) -> None:
     try:
@@ -97,6 +98,7 @@ def test_a_truncated_note_says_no_more_than_is_signed(length: int) -> None:
     assert note.signatures == GOOD.signatures[:1]
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(GOOD.encode()) - 1), st.integers(1, 255))
 def test_no_changed_byte_goes_unseen_by_whom_trusts_both(place: int, change: int) -> None:
     data = bytearray(GOOD.encode())
@@ -282,6 +284,7 @@ def test_base64_has_one_form(text: str) -> None:
         bytes_of(text)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_raise_anything_but_an_error_in_words(data: bytes) -> None:
     with pytest.raises(NoteError, match=r"."):

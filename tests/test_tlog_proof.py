@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tlog.checkpoint import Checkpoint, opened
@@ -131,6 +131,7 @@ def test_a_proof_says_nothing_of_another_leaf_place_log_or_size() -> None:
             Proof.parse(one.encode()).verified(leaf, ORIGIN, TRUST)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_no_changed_byte_of_a_proof_goes_unseen(place: int, change: int) -> None:
     data = bytearray(LOG.proof(4, 11).encode())

@@ -147,6 +147,7 @@ def test_a_path_is_as_short_as_it_can_be() -> None:
     assert len(zeros) == PROOF_LIMIT
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1 << 40), st.integers(0, 1 << 20))
 def test_subtrees_cover_a_range_without_gap_and_are_few(start: int, length: int) -> None:
     at = start
@@ -158,6 +159,7 @@ def test_subtrees_cover_a_range_without_gap_and_are_few(start: int, length: int)
     assert len(parts) <= 2 * max(length, 1).bit_length()
 
 
+@settings(deadline=None)
 @given(st.integers(0, SIZES - 1), st.integers(0, 8))
 def test_a_frontier_grows_by_whole_subtrees_too(size: int, height: int) -> None:
     size = size >> height << height
@@ -167,6 +169,7 @@ def test_a_frontier_grows_by_whole_subtrees_too(size: int, height: int) -> None:
     assert before.plus(NODE(height, size >> height), height).root() == ROOTS[size + (1 << height)]
 
 
+@settings(deadline=None)
 @given(st.integers(0, SIZES - 1))
 def test_what_a_leaf_completes_is_told(size: int) -> None:
     before = Frontier(size, tuple(NODE(*part) for part in subtrees(0, size)))
@@ -202,7 +205,7 @@ def forged(path: list[bytes], how: str, chance: random.Random) -> list[bytes]:
     return path
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.integers(1, SIZES), st.data(), st.sampled_from(FORGERIES), st.randoms(use_true_random=False))
 def test_a_forged_path_proves_nothing(size: int, data: st.DataObject, how: str, chance: random.Random) -> None:
     index, old = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size))
@@ -214,6 +217,7 @@ def test_a_forged_path_proves_nothing(size: int, data: st.DataObject, how: str, 
         assert not continues(old, ROOTS[old], size, ROOTS[size], bad)
 
 
+@settings(deadline=None)
 @given(st.integers(2, SIZES), st.data())
 def test_a_true_path_proves_only_its_own_leaf_place_and_root(size: int, data: st.DataObject) -> None:
     index, other = data.draw(st.lists(st.integers(0, size - 1), min_size=2, max_size=2, unique=True))
@@ -224,6 +228,7 @@ def test_a_true_path_proves_only_its_own_leaf_place_and_root(size: int, data: st
     assert not includes(LEAVES[index], index, size, path, ROOTS[size])
 
 
+@settings(deadline=None)
 @given(st.integers(1, SIZES), st.data())
 def test_a_rewritten_past_is_not_continued(size: int, data: st.DataObject) -> None:
     old = data.draw(st.integers(1, size))
