@@ -6,8 +6,9 @@ import hashlib
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.signing import SigningKey
 from agent.tlog.checkpoint import Checkpoint
-from agent.tlog.keys import Algorithm, Ed25519Signer, Ed25519Verifier
+from agent.tlog.keys import Algorithm, Ed25519Verifier, Signer
 from agent.tlog.note import Note
 from agent.tlog.proof import Proof
 from agent.tlog.tree import consistency, inclusion, leaf_hash, node_hash, root
@@ -16,18 +17,18 @@ from agent.tlog.witness import AddCheckpoint
 ORIGIN = "dock.example/log"
 
 
-def signer(name: str = ORIGIN, algorithm: Algorithm = Algorithm.ED25519) -> Ed25519Signer:
+def signer(name: str = ORIGIN, algorithm: Algorithm = Algorithm.ED25519) -> Signer:
     """A signer whose key follows from its name."""
     seed = hashlib.sha256(f"{name} {algorithm.name}".encode()).digest()
-    return Ed25519Signer(name, Ed25519PrivateKey.from_private_bytes(seed), algorithm)
+    return Signer(name, SigningKey(Ed25519PrivateKey.from_private_bytes(seed), b""), algorithm)
 
 
-def witness(name: str = "neighbour.example/w1") -> Ed25519Signer:
+def witness(name: str = "neighbour.example/w1") -> Signer:
     """A signer of cosignatures."""
     return signer(name, Algorithm.COSIGNATURE)
 
 
-def trusts(*signers: Ed25519Signer) -> list[Ed25519Verifier]:
+def trusts(*signers: Signer) -> list[Ed25519Verifier]:
     """Who verifies what they sign."""
     return [Ed25519Verifier(one.key) for one in signers]
 

@@ -26,6 +26,7 @@ TREE: Final = """
 STEP: Final = 8
 """Rows are kept of each so many levels."""
 
+_EACH: Final = (1 << STEP) - 1
 _LOST: Final = bytes(HASH_BYTES)
 """What stands for events that are missing: no proof of them holds, and the others keep their places."""
 
@@ -45,12 +46,13 @@ class Growth:
 
     def append(self, seq: int, content: bytes) -> None:
         """Event `seq` has this leaf; events that were left out before it count as lost."""
-        if seq <= self.frontier.size:
-            return
-        for height, _ in subtrees(self.frontier.size, seq - 1):
-            self.frontier = self.frontier.plus(_LOST, height)
+        if seq != self.frontier.size + 1:
+            if seq <= self.frontier.size:
+                return
+            for height, _ in subtrees(self.frontier.size, seq - 1):
+                self.frontier = self.frontier.plus(_LOST, height)
         digest = leaf_hash(content)
-        if seq % (1 << STEP) == 0:
+        if not seq & _EACH:
             kept = [row for row in self.frontier.completed(digest) if row[0] and row[0] % STEP == 0]
             rows = [(height, (seq >> height) - 1, found) for height, found in kept]
             self._db.executemany("INSERT INTO tree VALUES (?, ?, ?)", rows)

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.tlog.texts import NoteError, base64_of, bytes_of, is_printed
 
@@ -68,15 +68,33 @@ class Key:
         return self.algorithm.value + self.public
 
 
-class Signer(Protocol):
-    """Who signs: the station's key in software, or something else that keeps it."""
+class Private(Protocol):
+    """A private key wherever it is kept: the station's own (`agent/signing.py`), a token's, behind a command."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key as `Key` has it."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs: a private key, under a name and for one kind of signature."""
+
+    name: str
+    private: Private
+    algorithm: Algorithm = Algorithm.ED25519
 
     @property
     def key(self) -> Key:
         """What its signatures are verified with."""
+        return Key(self.name, self.algorithm, self.private.public)
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature alone."""
+        return self.private.sign(message)
 
 
 class Verifier(Protocol):
@@ -88,18 +106,6 @@ class Verifier(Protocol):
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether the key signed the message; never raises for what the signature is."""
-
-
-class Ed25519Signer:
-    """Signs by a private key in memory (RFC 8032)."""
-
-    def __init__(self, name: str, private: Ed25519PrivateKey, algorithm: Algorithm = Algorithm.ED25519) -> None:
-        self._private = private
-        self.key = Key(name, algorithm, private.public_key().public_bytes_raw())
-
-    def sign(self, message: bytes) -> bytes:
-        """Return 64 bytes."""
-        return self._private.sign(message)
 
 
 class Ed25519Verifier:

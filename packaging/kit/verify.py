@@ -29,6 +29,7 @@ P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 SQRT_MINUS_1 = pow(2, (P - 1) // 4, P)
+SPKI = bytes.fromhex("302a300506032b6570032100")  # what stands before a public key in the form of RFC 8410
 BASE = (4 * pow(5, P - 2, P) % P).to_bytes(32, "little")
 
 
@@ -47,7 +48,6 @@ def point(data: bytes) -> tuple:
 
 
 def add(p: tuple, q: tuple) -> tuple:
-    """Return the sum of two points."""
     a, b = (p[1] - p[0]) * (q[1] - q[0]) % P, (p[1] + p[0]) * (q[1] + q[0]) % P
     c, d = 2 * D * p[3] * q[3] % P, 2 * p[2] * q[2] % P
     e, f, g, h = b - a, d - c, d + c, b + a
@@ -268,7 +268,7 @@ class Check:
                 self.tell(WRONG, name, str(error))
         for name, _, kind, public in self.keys:
             role = "签名 signs" if kind == b"\1" else "见证 witnesses"
-            print(f"密钥 Key {name} ({role}), SHA-256, 请核对 compare: {hashlib.sha256(public).hexdigest()}")
+            print(f"密钥 Key {name} ({role}), 请核对 compare: {hashlib.sha256(SPKI + public).hexdigest()}")
         right, wrong, unknown = self.counts.values()
         word = "有错误 SOMETHING IS WRONG" if wrong else "不完整 INCOMPLETE" if unknown else "全部正确 ALL IS RIGHT"
         print(f"结论 Result: {word} ({right} 正确 right, {wrong} 错误 wrong, {unknown} 无法核验 unknown)")
