@@ -153,14 +153,33 @@ def test_a_journal_of_65536_events_has_a_row_for_them_all(tmp_path: Path) -> Non
         assert reader.log_root(size) == root, "rows that were lost are computed again"
 
 
-async def test_a_journal_of_the_version_before_gets_its_tree(tmp_path: Path) -> None:
-    path, old = tmp_path / "journal.db", tmp_path / "old.db"
-    fill(path, 300)
+def older(path: Path, old: Path, condition: str = "1") -> None:
+    """Make a journal of the version before, without a tree, out of events of a new one."""
     with closing(connect(old, write=True)) as db:
         migrate(db, old, MIGRATIONS[:6])
         db.execute("ATTACH ? AS new", (str(path),))
-        db.execute("INSERT INTO event SELECT * FROM new.event")
+        db.execute("DROP TRIGGER event_comes_next")
+        db.execute(f"INSERT INTO event SELECT * FROM new.event WHERE {condition} ORDER BY seq")
         db.execute("DETACH new")
+
+
+async def test_a_damaged_journal_of_the_version_before_gets_its_tree_too(path: Path, tmp_path: Path) -> None:
+    """Missing events and damaged text are found by `verify`; they must not keep the service from starting."""
+    with intruder(path) as db:
+        db.execute("UPDATE event SET detail = cast(x'7bff' AS TEXT) WHERE seq = 20")
+    old = tmp_path / "old.db"
+    older(path, old, "seq NOT BETWEEN 300 AND 400")
+    await write(old, opened())
+    assert kept(old) == [(8, 0), (8, 1)]
+    assert {"event 20", "event 300"} <= set(found(old))
+    assert not any(place.startswith("tree") for place in found(old))
+
+
+def test_a_journal_of_the_version_before_gets_its_tree(tmp_path: Path) -> None:
+    path, old = tmp_path / "journal.db", tmp_path / "old.db"
+    fill(path, 300)
+    older(path, old)
+    with closing(connect(old, write=True)) as db:
         migrate(db, old)
     assert kept(old) == kept(path) == [(8, 0), (8, 1), (8, 2)]
     with closing(Reader(old)) as reader, closing(Reader(path)) as right:
@@ -232,6 +251,23 @@ def test_a_log_that_was_rewritten_with_a_good_chain_is_exposed_by_an_old_root(pa
         proof = reader.consistency(600, EVENTS)
         assert continues(600, reader.log_root(600), EVENTS, reader.log_root(EVENTS), proof)
         assert not continues(600, old_root, EVENTS, reader.log_root(EVENTS), proof)
+
+
+def test_an_older_copy_that_went_on_is_exposed_by_a_later_root(path: Path, tmp_path: Path) -> None:
+    """The last events are dropped, or the whole file is replaced by a copy of last week: chain and tables are sound."""
+    with closing(Reader(path)) as reader:
+        known = reader.log_root(600)
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(path)) as db, closing(connect(copy, write=True)) as new:
+        migrate(new, copy)
+        for row in db.execute("SELECT * FROM event WHERE seq <= 500 ORDER BY seq"):
+            new.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?)", row)
+    rebuild(copy)
+    with closing(Log(copy, lambda: NOW)) as log:
+        log.commit([lambda log: log.append([encode(tick(-n)) for n in range(300)])])
+    assert_consistent(copy)
+    with closing(Reader(copy)) as reader:
+        assert not continues(600, known, 800, reader.log_root(800), reader.consistency(600, 800))
 
 
 async def test_a_reader_sees_the_tree_of_what_is_committed(tmp_path: Path) -> None:

@@ -468,6 +468,38 @@ def test_a_console_without_chinese_is_no_obstacle(folder: Path) -> None:
     assert b"ALL IS RIGHT" in done.stdout
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["manifest.json.note", "old.checkpoint", "grown.consistency"]),
+    place=st.integers(0, 5000),
+    new=st.binary(max_size=3),
+)
+def test_no_changed_bytes_of_a_signed_file_are_called_right(
+    signed_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, name: str, place: int, new: bytes
+) -> None:
+    """Whatever is replaced by whatever: never right, and never an error of the checker itself."""
+    data = signed_files[name]
+    place %= len(data)
+    bent = data[:place] + new + data[place + 1 :]
+    if bent == data:
+        return
+    folder = tmp_path_factory.mktemp("bent")
+    for one, content in (signed_files | {name: bent}).items():
+        (folder / one).write_bytes(content)
+    summed(folder)
+    assert KIT.Check(str(folder), [KIT.key_of(LOG.signer.key.vkey)]).run() in (1, 2)
+
+
+@pytest.fixture(scope="module")
+def signed_files() -> dict[str, bytes]:
+    return {
+        "manifest.json": b'{"held":1}\n',
+        "manifest.json.note": signed('{"held":1}\n', LOG.signer).encode(),
+        "old.checkpoint": LOG.note(13).encode(),
+        "grown.consistency": LOG.growth(13, 40).encode(),
+    }
+
+
 def test_it_changes_nothing(folder: Path) -> None:
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
     check(folder)
