@@ -174,9 +174,13 @@ def write_part(path: Path, content: bytes) -> None:
     """Write an unfinished copy anew, as a whole; it is not durable yet."""
     assert path.name.endswith(PART_SUFFIX), f"{path} is no part"
     with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW) as fd:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(fd, left) :]
+        write_all(fd, memoryview(content))
+
+
+def write_all(fd: int, view: memoryview) -> None:
+    """Write all of it; raises OSError."""
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def cut_part(fd: int, size_bytes: int) -> None:

@@ -30,6 +30,9 @@ def held(folder: Path, content: bytes, asset_id: str = "a") -> Held:
 class StoreConformance(ABC):
     """Inherit, give the fixtures `store` (a Store) and `vault` (a folder), and say how to look behind the store."""
 
+    reads = True
+    """Whether the store lets this station read what it stored; else fetching is refused in words."""
+
     @abstractmethod
     def objects(self, store: Store) -> dict[str, bytes]:
         """All stored objects by BLAKE3, as somebody without this software would find them."""
@@ -111,6 +114,25 @@ class StoreConformance(ABC):
             await store.check(receipt, read=True)
         await store.check(await store.put(original, FakeErrand()), read=True)
 
+    async def test_what_was_put_comes_back_as_it_was_or_not_at_all(self, store: Store, vault: Path) -> None:
+        content = os.urandom(3 * MIB + 1)
+        original, back = held(vault, content), vault / "back.part"
+        receipt = await store.put(original, FakeErrand())
+        if not self.reads:
+            with pytest.raises(StoreError, match="does not let this station read"):
+                await store.fetch(receipt, back)
+            return
+        await store.fetch(receipt, back)
+        assert back.read_bytes() == content
+        with pytest.raises(FileExistsError):
+            await store.fetch(receipt, original.path)
+        assert original.path.read_bytes() == content, "what is there is never written to"
+        for number, harm in enumerate((self.damage, self.lose)):
+            harm(store, original.digests.blake3)
+            with pytest.raises(EvidenceError):
+                await store.fetch(receipt, vault / f"{number}.part")
+            assert sum(part.stat().st_size for part in vault.glob(f"{number}.part")) <= original.size_bytes
+
     async def test_looking_finds_it_there(self, store: Store) -> None:
         before = self.objects(store)
         await store.look()
@@ -133,4 +155,4 @@ class StoreConformance(ABC):
 
     async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
         verbs = {name for name in dir(store) if not name.startswith("_")}
-        assert verbs == {"name", "locks", "put", "check", "look", "survey", "close"}
+        assert verbs == {"name", "locks", "put", "check", "fetch", "look", "survey", "close"}

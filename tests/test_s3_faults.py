@@ -640,3 +640,6 @@ async def test_an_audit_calls_nothing_lost_because_of_rights_or_gateways(
         proxy.on(Replace(Answer(answer.status)), "HEAD", times=None)
         with contextlib.suppress(StoreError):  # but no EvidenceError
             assert not await store.check(receipt, read=True)
+        if asked == "bytes":
+            with pytest.raises(StoreError):
+                await store.fetch(receipt, tmp_path / "back.part")

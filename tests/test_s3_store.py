@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,8 @@ def midnight_after(days: int) -> datetime:
 class TestConformance(StoreConformance):
     """The write-only uploader keeps every promise of a store."""
 
+    reads = False
+
     @pytest.fixture(autouse=True)
     def _behind(self, bucket: Bucket) -> None:
         self.bucket = bucket
@@ -74,6 +77,18 @@ class TestConformance(StoreConformance):
         for version in self.bucket.versions():
             if version.key.endswith(blake3_hex):
                 self.bucket.ceph.remove_version(self.bucket.name, version.key, version.version_id)
+
+
+async def test_who_may_read_gets_this_very_version_back(ceph: Ceph, tmp_path: Path, vault: Path) -> None:
+    bucket, original = Bucket(ceph, tmp_path, policy=False), held(vault, os.urandom(9 * MIB))
+    async with bucket.store() as store:
+        receipt = await store.put(original, FakeErrand())
+        with ceph.client(ceph.admin_keys) as s3:
+            s3.put_object(Bucket=bucket.name, Key=receipt.object, Body=b"a newer version")
+        await store.fetch(receipt, vault / "back.part")
+        assert (vault / "back.part").read_bytes() == original.path.read_bytes()
+        with pytest.raises(EvidenceError):
+            await store.fetch(replace(receipt, version="none"), vault / "none.part")
 
 
 @pytest.mark.parametrize("size", [5, 8 * MIB, 8 * MIB + 1, 20 * MIB])

@@ -858,7 +858,7 @@ async def test_another_digest_is_evidence_trouble(store: TusStore, proxy: FaultP
 
 @pytest.mark.parametrize("status", [403, 404])
 async def test_what_may_no_longer_be_read_back_is_not_called_lost(
-    store: TusStore, proxy: FaultProxy, original: Held, status: int
+    store: TusStore, proxy: FaultProxy, original: Held, status: int, tmp_path: Path
 ) -> None:
     """Rights may change; a receipt that stands on reading back then can't be proven, and a person is told."""
     told = await store.put(original, FakeErrand())
@@ -870,10 +870,12 @@ async def test_what_may_no_longer_be_read_back_is_not_called_lost(
     with pytest.raises(StoreError, match="no longer lets us read back") as caught:
         await store.check(read, read=True)
     assert not caught.value.retry
+    with pytest.raises(StoreError, match="does not let this station read"):
+        await store.fetch(read, tmp_path / "back.part")
 
 
 async def test_a_service_that_is_away_or_fails_says_nothing_about_evidence(
-    store: TusStore, proxy: FaultProxy, original: Held
+    store: TusStore, proxy: FaultProxy, original: Held, tmp_path: Path
 ) -> None:
     receipt = await store.put(original, FakeErrand())
     for fault in (Replace(Answer(500)), Replace(Answer(401)), Cut(0)):
@@ -884,6 +886,8 @@ async def test_a_service_that_is_away_or_fails_says_nothing_about_evidence(
     proxy.on(Cut(1000, Side.DOWN), "GET", times=None)
     with pytest.raises(StoreError):
         await store.check(receipt, read=True)
+    with pytest.raises(StoreError):
+        await store.fetch(receipt, tmp_path / "back.part")
 
 
 @pytest.mark.parametrize(

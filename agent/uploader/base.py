@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Protocol
 
 from agent.errors import ConfigError, EvidenceError, StoreError
@@ -89,6 +90,14 @@ class Store(Protocol):
         With `read` by reading the bytes back, where our rights allow that. Returns whether they were read.
         """
 
+    async def fetch(self, receipt: Receipt, part: Path) -> None:
+        """Write what the receipt is of into a new file, whose bytes had the receipt's size and fingerprints.
+
+        They are not durable yet: whoever gives them a name reads them back before. Raises FileExistsError if `part` is
+        there, EvidenceError if the store has other bytes or none, StoreError if it is away or doesn't let us read;
+        what lies in `part` then is worth nothing, and never longer than the receipt says.
+        """
+
     async def survey(self) -> Sequence[Trait]:
         """Find out what the store can do by trying it with a probe object; raises StoreError if it can't be reached."""
 
@@ -119,6 +128,12 @@ def not_ours(receipt: Receipt, store: str) -> StoreError:
     """What `Store.check` raises for the receipt of another store, or of this one as it was configured before."""
     what = f"The receipt is of {receipt.object} in the store {receipt.store}; this store is {store}."
     return StoreError(what, do="Check store.name and store.options in the configuration.", retry=False)
+
+
+def may_not_read(store: str, key: str) -> StoreError:
+    """What `Store.fetch` raises where our rights don't reach."""
+    what = f"The store {store} does not let this station read {key}."
+    return StoreError(what, do="Give the station the right to read what it stored.", retry=False)
 
 
 def misconfigured(what: str, do: str = "Correct the configuration.") -> ConfigError:

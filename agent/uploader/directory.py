@@ -99,13 +99,25 @@ class DirectoryStore:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Compare an object with its receipt, with `read` by reading it again from the medium."""
-        key = original_key(receipt.digests)
-        if (receipt.store, receipt.object) != (self.name, key):
-            raise not_ours(receipt, self.name)
+        key = self._require_ours(receipt)
         size, digests = {"size": receipt.size_bytes}, asdict(receipt.digests)
         answer = await self._ask({"check": {**size, **digests}, "read": read})
         self._require(answer, {"found": {"object": key, **size, **(digests if read else {})}})
         return read
+
+    async def fetch(self, receipt: Receipt, part: Path) -> None:
+        """Have a helper copy an object back into a new file."""
+        found = {"size": receipt.size_bytes, **asdict(receipt.digests)}
+        key = self._require_ours(receipt)
+        if await asyncio.to_thread(part.exists):
+            raise FileExistsError(part)
+        self._require(await self._ask({"fetch": found, "part": os.fspath(part)}), {"found": {"object": key, **found}})
+
+    def _require_ours(self, receipt: Receipt) -> str:
+        key = original_key(receipt.digests)
+        if (receipt.store, receipt.object) != (self.name, key):
+            raise not_ours(receipt, self.name)
+        return key
 
     async def look(self) -> None:
         """Only look whether the folder is there now; raises StoreError."""

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from agent import durable
+from agent.durable import write_all
+from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.uploader import directory_errors as errors
 from agent.uploader.base import lost, original_key
 from agent.uploader.mounts import keeps_modes
-from agent.uploader.source import chunks
+from agent.uploader.source import chunks, taking
 from agent.vault import fingerprint
 
 _RESERVE_BYTES: Final = 16 * 1024 * 1024
@@ -80,12 +82,27 @@ class Share:
             try:
                 found = self._examine(here / key, read=read)
             except OSError as error:
-                if errors.means_lost(error):
-                    raise lost(self._name, key, errors.in_words(error)[0]) from error
-                raise errors.away(self._name, *errors.in_words(error)) from error
+                raise self._unreadable(key, error) from error
         if found[0] != size_bytes or (read and found[1] != digests):
             raise lost(self._name, key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
         return found
+
+    def fetch(self, size_bytes: int, digests: Digests, part: Path) -> Found:
+        """Copy an object back into a new file; raises as `Store.fetch`."""
+        key = original_key(digests)
+        with self.opened() as here, taking(part, size_bytes, digests, partial(lost, self._name, key)) as copy:
+            try:
+                with durable.opened(here / key) as fd:
+                    while piece := os.read(fd, durable.CHUNK_BYTES):
+                        copy.take(piece)
+                        self._tell(None)
+            except OSError as error:
+                raise self._unreadable(key, error) from error
+        return copy.found()
+
+    def _unreadable(self, key: str, error: OSError) -> EvidenceError | StoreError:
+        what, do = errors.in_words(error)
+        return lost(self._name, key, what) if errors.means_lost(error) else errors.away(self._name, what, do)
 
     # The place.
 
@@ -276,9 +293,3 @@ def _tidy(here: Path) -> None:
                     continue
                 durable.make_mutable(path)
             durable.remove_part(path)
-
-
-def write_all(fd: int, view: memoryview) -> None:
-    """Write all of it; raises OSError."""
-    while view:
-        view = view[os.write(fd, view) :]

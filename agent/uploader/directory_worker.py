@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from agent.durable import write_all
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
 from agent.uploader.base import original_key, present
-from agent.uploader.directory_share import Settings, Share, write_all
+from agent.uploader.directory_share import Settings, Share
 from agent.uploader.directory_survey import survey
 
 _TELL_EACH_S: Final = 0.5
@@ -66,6 +67,9 @@ class Worker:
             case {"check": {"size": size, "blake3": b3, "sha256": s2}, "read": read}:
                 digests = Digests(b3, s2)
                 return {"found": _told(digests, self._share.check(size, digests, read=read))}
+            case {"fetch": {"size": size, "blake3": b3, "sha256": s2}, "part": part}:
+                digests = Digests(b3, s2)
+                return {"found": _told(digests, self._share.fetch(size, digests, Path(part)))}
             case {"look": True}:
                 with self._share.opened():
                     return {"there": True}

@@ -1,4 +1,4 @@
-"""Reads an original on its way to a store, and notices when it is no longer what it was."""
+"""Reads an original on its way to a store, or back, and notices when it is no longer what it was."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from pathlib import Path
 from typing import Final, Self
 
 from blake3 import blake3
@@ -46,9 +47,10 @@ class Tally:
 
     async def add(self, piece: bytes) -> None:
         """Take more bytes."""
-        await asyncio.to_thread(self._add, piece)
+        await asyncio.to_thread(self.take, piece)
 
-    def _add(self, piece: bytes) -> None:
+    def take(self, piece: bytes | memoryview) -> None:
+        """The same, blocking."""
         self._size_bytes += len(piece)
         for hasher in self._hashers:
             hasher.update(piece)
@@ -56,6 +58,50 @@ class Tally:
     def found(self) -> tuple[int, Digests]:
         """Size in bytes and fingerprints of all so far."""
         return self._size_bytes, Digests(*(hasher.hexdigest() for hasher in self._hashers))
+
+
+class Copy(Tally):
+    """Writes what a store gives back into a file, and not a byte more than there may be; raises as `taking`."""
+
+    def __init__(self, fd: int, limit_bytes: int, differs: Callable[[str], EvidenceError]) -> None:
+        super().__init__()
+        self._fd = fd
+        self._limit_bytes = limit_bytes
+        self._differs = differs
+
+    def take(self, piece: bytes | memoryview) -> None:
+        """Write and count more bytes."""
+        super().take(piece)
+        if self._size_bytes > self._limit_bytes:
+            raise self._differs(f"it gives more than {self._limit_bytes} bytes")
+        with _own_disk():
+            durable.write_all(self._fd, memoryview(piece))
+
+
+@contextlib.contextmanager
+def taking(part: Path, size_bytes: int, digests: Digests, differs: Callable[[str], EvidenceError]) -> Iterator[Copy]:
+    """A new file for an object that comes back, compared at the end with what it must be.
+
+    Raises what `differs` makes of a reason, FileExistsError, and StoreError if our own disk refuses.
+    """
+    with contextlib.ExitStack() as opened:
+        with _own_disk():
+            fd = opened.enter_context(durable.opened(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW))
+        copy = Copy(fd, size_bytes, differs)
+        yield copy
+        if (found := copy.found()) != (size_bytes, digests):
+            raise differs(f"it gives back {found[0]} bytes with SHA-256 {found[1].sha256}")
+
+
+@contextlib.contextmanager
+def _own_disk() -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        what = f"This station's disk refuses what the store gives back: {error.strerror or error}."
+        raise StoreError(what, safe="The store keeps it.", do="Check this station's disk and its room.") from error
 
 
 class Source:

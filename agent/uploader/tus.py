@@ -17,9 +17,9 @@ from agent.config.options import read_options
 from agent.errors import StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, lost, not_ours, original_key, present
+from agent.uploader.base import SAFE, Errand, Trait, lost, may_not_read, not_ours, original_key, present
 from agent.uploader.network import Body, CutError, pause_s
-from agent.uploader.source import Source
+from agent.uploader.source import Source, taking
 from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
 from agent.uploader.tus_survey import survey
 
@@ -68,9 +68,7 @@ class TusStore:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Prove again that the upload is there; raises EvidenceError or StoreError, returns whether it was read."""
-        key, place = original_key(receipt.digests), receipt.version
-        if (receipt.store, receipt.object) != (self.name, key) or not place.startswith("/"):
-            raise not_ours(receipt, self.name)
+        place = self._place(receipt)
         found = await self._server.progress(place)
         if found is None or not found.is_whole(receipt.size_bytes):
             raise lost(self.name, receipt.object, "it is no longer there")
@@ -78,11 +76,25 @@ class TusStore:
             raise lost(self.name, receipt.object, f"its SHA-256 is {found.sha256} there")
         given = await self._server.read_back(place) if read else None
         if given is None and read and not (receipt.etag or found.sha256):
-            what = f"{self._server.host} no longer lets us read back {key}, and gives no digest of it."
+            what = f"{self._server.host} no longer lets us read back {receipt.object}, and gives no digest of it."
             raise StoreError(what, do=f"Have the collecting service do one of them, see {GUIDE}.", retry=False)
         if given is not None and given != (receipt.size_bytes, receipt.digests):
             raise lost(self.name, receipt.object, f"it gives back {given[0]} bytes with SHA-256 {given[1].sha256}")
         return given is not None
+
+    async def fetch(self, receipt: Receipt, part: Path) -> None:
+        """Read an upload back into a new file, where the service lets us; raises as `Store.fetch`."""
+        place = self._place(receipt)
+        await self.check(receipt, read=False)  # a GET that is refused does not tell whether there is anything to read
+        with taking(part, receipt.size_bytes, receipt.digests, partial(lost, self.name, receipt.object)) as copy:
+            if await self._server.read_back(place, copy) is None:
+                raise may_not_read(self._server.host, receipt.object)
+
+    def _place(self, receipt: Receipt) -> str:
+        key, place = original_key(receipt.digests), receipt.version
+        if (receipt.store, receipt.object) != (self.name, key) or not place.startswith("/"):
+            raise not_ours(receipt, self.name)
+        return place
 
     async def survey(self) -> Sequence[Trait]:
         """Find out with a probe what the service does; raises StoreError if it can't be reached."""

@@ -165,9 +165,9 @@ class TusServer:
             raise AgainError(f"{self.host} took another number of bytes than it was sent.", safe=SAFE, do=_CHECK)
         return _sha256(answer)
 
-    async def read_back(self, place: str) -> tuple[int, Digests] | None:
-        """Size and fingerprints of what the server gives back; None if it doesn't let us read."""
-        tally = Tally()
+    async def read_back(self, place: str, tally: Tally | None = None) -> tuple[int, Digests] | None:
+        """Size and fingerprints of what the server gives back, and `tally` the bytes; None if we may not read."""
+        tally = tally or Tally()
         answer = await self._ask("GET", place, {200} | _UNWILLING, sink=tally.add)
         return tally.found() if answer.status == 200 else None
 

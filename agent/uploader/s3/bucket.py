@@ -119,12 +119,12 @@ class Bucket:
         query = {"retention": "", "versionId": version}
         await self.client.call(Ask("s3:PutObjectRetention", "PUT", key, query, body=body))
 
-    async def read(self, found: Version) -> tuple[int, Digests] | None:
+    async def read(self, found: Version, tally: Tally | None = None) -> tuple[int, Digests] | None:
         """Size and fingerprints of what the store gives back of a version, once; nothing if it says that it has none.
 
-        None if we may not read. Raises StoreError if the bytes came from somebody else.
+        `tally` gets the bytes. None if we may not read. Raises StoreError if the bytes came from somebody else.
         """
-        tally = Tally()
+        tally = tally or Tally()
         query = {"versionId": found.version} if found.version else {}
         action = "s3:GetObjectVersion" if found.version else "s3:GetObject"
         try:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -18,13 +19,25 @@ from agent.config.options import choice, flag, integer, read_options, secret, te
 from agent.errors import StoreError
 from agent.model import Clock, Digests, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import DOUBT, SAFE, Errand, Trait, lost, misconfigured, not_ours, original_key, present
+from agent.uploader.base import (
+    DOUBT,
+    SAFE,
+    Errand,
+    Trait,
+    lost,
+    may_not_read,
+    misconfigured,
+    not_ours,
+    original_key,
+    present,
+)
 from agent.uploader.network import Network, NetworkOptions, http_url
 from agent.uploader.s3.answers import LockMode, Retention, Version
 from agent.uploader.s3.bucket import Bucket, lock_headers
 from agent.uploader.s3.client import Client, Place, RefusedError
 from agent.uploader.s3.survey import Survey
 from agent.uploader.s3.upload import Upload
+from agent.uploader.source import taking
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX: Final = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
@@ -104,9 +117,7 @@ class S3Store:
 
     async def check(self, receipt: Receipt, *, read: bool) -> bool:
         """Look at the version and its lock again, and read it where we may; whether it was read."""
-        if (receipt.store, receipt.object) != (self.name, self._key(receipt.digests)):
-            raise not_ours(receipt, self.name)
-        stored = Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
+        stored = self._version(receipt)
         if stored not in await self._bucket.versions(receipt.object, receipt.version):
             raise lost(self.name, receipt.object, "no version with its size and ETag is listed")
         if receipt.locked_until is not None and receipt.locked_until > self._client.now():
@@ -118,6 +129,18 @@ class S3Store:
         if given is not None and given != (receipt.size_bytes, receipt.digests):
             raise lost(self.name, receipt.object, f"{given[0]} bytes were read back, with other fingerprints")
         return given is not None
+
+    async def fetch(self, receipt: Receipt, part: Path) -> None:
+        """Read a version back into a new file; raises as `Store.fetch`."""
+        stored = self._version(receipt)
+        with taking(part, receipt.size_bytes, receipt.digests, partial(lost, self.name, receipt.object)) as copy:
+            if await self._bucket.read(stored, copy) is None:
+                raise may_not_read(self.name, receipt.object)
+
+    def _version(self, receipt: Receipt) -> Version:
+        if (receipt.store, receipt.object) != (self.name, self._key(receipt.digests)):
+            raise not_ours(receipt, self.name)
+        return Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
 
     async def survey(self) -> Sequence[Trait]:
         """What the bucket can do and what our rights are, tried with probes; raises StoreError if it is away."""
