@@ -56,6 +56,8 @@ from agent.model import (
     Released,
     Resumed,
     Role,
+    Sealing,
+    Stamping,
     Stated,
     Statement,
     TextForm,
@@ -158,6 +160,8 @@ ENTRIES: list[JournalEntry] = [
     ),
     DeriveAsked("a", "李四", "新版工具"),
     ClockStepped(NOW, NOW + timedelta(days=1), 86_400_000, 3),
+    document("l", "a", said=Sealing(2, 40, "ab" * 32)),
+    document("z", "a", said=Stamping("l", NOW, "CN=tsa.example")),
 ]
 
 

@@ -10,7 +10,7 @@ from agent.journal.connection import Connection
 from agent.journal.documents import SELECT_DOCUMENT, document_view
 from agent.journal.projection.derived import COPY, FAILED, SCOPE
 from agent.journal.views import Copies, DocumentView, MadeView
-from agent.model import Derived
+from agent.model import DERIVED_ROLES, Derived
 
 TO_DERIVE: Final = "derived = '' AND probed = 1 AND role = 'original' AND state IN ('held', 'stored')"
 """As the index of this name has it."""
@@ -27,7 +27,7 @@ _KEEPER: Final = (
 )
 _SELECT_MADE: Final = (
     f"{SELECT_DOCUMENT} WHERE asset.recording_id = (SELECT recording_id FROM asset WHERE asset_id = {_KEEPER})"  # noqa: S608
-    " AND document.kind NOT IN ('statement', 'transcript', 'explanation') ORDER BY document.seq"
+    f" AND document.kind IN {tuple(sorted(role.value for role in DERIVED_ROLES))} ORDER BY document.seq"
 )
 
 

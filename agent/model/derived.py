@@ -9,8 +9,12 @@ from typing import Final
 
 from agent.model.evidence import Role
 
-DERIVED_ROLES: Final = frozenset(Role) - {Role.ORIGINAL, Role.STATEMENT, Role.TRANSCRIPT, Role.EXPLANATION}
-"""What is made from an original; everything else is what it is, or what was said about it."""
+SEAL_ROLES: Final = frozenset({Role.MANIFEST, Role.TIMESTAMP})
+"""What the station itself signs or has stamped: it vouches for everything else of a recording."""
+
+_SAID_ROLES: Final = frozenset({Role.STATEMENT, Role.TRANSCRIPT, Role.EXPLANATION})
+DERIVED_ROLES: Final = frozenset(Role) - SEAL_ROLES - _SAID_ROLES - {Role.ORIGINAL}
+"""What is made from an original; everything else is what it is, was said about it, or vouches for it."""
 
 FINDINGS_LIMIT: Final = 200
 """So many findings of a recording are in the journal; its findings document has all of them, up to a bound."""

@@ -92,7 +92,28 @@ class Explanation:
     voice: Voice | None = None
 
 
-Said = Statement | Transcript | Explanation | Derivation
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """Manifest `number` (清单) of a recording was signed; it covers the first `covers` events of the log.
+
+    `previous` is the BLAKE3 of the manifest before, "" for the first.
+    """
+
+    number: int
+    covers: int
+    previous: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamping:
+    """A time stamping authority (RFC 3161) says that the manifest, an asset's id, existed `at`."""
+
+    manifest: str
+    at: datetime
+    authority: str = ""
+
+
+Said = Statement | Transcript | Explanation | Derivation | Sealing | Stamping
 
 DOCUMENT_LIMIT_BYTES: Final = BLOCK_BYTES
 """So large can one document be that somebody attaches; what is made from an original has no limit here."""
@@ -112,6 +133,10 @@ def role_of(said: Said) -> Role:
             return Role.EXPLANATION
         case Derivation():
             return said.role
+        case Sealing():
+            return Role.MANIFEST
+        case Stamping():
+            return Role.TIMESTAMP
         case _:
             assert_never(said)
 

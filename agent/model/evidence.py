@@ -38,6 +38,8 @@ class Role(StrEnum):
     TIMELINE = "timeline"
     FINDINGS = "findings"
     CERTIFICATE = "certificate"
+    MANIFEST = "manifest"
+    TIMESTAMP = "timestamp"
 
 
 class ClockTrust(StrEnum):

@@ -168,6 +168,8 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Role.TIMELINE: ("时间轴", "timeline"),
         Role.FINDINGS: ("检查结果", "findings"),
         Role.CERTIFICATE: ("制作证明", "certificate"),
+        Role.MANIFEST: ("清单", "manifest"),
+        Role.TIMESTAMP: ("时间戳", "time stamp"),
     },
     Measured: {
         Measured.PACKETS: ("已读完全部数据", "all packets were read"),
