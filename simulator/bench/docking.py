@@ -113,7 +113,7 @@ def rounds(bench: Bench, contenders: dict[str, Callable[[], Cost]]) -> dict[str,
         for name in list(contenders)[:: -1 if number % 2 else 1]:
             cost = contenders[name]()
             costs[name].append(cost)
-            bench.say(f"round {number + 1} of {bench.rounds}: {name}: {cost.wall_s:.1f} s, CPU {cost.cpu_s:.1f} s")
+            bench.say(f"round {number + 1} of {bench.rounds}: {name}: {cost.wall_s:.2f} s, CPU {cost.cpu_s:.2f} s")
     return costs
 
 
