@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
 from agent import __version__
 from agent.journal.schema import MIGRATIONS
@@ -71,11 +72,25 @@ def test_it_is_installed_offline_and_everything_in_it_works(debian: Machine, pac
     words = "COMP_WORDS=(capture-agent ver); $(complete -p capture-agent | sed -E 's/.*-F (\\S+).*/\\1/')"
     assert debian.run(f"{complete}; {words} capture-agent ver capture-agent; echo $COMPREPLY") == "verify\n"
     assert "__pycache__" in debian.run("ls /usr/lib/capture-agent/lib/python3.11/site-packages/agent")
-    imports = "aiohttp, av, blake3, botocore, cryptography, ffmpeg, pytsk3, pyudev, systemd.daemon, watchdog"
+    imports = (
+        "aiohttp, av, blake3, botocore, cryptography, ffmpeg, pytsk3, pyudev, rfc3161_client, rfc8785, segno, "
+        "systemd.daemon, watchdog, weasyprint"
+    )
     debian.run(f"/usr/lib/capture-agent/bin/python3 -I -c 'import {imports}'")
     debian.run("/usr/lib/capture-agent/bin/python3 -I -m agent.cli --version")
     assert debian.run("systemctl is-enabled capture-agent") == "enabled\n"
     assert debian.run("dpkg --verify capture-agent") == ""
+
+
+def test_papers_can_be_printed_in_chinese(debian: Machine, package: Path) -> None:
+    """With the fonts that the package depends on, and no other."""
+    debian.install(package)
+    told = "import weasyprint; weasyprint.HTML(string='<p lang=zh-CN>交接回执').write_pdf('/srv/paper.pdf')"
+    debian.run(f'/usr/lib/capture-agent/bin/python3 -I -c "{told}"')
+    (sheet,) = PdfReader(debian.root / "srv" / "paper.pdf").pages
+    assert sheet.extract_text().strip() == "交接回执"
+    (font,) = sheet["/Resources"]["/Font"].values()  # type: ignore[index]
+    assert "CJK" in font["/BaseFont"]
 
 
 def test_the_service_gets_ready_and_stores_what_is_pulled(debian: Machine, package: Path, tmp_path: Path) -> None:
