@@ -36,19 +36,26 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
     """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
     _check_owner(config.storage.root)
     vault = Vault(config.storage.root, seal=config.storage.seal)
-    rules = Rules(config.profile, config.calendars)
     with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
         async with (
             opened_store(config, clock) as store,
             Journal.open(config.storage.root / "journal.db", clock) as journal,
         ):
-            known = (config.storage.reserve_bytes, disk, config.store.hours, config.inventory, config.forms)
-            paced = (journal, vault, store, rules, clock, config.runner)
-            refuses = config.dock.unknown is Unknown.REFUSE
-            station = Station(*paced, *known, gps=config.privacy.gps, access=config.access, refuse_unknown=refuses)
+            rules = Rules(config.profile, config.calendars)
+            station = Station(journal, vault, store, rules, clock, config.runner, config.storage.reserve_bytes, disk)
+            use(station, config)
             if config.refused:
                 await limits.doubt(station)
             yield station
+
+
+def use(station: Station, config: Config) -> None:
+    """Give a station all that a reload can change, too."""
+    station.rules = Rules(config.profile, config.calendars)
+    station.inventory, station.forms = config.inventory, config.forms
+    station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
+    station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
+    station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
 
 
 def _check_owner(root: Path) -> None:

@@ -14,16 +14,16 @@ from typing import Final
 
 from agent import __version__, control, notify, signing
 from agent.clocks import ClockState, ClockWatch, Step
-from agent.config import Config, Unknown, reloaded
+from agent.config import Config, reloaded
 from agent.config.environment import credential
 from agent.config.ports import slot_of
-from agent.deadline import CLOCK_TOLERANCE, Rules, is_plausible
+from agent.deadline import CLOCK_TOLERANCE, is_plausible
 from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.model import Clock, ClockStepped, Incident, SlotProgress
-from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields
+from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
 from agent.pipeline import limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -191,20 +191,12 @@ class Service:
             )
             return None
         self._config = config
-        self._use(config)
+        use(self._station, config)
         what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
         self._troubles["restart"] = what if waiting else ""
         log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
         await self.recompute()
         return config
-
-    def _use(self, config: Config) -> None:
-        station = self._station
-        station.rules = Rules(config.profile, config.calendars)
-        station.inventory, station.forms = config.inventory, config.forms
-        station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
-        station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
-        station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
 
     def _refuse_rules(self, told: str, what: str) -> None:
         log.warning("rules refused: %s", what)
