@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import load
-from agent.doctor import TOPICS, examine
+from agent.doctor import TOPICS, examine, report_bug
 from agent.doctor.disks import judged_mount, judged_room, judged_smart, physical
 from agent.doctor.dock import _disk, rules_in_force, slots_named
 from agent.doctor.evidence import look_at_calendar, look_at_clock
@@ -302,14 +303,19 @@ def test_what_the_system_refuses_is_unknown() -> None:
     assert [one.grade for one in looked(look)] == [Grade.GOOD, Grade.UNKNOWN]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_mistake_of_the_doctor_and_a_topic_without_a_word_are_unknown() -> None:
+def test_a_mistake_of_the_doctor_is_told_in_words_and_a_topic_without_a_word_is_unknown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     def look(_: Case) -> Iterator[Finding]:
         yield GOOD
-        raise AssertionError("a bug")
+        raise KeyError("张三")
 
-    assert [one.grade for one in looked(look)] == [Grade.GOOD, Grade.UNKNOWN]
+    monkeypatch.setattr(threading, "excepthook", report_bug)
+    good, told = looked(look)
+    assert (good, told.grade) == (GOOD, Grade.UNKNOWN)
+    assert re.fullmatch(r"a mistake of the examination itself: KeyError, test_doctor\.py \d+", told.en)
     assert [one.grade for one in looked(lambda _: [])] == [Grade.UNKNOWN]
+    assert capfd.readouterr() == ("", "")
 
 
 # udev.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from agent.doctor.disks import look_at_disks
@@ -51,25 +53,44 @@ def examine(topics: Sequence[Topic], case: Case) -> Iterator[tuple[Topic, tuple[
         yield topic, _examined(topic, case)
 
 
-def _examined(topic: Topic, case: Case) -> tuple[Finding, ...]:
-    found: list[Finding] = []
-    ended = threading.Event()
+class _Looking(threading.Thread):
+    """What hangs in the kernel can't be ended, only left behind; a daemon thread goes with the process."""
 
-    def look() -> None:
+    def __init__(self, topic: Topic, case: Case) -> None:
+        super().__init__(name=f"doctor-{topic.name}", daemon=True)
+        self._topic, self._case = topic, case
+        self.found: list[Finding] = []
+        self.ended = False
+
+    def run(self) -> None:
         try:
-            found.extend(topic.look(case))
+            self.found.extend(self._topic.look(self._case))
         except AgentError as error:
-            found.append(Finding(Grade.UNKNOWN, f"未能检查：{error.what}", error.what, do_en=error.do))
+            self.found.append(Finding(Grade.UNKNOWN, f"未能检查：{error.what}", error.what, do_en=error.do))
         except OSError as error:
-            found.append(Finding(Grade.UNKNOWN, f"未能检查：{error}", f"can't be looked at: {error}"))
-        ended.set()
+            self.found.append(Finding(Grade.UNKNOWN, f"未能检查：{error}", f"can't be looked at: {error}"))
+        self.ended = True
 
-    # What hangs in the kernel can't be ended, only left behind; a daemon thread goes with the process.
-    looking = threading.Thread(target=look, name=f"doctor-{topic.name}", daemon=True)
+
+def report_bug(bug: threading.ExceptHookArgs) -> None:
+    """Make a mistake of an examination one of its findings, without a traceback; a `threading.excepthook`."""
+    if not isinstance(bug.thread, _Looking):
+        threading.__excepthook__(bug)
+    else:
+        *_, place = traceback.extract_tb(bug.exc_traceback)
+        what = f"{bug.exc_type.__name__}, {Path(place.filename).name} {place.lineno}"
+        told = f"检查程序自身有误：{what}", f"a mistake of the examination itself: {what}"
+        do = "请将此行告知维护人员", "Tell whoever maintains the program; the other lines stand."
+        bug.thread.found.append(Finding(Grade.UNKNOWN, *told, *do))
+        bug.thread.ended = True
+
+
+def _examined(topic: Topic, case: Case) -> tuple[Finding, ...]:
+    looking = _Looking(topic, case)
     looking.start()
     looking.join(topic.limit_s)
-    told = tuple(found)
-    if ended.is_set() and told:
+    told = tuple(looking.found)
+    if looking.ended and told:
         return told
     if looking.is_alive():
         zh, en = f"{topic.limit_s:g} 秒内没有应答", f"no answer within {topic.limit_s:g} s"

@@ -9,13 +9,14 @@ import os
 import pwd
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from agent.config import Config, load
-from agent.doctor import TOPICS, examine
+from agent.doctor import TOPICS, examine, report_bug
 from agent.doctor.finding import Case, Finding, Grade, Topic
 from agent.errors import ConfigError
 from agent.model import Clock
@@ -42,6 +43,7 @@ def add_doctor(add: Add) -> None:
 
 
 def _doctor(options: argparse.Namespace, clock: Clock) -> int:
+    threading.excepthook = report_bug
     case = _case(options, clock)
     wanted = [TOPICS[name] for name in options.only or TOPICS]
     told = []
