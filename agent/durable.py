@@ -57,6 +57,9 @@ _FS_IOC_GETFLAGS: Final = 0x80006601 | _LONG_BYTES << 16
 _FS_IOC_SETFLAGS: Final = 0x40006602 | _LONG_BYTES << 16
 _FS_IMMUTABLE_FL: Final = 0x10
 
+_FS_IOC_ENABLE_VERITY: Final = 0x40806685
+_VERITY_SHA256: Final = struct.pack("=IIIIQIIQ88x", 1, 1, 4096, 0, 0, 0, 0, 0)
+
 _NOT_OFFERED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _NOT_SEALABLE: Final = _NOT_OFFERED | {errno.ENOTTY, errno.EPERM, errno.EACCES}
 
@@ -174,13 +177,9 @@ def write_part(path: Path, content: bytes) -> None:
     """Write an unfinished copy anew, as a whole; it is not durable yet."""
     assert path.name.endswith(PART_SUFFIX), f"{path} is no part"
     with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW) as fd:
-        write_all(fd, memoryview(content))
-
-
-def write_all(fd: int, view: memoryview) -> None:
-    """Write all of it; raises OSError."""
-    while view:
-        view = view[os.write(fd, view) :]
+        left = memoryview(content)
+        while left:
+            left = left[os.write(fd, left) :]
 
 
 def cut_part(fd: int, size_bytes: int) -> None:
@@ -312,6 +311,21 @@ def make_writable(path: Path) -> None:
     """Let the owner write to an unfinished copy again; refuses every other name."""
     assert path.name.endswith(PART_SUFFIX), f"{path} is no unfinished copy"
     os.chmod(path, 0o600)
+
+
+def enable_verity(path: Path) -> bool:
+    """Have the kernel compare every byte of a file with its tree of hashes from now on; False if that isn't offered.
+
+    The file can never be written again. Our rights must reach to write to it, and nobody may have it open for that.
+    """
+    with opened(path) as fd:
+        try:
+            fcntl.ioctl(fd, _FS_IOC_ENABLE_VERITY, _VERITY_SHA256)
+        except OSError as error:
+            if error.errno not in _NOT_SEALABLE | {errno.EEXIST, errno.ETXTBSY, errno.EBUSY, errno.EROFS}:
+                raise
+            return error.errno == errno.EEXIST
+    return True
 
 
 def make_immutable(path: Path) -> bool:

@@ -16,8 +16,9 @@ from typing import Final, Self, TypeVar
 from blake3 import blake3
 
 from agent import durable
-from agent.errors import EvidenceError, StoreError
+from agent.changes import Changes, seen
 from agent.model import BLOCK_BYTES, Digests, Held
+from agent.vault_errors import differs, medium, refused, world
 
 _SYNC_THREADS: Final = 4
 _MANY: Final = 16
@@ -28,8 +29,6 @@ _COMING: Final = 32
 _MAX_DAMAGED_COPIES: Final = 1000
 _PART_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _BLAKE3: Final = re.compile(r"[0-9a-f]{64}")
-_KEEP_IT: Final = "Keep the recorder as it is until this is settled."
-_CHECK_DISK: Final = "Have the administrator check the station's disk and its free space."
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,7 +75,7 @@ class ReadBack:
         self._asset_id = asset_id
         self._path = path
         self._opened = contextlib.ExitStack()
-        with _world(path):
+        with world(path):
             self._fd = self._opened.enter_context(durable.opened(path))
         self._reader = reader
         self._whole = blake3()
@@ -98,16 +97,16 @@ class ReadBack:
         assert index == self._next, f"block {index} of {self._asset_id} after block {self._next - 1}"
         assert self._done_bytes == index * BLOCK_BYTES, "only the last block may be shorter"
         end = self._done_bytes + size_bytes
-        with _world(self._path):
+        with world(self._path):
             self._make_durable(end)
             self._flush_ahead()
         # The first block's fingerprint is that of the file so far, and need not be computed twice.
         hasher = blake3() if index else self._whole
         hashers = (hasher, self._whole, self._sha256) if index else (self._whole, self._sha256)
-        with _medium(self._path):
+        with medium(self._path):
             got = self._reader.feed(self._fd, self._done_bytes, size_bytes, *hashers)
         if got != size_bytes or hasher.hexdigest() != blake3_hex:
-            raise _differs(self._path, f"block {index}: {got} of {size_bytes} bytes")
+            raise differs(self._path, f"block {index}: {got} of {size_bytes} bytes")
         self._next += 1
         self._done_bytes = end
 
@@ -139,8 +138,8 @@ class ReadBack:
         """Compare the size of the file, the bytes that were read back and the bytes that were expected."""
         size = os.fstat(self._fd).st_size
         if not size == self._done_bytes == expected_bytes:
-            raise _differs(self._path, f"{size} bytes, {self._done_bytes} read back, {expected_bytes} expected")
-        with _world(self._path):
+            raise differs(self._path, f"{size} bytes, {self._done_bytes} read back, {expected_bytes} expected")
+        with world(self._path):
             self._make_durable(size)
         return Settled(self._asset_id, size, Digests(self._whole.hexdigest(), self._sha256.hexdigest()))
 
@@ -165,13 +164,14 @@ class Vault:
         self.originals_dir = root / "vault"
         self.damaged_dir = root / "damaged"
         self.work_dir = root / durable.WORK_FOLDER
-        with _world(root):
+        self.changes = Changes()
+        with world(root):
             for folder in (root, self.staging_dir, self.originals_dir, self.damaged_dir, self.work_dir):
                 durable.make_dir(folder)
 
     def free_bytes(self) -> int:
         """Bytes that can still be written by an unprivileged process."""
-        with _world(self.root):
+        with world(self.root):
             space = os.statvfs(self.root)
         return space.f_bavail * space.f_frsize
 
@@ -205,7 +205,7 @@ class Vault:
         If one of them differs the first error is raised, and all parts stay as they are.
         """
         if len(parts) >= _MANY:
-            with _world(self.staging_dir):
+            with world(self.staging_dir):
                 durable.sync_filesystem(self.staging_dir)
         else:
             _in_parallel(_flush, [self._part(asset_id) for asset_id, _, _ in parts])
@@ -218,9 +218,9 @@ class Vault:
             fds: list[int] = []
             for asset_id, size_bytes, _ in parts:
                 path = self._part(asset_id)
-                with _world(path):
+                with world(path):
                     fds.append(opened.enter_context(durable.opened(path)))
-                with _medium(path):
+                with medium(path):
                     reader.ask(fds[-1], size_bytes)
             return [self._settled(reader, fd, *part) for fd, part in zip(fds, parts, strict=True)]
 
@@ -228,24 +228,24 @@ class Vault:
         self, reader: durable.MediumReader, fd: int, asset_id: str, size_bytes: int, blake3_hex: str
     ) -> Settled:
         path = self._part(asset_id)
-        with _medium(path):
+        with medium(path):
             size = os.fstat(fd).st_size
             got, digests = fingerprint(fd, reader=reader)
         if not got == size == size_bytes or digests.blake3 != blake3_hex:
-            raise _differs(path, f"{size} bytes, {got} read back, {size_bytes} expected, BLAKE3 {digests.blake3}")
+            raise differs(path, f"{size} bytes, {got} read back, {size_bytes} expected, BLAKE3 {digests.blake3}")
         return Settled(asset_id, size, digests)
 
     def ready_part(self, asset_id: str) -> str:
         """Name of a part to be written, also if an earlier attempt to name it had made it read-only."""
         part = self._part(asset_id)
-        with _world(part), contextlib.suppress(FileNotFoundError):
+        with world(part), contextlib.suppress(FileNotFoundError):
             if not part.stat().st_mode & stat.S_IWUSR:
                 durable.make_writable(part)
         return part.name
 
     def take_in(self, path: Path, asset_id: str) -> None:
         """Make a finished file of the work folder the part of an asset; it is neither durable nor read back yet."""
-        with _world(path):
+        with world(path):
             durable.rename_no_replace(path, self._part(asset_id))
 
     def keep(self, settled: Sequence[Settled], tell_damaged: Callable[[str], None] = _ignore) -> list[Held]:
@@ -256,7 +256,7 @@ class Vault:
         """
         addresses = [self.address(item.digests.blake3) for item in settled]
         folders = sorted({at.parent for at in addresses})
-        with _world(self.originals_dir):
+        with world(self.originals_dir):
             for folder in folders:
                 durable.make_dir(folder)
             named = [self._name(item, at, tell_damaged) for item, at in zip(settled, addresses, strict=True)]
@@ -277,18 +277,28 @@ class Vault:
         if size is None:
             return True  # renamed before a crash; `claim` looks whether it is really there
         if size != item.size_bytes:
-            raise _differs(part, f"{size} bytes instead of {item.size_bytes}")
+            raise differs(part, f"{size} bytes instead of {item.size_bytes}")
         durable.make_read_only(part)
         try:
-            durable.rename_no_replace(part, address)
+            self._rename(part, address)
         except FileExistsError:
-            with durable.opened(address) as fd:
-                if fingerprint(fd) == (item.size_bytes, item.digests):
-                    return False
+            if self._is_same(item, address):
+                return False
             tell_damaged(item.digests.blake3)
             self.quarantine(item.asset_id, item.digests)
-            durable.rename_no_replace(part, address)
+            self._rename(part, address)
         return True
+
+    def _rename(self, part: Path, address: Path) -> None:
+        with self.changes.of(address):
+            durable.rename_no_replace(part, address)
+
+    def _is_same(self, item: Settled, address: Path) -> bool:
+        """Whether a regular file with these bytes is there; nobody follows a link that was put in its place."""
+        if not stat.S_ISREG(os.lstat(address).st_mode):
+            return False
+        with durable.opened(address) as fd:
+            return fingerprint(fd) == (item.size_bytes, item.digests)
 
     def claim(self, asset_id: str, size_bytes: int, digests: Digests) -> Held:
         """The proof for an original that was read back before and must be there; raises EvidenceError if it isn't.
@@ -296,51 +306,56 @@ class Vault:
         Seals it if that is wanted and permitted. Content is not read; see `reread`.
         """
         path = self.address(digests.blake3)
-        with _world(path):
-            try:
-                found = path.lstat().st_size
-            except FileNotFoundError:
-                raise _differs(path, "the file is missing") from None
-        if found != size_bytes:
-            raise _differs(path, f"{found} bytes instead of {size_bytes}")
-        with _world(path):
-            sealed = self.seal and durable.make_immutable(path)
+        with world(path):
+            found = seen(path)
+        if found is None or not stat.S_ISREG(found.mode):
+            raise differs(path, "the file is missing")
+        if found.size_bytes != size_bytes:
+            raise differs(path, f"{found.size_bytes} bytes instead of {size_bytes}")
+        with world(path):
+            sealed = self.seal and (bool(found.immutable) or self._seal(path))
         return Held(asset_id, path, size_bytes, digests, sealed)
+
+    def _seal(self, path: Path) -> bool:
+        with self.changes.of(path):
+            return durable.make_immutable(path)
 
     def reread(self, held: Held) -> Digests:
         """Fingerprints of an original as the medium gives it now; raises EvidenceError if it can't all be read."""
-        with _medium(held.path), durable.opened(held.path) as fd:
+        with medium(held.path), durable.opened(held.path) as fd:
             size, digests = fingerprint(fd)
         if size != held.size_bytes:
-            raise _differs(held.path, f"{size} bytes instead of {held.size_bytes}")
+            raise differs(held.path, f"{size} bytes instead of {held.size_bytes}")
         return digests
 
     def examine(self, asset_id: str, blake3_hex: str) -> Held:
         """The proof for an original that no note vouches for: read from the medium, it has the BLAKE3 of its name."""
         path = self.address(blake3_hex)
-        with _medium(path), durable.opened(path) as fd:
+        with medium(path), durable.opened(path) as fd:
             size, digests = fingerprint(fd)
         if digests.blake3 != blake3_hex:
-            raise _differs(path, f"{size} bytes with BLAKE3 {digests.blake3}")
+            raise differs(path, f"{size} bytes with BLAKE3 {digests.blake3}")
         return self.claim(asset_id, size, digests)
 
     def quarantine(self, asset_id: str, digests: Digests) -> Path | None:
         """Move a damaged original aside, durably, and return its new place, None if it is missing; removes nothing."""
         path = self.address(digests.blake3)
-        with _world(path):
-            if not path.exists():
+        with world(path):
+            if not os.path.lexists(path):
                 return None
-            durable.make_mutable(path)
             for copy in range(_MAX_DAMAGED_COPIES):
                 aside = self.damaged_dir / f"{path.name}.{copy}"
                 try:
-                    durable.rename_no_replace(path, aside)
+                    with self.changes.of(path):
+                        if path.is_file() and not path.is_symlink():  # what was put in its place goes aside as it is
+                            durable.make_mutable(path)
+                        durable.rename_no_replace(path, aside)
                 except FileExistsError:
                     continue
                 durable.fsync_dir(self.damaged_dir)
                 durable.fsync_dir(path.parent)
                 return aside
-        raise _refused(path, "too many damaged copies of the same original")
+        raise refused(path, "too many damaged copies of the same original")
 
     def originals(self) -> Iterator[tuple[str, Path, int]]:
         """(BLAKE3 as its name says, path, size in bytes) of every original, in the order of names."""
@@ -367,33 +382,5 @@ def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def _flush(part: Path) -> None:
-    with _world(part), durable.opened(part) as fd:
+    with world(part), durable.opened(part) as fd:
         durable.fdatasync(fd)
-
-
-def _differs(path: Path, what: str) -> EvidenceError:
-    return EvidenceError(
-        f"The vault's disk does not give back what was written: {path.name} ({what}).", safe=_KEEP_IT, do=_CHECK_DISK
-    )
-
-
-def _refused(path: Path, what: str) -> StoreError:
-    return StoreError(f"The vault's disk refused {path.name}: {what}.", safe=_KEEP_IT, do=_CHECK_DISK)
-
-
-@contextlib.contextmanager
-def _world(path: Path) -> Iterator[None]:
-    """Writing, naming and flushing: what the disk refuses can be tried again later."""
-    try:
-        yield
-    except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from error
-
-
-@contextlib.contextmanager
-def _medium(path: Path) -> Iterator[None]:
-    """Reading back: what can't be read is not held."""
-    try:
-        yield
-    except OSError as error:
-        raise _differs(path, error.strerror or str(error)) from error

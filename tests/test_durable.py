@@ -191,6 +191,39 @@ def _flags(path: Path) -> int:
     return int(flags)
 
 
+@pytest.mark.parametrize("code", [0, errno.EEXIST])
+def test_verity_is_asked_for_with_what_the_kernel_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As `struct fsverity_enable_arg` of linux/fsverity.h: version, SHA-256, blocks of 4 KiB, and nothing else."""
+    asked: list[tuple[int, bytes]] = []
+
+    def ioctl(_: int, request: int, argument: bytes) -> int:
+        asked.append((request, argument))
+        if code:
+            raise OSError(code, os.strerror(code))
+        return 0
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    (tmp_path / "file").write_bytes(b"footage")
+    assert durable.enable_verity(tmp_path / "file")
+    assert asked == [(0x40806685, struct.pack("<IIII", 1, 1, 4096, 0) + bytes(112))]
+
+
+@pytest.mark.parametrize(
+    "code", [errno.EOPNOTSUPP, errno.ENOTTY, errno.EPERM, errno.EACCES, errno.ETXTBSY, errno.EBUSY]
+)
+def test_without_verity_it_says_so_and_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    (tmp_path / "file").write_bytes(b"footage")
+    assert not durable.enable_verity(tmp_path / "file")
+
+
 def test_a_part_is_written_anew_as_a_whole_and_is_nobody_else_s(tmp_path: Path) -> None:
     part = tmp_path / "a.part"
     part.write_bytes(b"longer than what comes")

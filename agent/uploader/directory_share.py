@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from agent import durable
-from agent.durable import write_all
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.uploader import directory_errors as errors
 from agent.uploader.base import lost, original_key
 from agent.uploader.mounts import keeps_modes
-from agent.uploader.source import chunks, taking
+from agent.uploader.source import chunks, taking, write_all
 from agent.vault import fingerprint
 
 _RESERVE_BYTES: Final = 16 * 1024 * 1024

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from agent import durable
-from agent.durable import write_all
 from agent.model import Clock
 from agent.uploader import directory_errors as errors
 from agent.uploader.base import Trait, clock_trait, trait
 from agent.uploader.directory_share import Share, incoming, lock
 from agent.uploader.mounts import mount_of
+from agent.uploader.source import write_all
 from agent.vault import fingerprint
 
 _MIB: Final = 1024 * 1024

@@ -18,12 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from agent.durable import write_all
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
 from agent.uploader.base import original_key, present
 from agent.uploader.directory_share import Settings, Share
 from agent.uploader.directory_survey import survey
+from agent.uploader.source import write_all
 
 _TELL_EACH_S: Final = 0.5
 

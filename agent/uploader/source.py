@@ -75,7 +75,7 @@ class Copy(Tally):
         if self._size_bytes > self._limit_bytes:
             raise self._differs(f"it gives more than {self._limit_bytes} bytes")
         with _own_disk():
-            durable.write_all(self._fd, memoryview(piece))
+            write_all(self._fd, memoryview(piece))
 
 
 @contextlib.contextmanager
@@ -91,6 +91,12 @@ def taking(part: Path, size_bytes: int, digests: Digests, differs: Callable[[str
         yield copy
         if (found := copy.found()) != (size_bytes, digests):
             raise differs(f"it gives back {found[0]} bytes with SHA-256 {found[1].sha256}")
+
+
+def write_all(fd: int, view: memoryview) -> None:
+    """Write all of it; raises OSError."""
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 @contextlib.contextmanager
