@@ -55,6 +55,7 @@ def use(station: Station, config: Config) -> None:
     station.inventory, station.forms = config.inventory, config.forms
     station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
     station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
+    station.scrub = config.scrub
     station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
 
 

@@ -241,6 +241,7 @@ class Service:
             self._runner.audit(),
             self._runner.store_rate_bytes_s(),
             self._key.fingerprint if self._key is not None else "",
+            self._runner.scrub(),
         )
 
     def _problems(self) -> tuple[str, ...]:

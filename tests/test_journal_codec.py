@@ -56,6 +56,7 @@ from agent.model import (
     Released,
     Resumed,
     Role,
+    Scrubbed,
     Sealing,
     Stamping,
     Stated,
@@ -162,6 +163,7 @@ ENTRIES: list[JournalEntry] = [
     ClockStepped(NOW, NOW + timedelta(days=1), 86_400_000, 3),
     document("l", "a", said=Sealing(2, 40, "ab" * 32)),
     document("z", "a", said=Stamping("l", NOW, "CN=tsa.example")),
+    Scrubbed("a", "b", NOW, NOW, 2, 2000, 1, complete=True),
 ]
 
 

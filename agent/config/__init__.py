@@ -163,6 +163,16 @@ class AccessCopies:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrub:
+    """[scrub]: how often, when and how fast all that is held is read again from the medium."""
+
+    enabled: bool = flag(default=True)
+    each_days: int = integer(30, 1, 3650, "days")
+    hours: tuple[tuple[time, time], ...] = spans_of_day()
+    limit_bytes_s: int = integer(20_000_000, 1_000_000, 100_000_000_000, "bytes per second")
+
+
+@dataclass(frozen=True, slots=True)
 class Privacy:
     """[privacy]: what is read out of originals beyond what the law asks for."""
 
@@ -194,6 +204,7 @@ class Config:
     transcript: Transcripts
     access: AccessCopies
     privacy: Privacy
+    scrub: Scrub
     profile: Profile
     calendars: Mapping[int, CalendarYear]
     inventory: Mapping[str, Recorder]
@@ -213,6 +224,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "transcript": Transcripts,
     "access": AccessCopies,
     "privacy": Privacy,
+    "scrub": Scrub,
 }
 
 

@@ -127,8 +127,13 @@ def step_back() -> None:
         os.nice(LAST_NICE)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
+    idle_io(on=True)
+
+
+def idle_io(*, on: bool) -> None:
+    """Let all others go first to the disk in what this thread does from now on, or no longer."""
     if machine := MACHINES.get(os.uname().machine):
-        _libc().syscall(IOPRIO_SET[machine[0]], 1, 0, IDLE_IO)
+        _libc().syscall(IOPRIO_SET[machine[0]], 1, 0, IDLE_IO if on else 0)
 
 
 def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:

@@ -29,6 +29,7 @@ from agent.model import (
     DeviceIssued,
     DeviceReturned,
     JournalEntry,
+    Scrubbed,
 )
 
 FIRST_LINK: Final = bytes(32)
@@ -36,6 +37,9 @@ FIRST_LINK: Final = bytes(32)
 
 CLOCK: Final = "clock"
 """Whose history the steps of the station's clock are."""
+
+VAULT: Final = "vault"
+"""Whose history it is that its files were read again."""
 
 _SUBJECTS: Final = ("asset_id", "docking_id", "activity_id")
 _T = TypeVar("_T")
@@ -104,6 +108,8 @@ def _subject(entry: JournalEntry) -> str:
         return next(iter(entry.recordings), "")
     if isinstance(entry, ClockStepped):
         return CLOCK
+    if isinstance(entry, Scrubbed):
+        return VAULT
     asset = getattr(entry, "asset", None)
     named: str = next((name for key in _SUBJECTS if (name := getattr(entry, key, ""))), "")
     return asset.asset_id if isinstance(asset, Asset) else named

@@ -27,6 +27,7 @@ from agent.journal.rows import (
     moment_of,
     sortable,
 )
+from agent.journal.scrubs import ScrubQueries
 from agent.journal.views import (
     Attempt,
     DueAsset,
@@ -81,7 +82,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries, ScrubQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.

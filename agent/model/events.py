@@ -245,6 +245,23 @@ class ClockStepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """Held files were read again from the medium since `began_at`: those behind `after` up to `last`, by asset id.
+
+    `files`, `size_bytes` and `damaged` count from `round_at` on, when the round began that is `complete` with this.
+    """
+
+    after: str
+    last: str
+    began_at: datetime
+    round_at: datetime
+    files: int
+    size_bytes: int
+    damaged: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceIssued:
     """A recorder of the inventory was handed out (领用) to `officer`, a reference that no screen and no log shows."""
 
@@ -287,6 +304,7 @@ JournalEntry = (
     | Probed
     | Incident
     | ClockStepped
+    | Scrubbed
     | DeviceIssued
     | DeviceReturned
     | DocumentAdded

@@ -53,6 +53,23 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubProgress:
+    """How far the round is in which all held files are read again, and what the last complete one found.
+
+    `trouble` says in two languages why the round can't go on.
+    """
+
+    files: int = 0
+    size_bytes: int = 0
+    damaged: int = 0
+    began_at: datetime | None = None
+    full_at: datetime | None = None
+    full_files: int = 0
+    full_damaged: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AuditProgress:
     """What the slow audit of stored originals has found since this station began: how many were proved again.
 

@@ -14,13 +14,24 @@ from typing import Final
 from agent.access.making import make_all
 from agent.drivers.base import Docked
 from agent.errors import JournalError, StoreError
-from agent.model import Asset, AssetChanged, AuditProgress, Blocked, Incident, Phase, SlotProgress, Upload
+from agent.model import (
+    Asset,
+    AssetChanged,
+    AuditProgress,
+    Blocked,
+    Incident,
+    Phase,
+    ScrubProgress,
+    SlotProgress,
+    Upload,
+)
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
 from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
+from agent.pipeline.scrubbing import ScrubLane
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 
@@ -57,6 +68,7 @@ class Runner:
         self._store = StoreLane(station)
         self._audit = AuditLane(station)
         self._probe = ProbeLane(station, self._is_reading)
+        self._scrub = ScrubLane(station, self._is_reading)
         self._derive = DeriveLane(station, self._is_reading, make_all)
         self._version = 0
         self._ticks = 0
@@ -97,6 +109,10 @@ class Runner:
         """What the audit of stored originals has found."""
         return self._audit.progress
 
+    def scrub(self) -> ScrubProgress:
+        """How far the reading again of all held files is."""
+        return self._scrub.progress
+
     # Lanes
 
     async def run(self, workers: int, ready: Callable[[], None]) -> None:
@@ -107,6 +123,7 @@ class Runner:
             self._group.create_task(self._beat())
             self._group.create_task(self._census())
             self._group.create_task(self._forever("audit", self._audit.step))
+            self._group.create_task(self._forever("scrub", self._scrub.step))
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
             for _ in range(workers):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
-from agent.config import AccessCopies, Runner
+from agent.config import AccessCopies, Runner, Scrub
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
@@ -19,6 +19,7 @@ from agent.uploader.base import Store
 from agent.vault import Vault
 
 _NO_COPIES: Final = AccessCopies(enabled=False)
+_NO_SCRUB: Final = Scrub(enabled=False)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +43,7 @@ class Station:
     gps: bool = False
     refuse_unknown: bool = False
     access: AccessCopies = _NO_COPIES
+    scrub: Scrub = _NO_SCRUB
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

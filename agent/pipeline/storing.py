@@ -11,7 +11,8 @@ from typing import Final
 from agent.errors import EvidenceError, JournalError, StoreError
 from agent.hours import closes_next, is_open
 from agent.journal.views import DueAsset
-from agent.model import Asset, AssetChanged, Blocked, Confirmed, Damaged, Upload
+from agent.model import Asset, AssetChanged, Blocked, Confirmed, Upload
+from agent.pipeline.damage import put_aside
 from agent.pipeline.progress import Flow
 from agent.pipeline.station import Station
 from agent.turns import Shares
@@ -226,7 +227,7 @@ class StoreLane:
         except StoreError as error:
             await self._not_stored(asset, error)
         except EvidenceError as error:
-            await self._damaged(asset, error)
+            await put_aside(station, asset, str(error))
         else:
             await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
             self._refusal = ""
@@ -240,9 +241,3 @@ class StoreLane:
             await self._station.failed(asset.asset_id, str(error))
         else:
             await self._station.journal.record(AssetChanged(asset.asset_id, Blocked(str(error))))
-
-    async def _damaged(self, asset: Asset, error: EvidenceError) -> None:
-        """The vault's own bytes changed: keep them aside, and say so; a new docking can bring the original again."""
-        assert asset.digests is not None
-        await self._station.on_disk(self._station.vault.quarantine, asset.asset_id, asset.digests)
-        await self._station.journal.record(AssetChanged(asset.asset_id, Damaged(str(error), source_docked=False)))

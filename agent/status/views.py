@@ -23,6 +23,7 @@ from agent.model import (
     Missing,
     Outcome,
     Phase,
+    ScrubProgress,
     SlotProgress,
     Upload,
 )
@@ -34,6 +35,7 @@ from agent.status.devices import quarantined
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
 from agent.status.record import labelled
+from agent.status.scrub import scrub_fact, scrub_view
 from agent.status.words import Hold, Whereabouts, at, named, words
 
 SHOWN_AT_RISK: Final = 50
@@ -43,6 +45,7 @@ _TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 
 _NONE: Final = Tally()
 _NO_AUDIT: Final = AuditProgress()
+_NO_SCRUB: Final = ScrubProgress()
 _CLOCK_UNKNOWN: Final = ClockState()
 
 Json = dict[str, Any]
@@ -62,6 +65,7 @@ class Live:
     audit: AuditProgress = _NO_AUDIT
     store_rate_bytes_s: float | None = None
     key_fingerprint: str = ""
+    scrub: ScrubProgress = _NO_SCRUB
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "activities": rows.activities,
         "store": _store_view(config, live),
         "access": copies_view(config, rows.overview),
+        "scrub": scrub_view(live.scrub),
         "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
         "deadline": {
             "profile": config.profile.name,
@@ -290,6 +295,8 @@ def health_view(
         problems.append(words(zh, f"recorders not back or not docked: {ran_out}; there may be footage on them"))
     if register and (not_back := register["not_back"]):
         problems.append(words(f"{not_back} 台记录仪未按期归还", f"recorders not back in time: {not_back}"))
+    if live.scrub.trouble:
+        problems.append(words(live.scrub.trouble, live.scrub.trouble))
     problems += problems_ahead(ahead)
     problems += clock_problems(live.clock)
     if coverage.missing is not None:
@@ -362,6 +369,7 @@ def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str
     ]
     if live.free_bytes is not None:
         facts.insert(2, words(f"本机剩余空间 {live.free_bytes / 1e9:.1f} GB", "free space"))
+    facts.append(scrub_fact(live.scrub))
     if live.key_fingerprint:
         facts.append(words(f"签名密钥 {live.key_fingerprint[:16]}…", "signing key"))
     if config.station.contact:

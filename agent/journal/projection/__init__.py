@@ -24,6 +24,7 @@ from agent.model import (
     Incident,
     JournalEntry,
     NoSpeechFound,
+    Scrubbed,
 )
 
 
@@ -82,7 +83,7 @@ class Projection:
             apply_activity(self._tables, seq, entry)
         elif isinstance(entry, Checked):
             apply_checked(self._tables, entry)
-        elif isinstance(entry, Incident | ClockStepped):
+        elif isinstance(entry, Incident | ClockStepped | Scrubbed):
             pass  # the event itself is all there is to keep
         else:
             assert_never(entry)
