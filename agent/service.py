@@ -24,7 +24,7 @@ from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.model import Clock, ClockStepped, Incident, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
-from agent.pipeline import limits
+from agent.pipeline import checkpoints, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
 from agent.pipeline.runner import Runner
@@ -54,7 +54,6 @@ class Service:
         self._troubles: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
-        self._key: signing.SigningKey | None = None
         self._run = 0
         self.judging = asyncio.Lock()
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
@@ -66,14 +65,14 @@ class Service:
         root, begins = self._config.storage.root, Incident("started", {"version": __version__})
         self.clocks.newest = await self._station.on_disk(self._station.journal.reader.newest)
         try:
-            self._key = key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL))
+            key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL))
         except ConfigError as error:
             log.error("%s", error)
             self._troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"
             self._run = await self._station.journal.record(begins, Incident("no-signing-key", {"what": error.what}))
             return
-        told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
-        self._run = await self._station.journal.record(begins, Incident("signing-key", told))
+        self._run = await self._station.journal.record(begins)
+        await checkpoints.begin(self._station, key)
 
     def page_socket(self) -> socket.socket | None:
         """The socket at which systemd listens for the status page, if it is the configured address."""
@@ -230,6 +229,7 @@ class Service:
 
     def live(self) -> Live:
         """What only the running service knows."""
+        custody = self._station.custody
         return Live(
             in_order(self._runner.slots(), self._config.slots),
             self._free_bytes(),
@@ -240,13 +240,13 @@ class Service:
             self._runner.uploads(),
             self._runner.audit(),
             self._runner.store_rate_bytes_s(),
-            self._key.fingerprint if self._key is not None else "",
+            custody.key.fingerprint if custody.key is not None else "",
             self._runner.scrub(),
         )
 
     def _problems(self) -> tuple[str, ...]:
         told = (*self._troubles.values(), *self._disk(), self._runner.derive_trouble, *_left_out(self._config))
-        return tuple(what for what in told if what)
+        return tuple(what for what in (*told, *self._station.custody.problems()) if what)
 
     def _disk(self) -> tuple[str, ...]:
         told = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"

@@ -431,7 +431,7 @@ OTHERS = {
     "dock.unknown": '"take"',
     "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
     "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
-    "access.notice": '"x"',
+    "access.notice": '"x"', "log.origin": '"x"',
 }  # fmt: skip
 
 

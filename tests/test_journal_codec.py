@@ -26,6 +26,10 @@ from agent.model import (
     AssetEvent,
     Blocked,
     Checked,
+    CheckpointCosigned,
+    CheckpointSigned,
+    CheckpointStored,
+    CheckpointWitnessed,
     ClipAccounted,
     ClipRefused,
     ClockStepped,
@@ -45,6 +49,7 @@ from agent.model import (
     GapExplained,
     Incident,
     JournalEntry,
+    KeyRotated,
     Lost,
     Matched,
     MediaFinding,
@@ -164,6 +169,11 @@ ENTRIES: list[JournalEntry] = [
     document("l", "a", said=Sealing(2, 40, "ab" * 32)),
     document("z", "a", said=Stamping("l", NOW, "CN=tsa.example")),
     Scrubbed("a", "b", NOW, NOW, 2, 2000, 1, complete=True),
+    CheckpointSigned(1, 3, "capture-agent/0123456789abcdef\n3\n"),
+    CheckpointStored(1, receipt("a")),
+    CheckpointCosigned(1, "— witness AAAA\n"),
+    CheckpointWitnessed("capture-agent/neighbour", "capture-agent/neighbour\n3\n"),
+    KeyRotated("ab" * 32, "cd" * 32, "capture-agent/key-rotation@1\n", "李四", "每年更换"),
 ]
 
 

@@ -27,6 +27,7 @@ from agent.config.options import (
     folder_or_off,
     identifier,
     integer,
+    key_name,
     number,
     org_code,
     region,
@@ -135,6 +136,14 @@ class Runner:
     probe_pause_s: float = number(2, 0, 3600, "seconds")
 
 
+@dataclass(frozen=True, slots=True)
+class CustodyLog:
+    """[log]: the name of the station's own log (流转记录), and how often it is signed at least."""
+
+    origin: str = key_name()
+    checkpoint_every_s: float = number(900, 1, 86400, "seconds")
+
+
 class Overlay(StrEnum):
     """What is written into the pictures of an access copy; it says nothing that the original doesn't."""
 
@@ -201,6 +210,7 @@ class Config:
     dock: Dock
     status: StatusPage
     runner: Runner
+    log: CustodyLog
     transcript: Transcripts
     access: AccessCopies
     privacy: Privacy
@@ -221,6 +231,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "dock": Dock,
     "status": StatusPage,
     "runner": Runner,
+    "log": CustodyLog,
     "transcript": Transcripts,
     "access": AccessCopies,
     "privacy": Privacy,
@@ -234,6 +245,7 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
     "dock": ("usb", "image_dir", "rescan_s"),
     "status": ("host", "port", "allow_remote"),
     "runner": ("store_workers",),
+    "log": ("origin",),
 }
 """Options that only a new start takes over; a reload takes over all others."""
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 from agent.config.environment import credential
 from agent.errors import ConfigError
+from agent.tlog.keys import is_name
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -146,6 +147,12 @@ def org_code(default: str) -> str:
         return value == "" or (isinstance(value, str) and re.fullmatch("[0-9A-HJ-NPQRTUWXY]{18}", value) is not None)
 
     return _checked(default, 'code of 18 digits and letters, or "" for none', fits)
+
+
+def key_name() -> str:
+    """The name of a key of signed notes (c2sp.org/signed-note), or an empty text."""
+    takes = 'text without spaces and +, or "" for one that is made'
+    return _checked("", takes, lambda value: value == "" or (isinstance(value, str) and is_name(value)))
 
 
 def texts() -> tuple[str, ...]:

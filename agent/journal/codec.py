@@ -25,10 +25,15 @@ from agent.model import (
     AssetChanged,
     AssetEvent,
     Checked,
+    CheckpointCosigned,
+    CheckpointSigned,
+    CheckpointStored,
+    CheckpointWitnessed,
     ClockStepped,
     DeviceIssued,
     DeviceReturned,
     JournalEntry,
+    KeyRotated,
     Scrubbed,
 )
 
@@ -41,7 +46,21 @@ CLOCK: Final = "clock"
 VAULT: Final = "vault"
 """Whose history it is that its files were read again."""
 
+LOG: Final = "log"
+"""Whose history the checkpoints of the log are."""
+
+KEY: Final = "key"
+"""Whose history the rotations of the station's key are."""
+
 _SUBJECTS: Final = ("asset_id", "docking_id", "activity_id")
+_ONE_SUBJECT: Final[Mapping[type, str]] = {
+    ClockStepped: CLOCK,
+    CheckpointSigned: LOG,
+    CheckpointStored: LOG,
+    CheckpointCosigned: LOG,
+    KeyRotated: KEY,
+    Scrubbed: VAULT,
+}
 _T = TypeVar("_T")
 _Turn = Callable[[Any], Any]
 _dump = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -106,10 +125,10 @@ def _subject(entry: JournalEntry) -> str:
         return entry.recorder_id
     if isinstance(entry, Checked):
         return next(iter(entry.recordings), "")
-    if isinstance(entry, ClockStepped):
-        return CLOCK
-    if isinstance(entry, Scrubbed):
-        return VAULT
+    if isinstance(entry, CheckpointWitnessed):
+        return entry.origin
+    if (one := _ONE_SUBJECT.get(type(entry))) is not None:
+        return one
     asset = getattr(entry, "asset", None)
     named: str = next((name for key in _SUBJECTS if (name := getattr(entry, key, ""))), "")
     return asset.asset_id if isinstance(asset, Asset) else named

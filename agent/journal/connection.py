@@ -31,8 +31,11 @@ class Connection:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All queries inside see the same state of the journal."""
+        """All queries inside see the same state of the journal, those of snapshots inside too."""
         with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
             self.all("BEGIN")
             try:
                 yield

@@ -1,11 +1,19 @@
-"""Queries of the custody log: how long it is, its root, and what proves an event of it or its growth."""
+"""Queries of the custody log: how long it is, its root, what proves an event of it or its growth, and who signed."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from agent.errors import JournalError
+from agent.journal.codec import KEY, from_text
 from agent.journal.connection import Connection
 from agent.journal.tree import Nodes
+from agent.journal.views import AnnouncedKey, CheckpointView
+from agent.model import CheckpointWitnessed, KeyRotated, Receipt
 from agent.tlog import tree
+from agent.tlog.checkpoint import Checkpoint
+from agent.tlog.note import Note
+from agent.tlog.proof import Proof
 
 
 class LogQueries:
@@ -46,8 +54,83 @@ class LogQueries:
             self._require(0, old, size)
             return tree.consistency(old, size, Nodes(self._db.all))
 
+    # Signed checkpoints and the keys that sign them.
+
+    def newest_checkpoint(self) -> CheckpointView | None:
+        """Return the checkpoint that was signed last; None before the first."""
+        return self._checkpoint("TRUE ORDER BY number DESC")
+
+    def checkpoint(self, number: int) -> CheckpointView | None:
+        """Return the checkpoint of a number."""
+        return self._checkpoint("number = ?", number)
+
+    def checkpoint_over(self, seq: int) -> CheckpointView | None:
+        """Return the first checkpoint that covers event `seq`; None as long as there is none."""
+        return self._checkpoint("size >= ? ORDER BY size, number", seq)
+
+    def checkpoint_to_store(self) -> CheckpointView | None:
+        """Return the oldest checkpoint that no store has proved to have."""
+        return self._checkpoint("receipt IS NULL ORDER BY number")
+
+    def checkpoints(self, after: int = 0, limit: int = 100) -> tuple[CheckpointView, ...]:
+        """Return the checkpoints behind number `after`, oldest first."""
+        return self._checkpoints("number > ? ORDER BY number LIMIT ?", after, limit)
+
+    def proof(self, seq: int) -> Proof | None:
+        """Return the proof that event `seq` is in the log; None as long as no signed checkpoint covers it.
+
+        Raises JournalError or NoteError if there is no such event, or what is in the file doesn't prove it.
+        """
+        with self._db.snapshot():
+            leaf = self.log_leaf(seq)
+            view = self.checkpoint_over(seq)
+            if view is None:
+                return None
+            note = Note.parse(view.note.encode())
+            proof = Proof(seq - 1, tuple(self.inclusion(seq, view.size)), note)
+        root = Checkpoint.parse(note.text).root
+        if not tree.includes(tree.leaf_hash(leaf), proof.index, view.size, proof.path, root):
+            raise JournalError(
+                f"Event {seq} isn't what checkpoint {view.number} was signed over.",
+                safe="Nothing was changed.",
+                do="Run `capture-agent verify`: somebody changed the journal.",
+            )
+        return proof
+
+    def announced_keys(self) -> tuple[AnnouncedKey, ...]:
+        """Return every key that this station said to sign with, each once, oldest first."""
+        announced = self._db.all(
+            "SELECT min(seq), json_extract(detail, '$.detail.public') AS public FROM event INDEXED BY event_incident"
+            " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = 'signing-key' GROUP BY public"
+        )
+        first = {public: AnnouncedKey(seq, public, None) for seq, public in announced}
+        rows = self._db.all("SELECT seq, detail FROM event WHERE subject = ? AND kind = 'key_rotated'", KEY)
+        rotations = [(seq, from_text(KeyRotated, detail)) for seq, detail in rows]
+        rotated = {rotation.new: AnnouncedKey(seq, rotation.new, rotation) for seq, rotation in rotations}
+        return tuple(sorted({**first, **rotated}.values(), key=lambda key: key.seq))
+
+    def witnessed(self, origin: str) -> CheckpointWitnessed | None:
+        """Return the newest checkpoint of another log that this station cosigned."""
+        row = self._db.one(
+            "SELECT detail FROM event WHERE subject = ? AND kind = 'checkpoint_witnessed' ORDER BY seq DESC LIMIT 1",
+            origin,
+        )
+        return from_text(CheckpointWitnessed, row[0]) if row else None
+
+    def _checkpoint(self, where: str, *values: object) -> CheckpointView | None:
+        return next(iter(self._checkpoints(f"{where} LIMIT 1", *values)), None)
+
+    def _checkpoints(self, where: str, *values: object) -> tuple[CheckpointView, ...]:
+        rows = self._db.all(f"SELECT number, seq, size, note, receipt FROM checkpoint WHERE {where}", *values)  # noqa: S608
+        return tuple(map(_view, rows))
+
     def _require(self, lowest: int, *rising: int) -> None:
         size = self.log_size()
         if list(rising) != sorted(rising) or rising[0] < lowest or rising[-1] > size:
             asked = " of ".join(map(str, rising))
             raise JournalError(f"The log has {size} events: {asked} can't be proved.", do="Ask for what is there.")
+
+
+def _view(row: tuple[Any, ...]) -> CheckpointView:
+    number, seq, size, note, receipt = row
+    return CheckpointView(number, seq, size, note, from_text(Receipt, receipt) if receipt is not None else None)

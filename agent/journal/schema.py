@@ -1,8 +1,8 @@
 """The tables of the journal, their migrations, and how a connection to them is opened.
 
-`event` is the evidence; device, docking, clip, recording, asset, counter, custody, document and about follow from it
-(see `projection`), tree too (see `tree`); the first five and document name by `seq` the event that holds their facts.
-attempt, block and settled are notes of work under way: losing them costs time, never evidence.
+`event` is the evidence; device, docking, clip, recording, asset, counter, custody, document, about and checkpoint
+follow from it (see `projection`), tree too (see `tree`); the first five and document name by `seq` the event that holds
+their facts. attempt, block and settled are notes of work under way: losing them costs time, never evidence.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Final
 from urllib.parse import quote
 
 from agent.errors import JournalError
+from agent.journal.checkpoints import CHECKPOINTS
 from agent.journal.tree import TREE, plant
 
 Step = Callable[[sqlite3.Connection], None]
 APPLICATION_ID: Final = 0x63617061  # "capa"
 EVIDENCE_TABLES: Final = (
     "device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about",
-    "activity", "segment", "explanation", "metadata", "tree",
+    "activity", "segment", "explanation", "metadata", "tree", "checkpoint",
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
@@ -315,7 +316,7 @@ _VERSION_6: Final = (
     """,
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, (TREE, plant))
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6, (TREE, plant), CHECKPOINTS)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

@@ -21,10 +21,12 @@ from agent.model import (
     Explained,
     Extent,
     Facts,
+    KeyRotated,
     MediaFinding,
     Missing,
     Mode,
     Outcome,
+    Receipt,
     Recording,
     Said,
     Stated,
@@ -58,6 +60,28 @@ class SettledNote(NamedTuple):
 
     settled: Settled
     holes: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A signed checkpoint of our log, in event `seq`: `note` has all cosignatures; the receipt is a store's."""
+
+    number: int
+    seq: int
+    size: int
+    note: str
+    receipt: Receipt | None
+
+
+class AnnouncedKey(NamedTuple):
+    """A public key of the station, in hexadecimal, and the event that first told of it.
+
+    `rotation`: the key before signed that this one follows it; None for the first, and for one that was put there.
+    """
+
+    seq: int
+    public: str
+    rotation: KeyRotated | None
 
 
 class DueAsset(NamedTuple):

@@ -4,6 +4,7 @@
 
 from agent.card import *
 from agent.model.activities import *
+from agent.model.checkpoints import *
 from agent.model.codes import *
 from agent.model.derived import *
 from agent.model.documents import *

@@ -8,6 +8,13 @@ from datetime import datetime
 
 from agent.card import Extent, Finding
 from agent.model.activities import ActivityEnded, ActivityStated, GapConfirmed, GapExplained
+from agent.model.checkpoints import (
+    CheckpointCosigned,
+    CheckpointSigned,
+    CheckpointStored,
+    CheckpointWitnessed,
+    KeyRotated,
+)
 from agent.model.derived import DeriveAsked, Derived
 from agent.model.documents import Checked, DocumentAdded, NoSpeechFound
 from agent.model.evidence import (
@@ -316,4 +323,9 @@ JournalEntry = (
     | Checked
     | Derived
     | DeriveAsked
+    | CheckpointSigned
+    | CheckpointStored
+    | CheckpointCosigned
+    | CheckpointWitnessed
+    | KeyRotated
 )

@@ -27,6 +27,7 @@ from agent.model import (
 )
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
+from agent.pipeline.checkpoints import CheckpointLane
 from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
@@ -70,6 +71,7 @@ class Runner:
         self._probe = ProbeLane(station, self._is_reading)
         self._scrub = ScrubLane(station, self._is_reading)
         self._derive = DeriveLane(station, self._is_reading, make_all)
+        self._checkpoints = CheckpointLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -126,6 +128,7 @@ class Runner:
             self._group.create_task(self._forever("scrub", self._scrub.step))
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
+            self._group.create_task(self._forever("log", self._checkpoints.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 

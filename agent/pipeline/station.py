@@ -14,6 +14,7 @@ from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
 from agent.model import Clock, DockingClosed, Forms
+from agent.pipeline.custody import Custody
 from agent.register import Inventory
 from agent.uploader.base import Store
 from agent.vault import Vault
@@ -44,6 +45,7 @@ class Station:
     refuse_unknown: bool = False
     access: AccessCopies = _NO_COPIES
     scrub: Scrub = _NO_SCRUB
+    custody: Custody = field(default_factory=Custody)
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

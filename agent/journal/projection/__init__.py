@@ -7,6 +7,7 @@ from typing import assert_never
 
 from agent.journal.projection.activities import ActivityEntry, apply_activity
 from agent.journal.projection.assets import apply_adopted
+from agent.journal.projection.checkpoints import CheckpointEntry, apply_checkpoint
 from agent.journal.projection.custody import CustodyEntry, apply_custody
 from agent.journal.projection.derived import apply_derived
 from agent.journal.projection.dockings import DockingEntry, apply_docking
@@ -17,12 +18,14 @@ from agent.journal.projection.tables import Tables
 from agent.model import (
     Adopted,
     Checked,
+    CheckpointWitnessed,
     ClockStepped,
     DeriveAsked,
     Derived,
     DocumentAdded,
     Incident,
     JournalEntry,
+    KeyRotated,
     NoSpeechFound,
     Scrubbed,
 )
@@ -83,7 +86,9 @@ class Projection:
             apply_activity(self._tables, seq, entry)
         elif isinstance(entry, Checked):
             apply_checked(self._tables, entry)
-        elif isinstance(entry, Incident | ClockStepped | Scrubbed):
+        elif isinstance(entry, CheckpointEntry):
+            apply_checkpoint(self._tables, seq, entry)
+        elif isinstance(entry, Incident | ClockStepped | Scrubbed | CheckpointWitnessed | KeyRotated):
             pass  # the event itself is all there is to keep
         else:
             assert_never(entry)

@@ -1,0 +1,121 @@
+"""Signs the log: a checkpoint now and then, each only after it was proved to continue the one before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from agent.errors import EvidenceError
+from agent.journal import Reader
+from agent.model import CheckpointSigned, Incident
+from agent.pipeline.custody import Custody
+from agent.pipeline.station import Station
+from agent.signing import SigningKey
+from agent.tlog.checkpoint import Checkpoint, opened
+from agent.tlog.keys import Algorithm, Ed25519Verifier, Key, Verifier, is_name
+from agent.tlog.note import Note
+from agent.tlog.texts import NoteError
+from agent.tlog.tree import EMPTY_ROOT, continues
+
+log: Final = logging.getLogger("capture-agent")
+
+_ORIGIN_DIGITS: Final = 16
+
+
+async def begin(station: Station, key: SigningKey) -> None:
+    """Announce a key and let the station sign with it, under the name its log has had since its first checkpoint."""
+    told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
+    await station.journal.record(Incident("signing-key", told))
+    custody = station.custody
+    custody.origin = await station.on_disk(_origin, station.journal.reader, custody.settings.origin, key.fingerprint)
+    custody.key = key
+
+
+async def sign(station: Station) -> CheckpointSigned | None:
+    """Sign and journal a checkpoint over all events there are; None without a key, and for a log that is forked.
+
+    Raises JournalError if the disk refuses.
+    """
+    custody = station.custody
+    async with custody.signing:
+        if custody.key is None or custody.fork:
+            return None
+        try:
+            entry = await station.on_disk(_next, station.journal.reader, custody, station.clock())
+        except EvidenceError as error:
+            custody.fork = error.what
+            log.critical("%s", error)
+            await station.journal.record(Incident("log-forked", {"what": error.what}))
+            return None
+        await station.journal.record(entry)
+        custody.last = entry
+        return entry
+
+
+class CheckpointLane:
+    """Signs when the service starts, then at the latest after the configured pause: silence is visible."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._pause_s = 0.0
+
+    async def step(self) -> None:
+        """Wait until a checkpoint is due or asked for, and sign it."""
+        custody = self._station.custody
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause_s):
+                await custody.asked.wait()
+        custody.asked.clear()
+        await sign(self._station)
+        self._pause_s = custody.settings.checkpoint_every_s
+
+
+def verifiers(reader: Reader, origin: str) -> tuple[Verifier, ...]:
+    """Return what verifies the station's signatures: all keys that its log ever told of, old ones too."""
+    keys = (Key(origin, Algorithm.ED25519, bytes.fromhex(key.public)) for key in reader.announced_keys())
+    return tuple(map(Ed25519Verifier, keys))
+
+
+def _origin(reader: Reader, configured: str, fingerprint: str) -> str:
+    newest = reader.newest_checkpoint()
+    if newest is not None and is_name(kept := newest.note.partition("\n")[0]):
+        return kept
+    return configured or f"capture-agent/{fingerprint[:_ORIGIN_DIGITS]}"
+
+
+def _next(reader: Reader, custody: Custody, now: datetime) -> CheckpointSigned:
+    """The next checkpoint; raises EvidenceError if the log no longer begins with what was signed last."""
+    number, before = _last(reader, custody)
+    size = reader.log_size()
+    if size < before.size:
+        raise _forked(f"it has {size} events where {before.size} were signed by checkpoint {number}")
+    root, path = reader.log_root(size), reader.consistency(before.size, size)
+    if not continues(before.size, before.root, size, root, path):
+        raise _forked(f"its first {before.size} events are not those that checkpoint {number} was signed over")
+    checkpoint = Checkpoint(custody.origin, size, root, (f"time {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",))
+    return CheckpointSigned(number + 1, size, checkpoint.signed(*custody.signers).encode().decode())
+
+
+def _last(reader: Reader, custody: Custody) -> tuple[int, Checkpoint]:
+    """Number and content of the checkpoint that was signed last, which must be as this run signed it, or by our key."""
+    newest, ours = reader.newest_checkpoint(), custody.last
+    if ours is not None and (newest is None or newest.number != ours.number or not newest.note.startswith(ours.note)):
+        raise _forked(f"checkpoint {ours.number}, which was signed last, is not its last one any more")
+    if newest is None:
+        return 0, Checkpoint(custody.origin, 0, EMPTY_ROOT)
+    try:
+        note = Note.parse(newest.note.encode())
+        return newest.number, opened(note, custody.origin, verifiers(reader, custody.origin))
+    except NoteError as error:
+        raise _forked(f"checkpoint {newest.number} was changed: {error.what}") from error
+
+
+def _forked(why: str) -> EvidenceError:
+    return EvidenceError(
+        f"The log is not the one that was signed: {why}.",
+        safe="Recordings are pulled and stored all the same; nothing is signed any more.",
+        do="Keep journal.db as it is, compare it with the checkpoints at the centre, and bring back the right one.",
+    )
