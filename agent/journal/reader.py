@@ -15,6 +15,7 @@ from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.derived import TO_DERIVE, made_of
 from agent.journal.dockings import DockingQueries
+from agent.journal.guard_queries import GuardQueries
 from agent.journal.log_queries import LogQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
@@ -82,7 +83,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries, ScrubQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries, ScrubQueries, GuardQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.

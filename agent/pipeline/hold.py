@@ -26,17 +26,22 @@ from agent.vault import Settled
 
 _BROUGHT: Final = ("docking", "a recorder brought the same bytes again")
 _ATTACHED: Final = ("attachment", "the same file was attached again")
+_GIVEN_BACK: Final = ("store", "the store gave the same bytes back")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """A part that came back from the medium as it was read from the recorder, and the clip it belongs to, if any."""
+    """A part that came back from the medium as it was read, and the clip it belongs to, if any.
+
+    `stored`: it was read from the store, not from a recorder.
+    """
 
     settled: Settled
     holes: tuple[Extent, ...] = ()
     docking_id: str = ""
     number: int = -1
     role: Role = Role.ORIGINAL
+    stored: bool = False
 
 
 async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
@@ -52,6 +57,10 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
         entries = await station.on_disk(_entries, station, parts, kept)
         entries += [Incident("vault-damaged", {"blake3": digest, "healed": True}) for digest in damaged]
         await station.journal.record(*entries)
+    told = {entry.asset_id for entry in entries if isinstance(entry, AssetChanged)}
+    for part in parts:
+        if part.settled.asset_id not in told:  # it came back some other way meanwhile
+            await station.journal.unsettled(part.settled.asset_id)
     station.held_news.set()
     return [entry.outcome for entry in entries if isinstance(entry, AssetChanged) and entry.outcome is not None]
 
@@ -59,9 +68,12 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
 def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) -> list[JournalEntry]:
     entries: list[JournalEntry] = []
     owners = station.journal.reader.assets_with({held.digests.blake3 for held in kept})
+    here = {asset.asset_id for asset in owners if is_kept(asset)}
     known: dict[str, str] = {}
     for part, held in zip(parts, kept, strict=True):
         digest = held.digests.blake3
+        if held.asset_id in here:
+            continue
         same = known.get(digest)
         if same is None:
             same = known[digest] = _keeper(station, part, held, owners, entries)
@@ -84,11 +96,13 @@ def _keeper(station: Station, part: ReadBack, held: Held, owners: Sequence[Asset
     if station.vault.seal and not held.sealed:
         entries.append(Incident("not-sealed", {"asset": held.asset_id}))
     damaged = next((asset for asset in same if _waits(asset)), None)
-    if damaged is None or damaged.asset_id == held.asset_id:
+    if damaged is None:
         return held.asset_id
     if damaged.state is AssetState.STUCK:
-        who, why = _BROUGHT if part.role is Role.ORIGINAL else _ATTACHED
-        entries.append(AssetChanged(damaged.asset_id, Resumed(who, why)))
+        brought = _BROUGHT if part.role is Role.ORIGINAL else _ATTACHED
+        entries.append(AssetChanged(damaged.asset_id, Resumed(*(_GIVEN_BACK if part.stored else brought))))
+    if damaged.asset_id == held.asset_id:
+        return held.asset_id
     entries.append(AssetChanged(damaged.asset_id, Acquired(replace(held, asset_id=damaged.asset_id), part.holes)))
     return damaged.asset_id
 

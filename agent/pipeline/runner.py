@@ -29,6 +29,7 @@ from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
 from agent.pipeline.checkpoints import CheckpointLane
 from agent.pipeline.deriving import DeriveLane
+from agent.pipeline.healing import HealLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
@@ -70,6 +71,7 @@ class Runner:
         self._audit = AuditLane(station)
         self._probe = ProbeLane(station, self._is_reading)
         self._scrub = ScrubLane(station, self._is_reading)
+        self._heal = HealLane(station)
         self._derive = DeriveLane(station, self._is_reading, make_all)
         self._checkpoints = CheckpointLane(station)
         self._version = 0
@@ -126,6 +128,7 @@ class Runner:
             self._group.create_task(self._census())
             self._group.create_task(self._forever("audit", self._audit.step))
             self._group.create_task(self._forever("scrub", self._scrub.step))
+            self._group.create_task(self._forever("heal", self._heal.step))
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
             self._group.create_task(self._forever("log", self._checkpoints.step))

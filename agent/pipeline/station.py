@@ -51,6 +51,11 @@ class Station:
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)
     held_news: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def longest_pause(self) -> timedelta:
+        """After so long everything that failed is tried again."""
+        return timedelta(seconds=self.limits.backoff_max_s)
+
     async def on_disk(self, work: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         """Run blocking vault work in the small disk pool; the GIL is released while it reads and hashes.
 

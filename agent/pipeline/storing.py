@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError, StoreError
@@ -158,7 +158,7 @@ class StoreLane:
             now,
             frozenset(self._out),
             before=self._only_before(now),
-            longest_pause=timedelta(seconds=station.limits.backoff_max_s),
+            longest_pause=station.longest_pause,
             choose=self._shares.first,
         )
 
