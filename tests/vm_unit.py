@@ -113,6 +113,12 @@ echo "hook: $MONITOR_UNIT $MONITOR_SERVICE_RESULT $MONITOR_EXIT_STATUS, root: $r
 """
 
 
+FAILED = (
+    "The service has failed (exit-code 3): nothing was removed, but recorders are not read and keep their footage. "
+    "See journalctl -u capture-agent"
+)
+
+
 def test_a_wrong_configuration_is_told_and_a_person_s_stop_ends_the_trying(machine: Machine) -> None:
     machine.guest.write("/etc/capture-agent/failure.d/lamp", HOOK)
     machine.run("chmod 755 /etc/capture-agent/failure.d/lamp")
@@ -122,7 +128,7 @@ def test_a_wrong_configuration_is_told_and_a_person_s_stop_ends_the_trying(machi
     assert machine.call("systemctl restart capture-agent").returncode != 0
     machine.until("journalctl -b -q -t capture-agent | grep 'hook: '")
     told = entries(machine, "PRIORITY=2")
-    assert "The service has failed (exit-code 3)" in told[-1]["MESSAGE"]
+    assert told[-1]["MESSAGE"] == FAILED
     hook = machine.run("journalctl -b -q -t capture-agent | grep 'hook: '")
     assert "capture-agent.service exit-code 3" in hook
     assert "root: ," in hook
