@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(3600)]
 FIRST = {"DCIM/0001.MP4": Noise(2 * MIB, 1), "DCIM/0002.WAV": Noise(MIB + 17, 2)}
 SECOND = {"DCIM/0003.MP4": Noise(MIB + 4099, 3)}
 JOURNAL = "/var/lib/capture-agent/journal.db"
+VAULT = "find /var/lib/capture-agent/vault -type f -printf '%i %T@ %p\n'"
 LIMIT_S = 900.0
 
 
@@ -78,7 +79,7 @@ def test_the_guide_is_followed_from_the_empty_pc_to_the_removal(
 ) -> None:
     """In the short variant the package is on the disk when the machine boots: then two blocks find nothing to do."""
     packages = [older(machine_package, tmp_path, "0.0.9") if is_long else machine_package, machine_package]
-    new = drives.ext4(tmp_path / "new.img", "new", 2048)
+    new = drives.ext4(tmp_path / "new.img", "new", 8192)
     with computer(base() if is_long else installed(machine_package), tmp_path, more=[Drive(new, "new")]) as machine:
         for disk, name, size_mib in ((machine.station, "station", 8192), (machine.evidence, "evidence", 4096)):
             disk.unlink()
@@ -132,16 +133,19 @@ def _restore(reader: Reader, card: Path) -> None:
     plugged = machine.usb.disk(card, "REC-2")
     machine.until_status(lambda status: docked(status) == 2, LIMIT_S)
     machine.until_status(lambda status: stored(status) == len(FIRST | SECOND), LIMIT_S)
+    vault = machine.run(VAULT)
     damage(machine, "UPDATE asset SET size_bytes = 1;")
     assert reader.finds("journal") == Exit.BAD
     reader.follow("rebuild")
     damage(machine, "DROP TRIGGER event_is_never_changed; UPDATE event SET at = '2020' WHERE seq = 2;")
     refused = machine.call(f"set -euo pipefail; {reader.page['rebuild']}", LIMIT_S)
     assert (refused.returncode, "Nothing was changed" in refused.output) == (Exit.JOURNAL, True), refused.output
-    assert bad(reader.follow("restore")) == []
     machine.usb.yank(plugged)
+    assert bad(reader.follow("restore")) == []
+    assert stored(machine.until_status(lambda status: docked(status) == 1)) == len(FIRST), "the backup is older"
     machine.usb.disk(card, "REC-2")
     machine.until_status(lambda status: docked(status) == 2 and stored(status) == len(FIRST | SECOND), LIMIT_S)
+    assert set(vault.splitlines()) <= set(machine.run(VAULT).splitlines()), "no file was written anew"
 
 
 def _replace(reader: Reader) -> None:
