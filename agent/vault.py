@@ -248,6 +248,14 @@ class Vault:
         with world(path):
             durable.rename_no_replace(path, self._part(asset_id))
 
+    def lend(self, name: str, content: bytes, key: str) -> Held:
+        """A text of the station's own as a part, for a store to keep under a key; its lender removes it."""
+        part = self._part(name)
+        with world(part):
+            durable.write_part(part, content)
+        digests = Digests(blake3(content).hexdigest(), hashlib.sha256(content).hexdigest())
+        return Held(name, part, len(content), digests, sealed=False, key=key)
+
     def keep(self, settled: Sequence[Settled], tell_damaged: Callable[[str], None] = _ignore) -> list[Held]:
         """Give settled parts their final names, durably; safe to repeat after a crash anywhere in between.
 

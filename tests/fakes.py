@@ -179,14 +179,15 @@ class FakeStore:
         content = held.path.read_bytes()
         if blake3(content).hexdigest() != held.digests.blake3:
             raise EvidenceError("The original in the vault is damaged.")
-        kept = self.objects.setdefault(held.digests.blake3, content)
-        assert kept == content
+        place = held.key or held.digests.blake3
+        if self.objects.setdefault(place, content) != content:
+            raise StoreError("The store has other bytes there.", retry=False)
         self.order.append(held.asset_id)
         if self.fail_after > 0:
             self.fail_after -= 1
             raise StoreError("The reply was lost.")
         confirmed = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
-        return Receipt(self.name, held.digests.blake3, len(content), held.digests, confirmed)
+        return Receipt(self.name, place, len(content), held.digests, confirmed)
 
     async def look(self) -> None:
         return

@@ -13,8 +13,8 @@ from agent.uploader.directory_worker import _told
 
 
 def answer(how: str, number: int, request: dict[str, Any]) -> object:
-    put = request.get("put") or request.get("check") or {"size": 0, "blake3": "", "sha256": ""}
-    found = _told(Digests(put["blake3"], put["sha256"]), (put["size"], Digests(put["blake3"], put["sha256"])))
+    put = request.get("put") or request.get("check") or {"size": 0, "blake3": "", "sha256": "", "key": ""}
+    found = _told(put["key"], (put["size"], Digests(put["blake3"], put["sha256"])))
     line: dict[str, Any] = {"number": number, "found": dict(found)}
     match how:
         case "another number":

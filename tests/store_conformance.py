@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,25 @@ class StoreConformance(ABC):
         assert self.objects(store) in ({}, {original.digests.blake3: content})
         await store.put(original, FakeErrand())
         assert self.objects(store) == {original.digests.blake3: content}
+
+    async def test_a_text_of_the_station_lies_under_its_own_key_and_no_other_takes_its_place(
+        self, store: Store, vault: Path
+    ) -> None:
+        key = "checkpoints/capture-agent-0123456789abcdef/00000007"
+        ours, others = (replace(held(vault, content), key=key) for content in (b"signed\n", b"forged\n"))
+        receipt = await store.put(ours, FakeErrand())
+        assert receipt.object.endswith(key)
+        assert (await store.put(ours, FakeErrand())).object == receipt.object
+        with pytest.raises(StoreError) as caught:
+            await store.put(others, FakeErrand())
+        assert not caught.value.retry
+        assert await store.check(receipt, read=self.reads) is self.reads
+        assert self.objects(store).get("00000007", b"signed\n") == b"signed\n"
+        original = held(vault, b"signed\n")
+        assert (await store.put(original, FakeErrand())).object != receipt.object, "it is no original"
+        for elsewhere in ("checkpoints/../00000007", "checkpoints/x/y/1", "keys/1"):
+            with pytest.raises(StoreError):
+                await store.check(replace(receipt, object=elsewhere), read=False)
 
     async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
         verbs = {name for name in dir(store) if not name.startswith("_")}

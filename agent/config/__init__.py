@@ -27,9 +27,9 @@ from agent.config.options import (
     folder_or_off,
     identifier,
     integer,
-    key_name,
     number,
     org_code,
+    origin,
     region,
     spans_of_day,
     table,
@@ -140,7 +140,7 @@ class Runner:
 class CustodyLog:
     """[log]: the name of the station's own log (流转记录), and how often it is signed at least."""
 
-    origin: str = key_name()
+    origin: str = origin()
     checkpoint_every_s: float = number(900, 1, 86400, "seconds")
 
 

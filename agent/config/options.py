@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar, cast
 
 from agent.config.environment import credential
 from agent.errors import ConfigError
-from agent.tlog.keys import is_name
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -22,6 +21,7 @@ E = TypeVar("E", bound=StrEnum)
 _FILE_LIMIT_BYTES: Final = 1 << 20
 _SHOWN: Final = 80
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _SPAN: Final = re.compile(r"\d\d:\d\d-\d\d:\d\d")
 CREDENTIALS: Final = ("capture-agent.store", "capture-agent.proxy", "capture-agent.client-key")
 _ABSOLUTE: Final = "an absolute path without .."
@@ -149,10 +149,10 @@ def org_code(default: str) -> str:
     return _checked(default, 'code of 18 digits and letters, or "" for none', fits)
 
 
-def key_name() -> str:
-    """The name of a key of signed notes (c2sp.org/signed-note), or an empty text."""
-    takes = 'text without spaces and +, or "" for one that is made'
-    return _checked("", takes, lambda value: value == "" or (isinstance(value, str) and is_name(value)))
+def origin() -> str:
+    """The name of a log (c2sp.org/tlog-checkpoint) that is also a folder's name in every store, or an empty text."""
+    takes = 'name of letters, digits, ., _, - and /, or "" for one that is made'
+    return _checked("", takes, lambda value: value == "" or (isinstance(value, str) and bool(_ORIGIN.fullmatch(value))))
 
 
 def texts() -> tuple[str, ...]:

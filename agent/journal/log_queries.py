@@ -68,9 +68,9 @@ class LogQueries:
         """Return the first checkpoint that covers event `seq`; None as long as there is none."""
         return self._checkpoint("size >= ? ORDER BY size, number", seq)
 
-    def checkpoint_to_store(self) -> CheckpointView | None:
-        """Return the oldest checkpoint that no store has proved to have."""
-        return self._checkpoint("receipt IS NULL ORDER BY number")
+    def checkpoint_to_store(self, after: int = 0) -> CheckpointView | None:
+        """Return the oldest checkpoint behind number `after` that no store has proved to have."""
+        return self._checkpoint("receipt IS NULL AND number > ? ORDER BY number", after)
 
     def checkpoints(self, after: int = 0, limit: int = 100) -> tuple[CheckpointView, ...]:
         """Return the checkpoints behind number `after`, oldest first."""
@@ -121,7 +121,8 @@ class LogQueries:
         return next(iter(self._checkpoints(f"{where} LIMIT 1", *values)), None)
 
     def _checkpoints(self, where: str, *values: object) -> tuple[CheckpointView, ...]:
-        rows = self._db.all(f"SELECT number, seq, size, note, receipt FROM checkpoint WHERE {where}", *values)  # noqa: S608
+        columns = "number, seq, size, note, coalesce(json_extract(detail, '$.note'), ''), receipt"
+        rows = self._db.all(f"SELECT {columns} FROM checkpoint LEFT JOIN event USING (seq) WHERE {where}", *values)  # noqa: S608
         return tuple(map(_view, rows))
 
     def _require(self, lowest: int, *rising: int) -> None:
@@ -132,5 +133,5 @@ class LogQueries:
 
 
 def _view(row: tuple[Any, ...]) -> CheckpointView:
-    number, seq, size, note, receipt = row
-    return CheckpointView(number, seq, size, note, from_text(Receipt, receipt) if receipt is not None else None)
+    number, seq, size, note, signed, receipt = row
+    return CheckpointView(number, seq, size, note, signed, from_text(Receipt, receipt) if receipt is not None else None)

@@ -64,12 +64,16 @@ class SettledNote(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointView:
-    """A signed checkpoint of our log, in event `seq`: `note` has all cosignatures; the receipt is a store's."""
+    """A signed checkpoint of our log, in event `seq`: `note` has all cosignatures, `signed` is as it was signed.
+
+    The receipt is a store's, for `signed`.
+    """
 
     number: int
     seq: int
     size: int
     note: str
+    signed: str
     receipt: Receipt | None
 
 

@@ -135,13 +135,17 @@ class Digests:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Proof that an original is durable and was read back from the medium. Only `vault` makes one."""
+    """Proof that an original is durable and was read back from the medium. Only `vault` makes one.
+
+    With a `key` it is a text of the station's own, no original: a store keeps it under that key.
+    """
 
     asset_id: str
     path: Path
     size_bytes: int
     digests: Digests
     sealed: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

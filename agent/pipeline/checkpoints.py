@@ -52,6 +52,7 @@ async def sign(station: Station) -> CheckpointSigned | None:
             return None
         await station.journal.record(entry)
         custody.last = entry
+        custody.signed.set()
         return entry
 
 

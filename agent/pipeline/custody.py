@@ -16,7 +16,7 @@ class Custody:
     """What all who sign share. Without a key nothing is signed; with a `fork` nothing is any more.
 
     `last` is what this run signed last: the journal must still know it. `asked` is set by whom a new checkpoint would
-    serve. `troubles` are for the status page, by what they are about; empty texts mean nothing.
+    serve, `signed` when there is one. `troubles` are for the status page, by what they are about; empty ones are none.
     """
 
     settings: CustodyLog = field(default_factory=CustodyLog)
@@ -26,6 +26,7 @@ class Custody:
     last: CheckpointSigned | None = None
     troubles: dict[str, str] = field(default_factory=dict)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
+    signed: asyncio.Event = field(default_factory=asyncio.Event)
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -27,6 +27,7 @@ from agent.model import (
 )
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
+from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import CheckpointLane
 from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.healing import HealLane
@@ -74,6 +75,7 @@ class Runner:
         self._heal = HealLane(station)
         self._derive = DeriveLane(station, self._is_reading, make_all)
         self._checkpoints = CheckpointLane(station)
+        self._centre = CheckpointStoreLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -132,6 +134,7 @@ class Runner:
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
             self._group.create_task(self._forever("log", self._checkpoints.step))
+            self._group.create_task(self._forever("checkpoints", self._centre.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 

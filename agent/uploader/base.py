@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ SAFE: Final = "The original is safe in this station."
 
 PROBES: Final = "probes"
 """Beneath it lies what `store check` wrote; it is no evidence."""
+
+CHECKPOINT_KEY: Final = re.compile(r"checkpoints/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9]{8,}")
+"""Where signed checkpoints lie: numbered, so that a number that is taken tells of a log that was set back."""
 
 _CLOCK_LIMIT_S: Final = 60.0
 
@@ -62,7 +66,8 @@ class Trait:
 class Store(Protocol):
     """A place that keeps originals (本单位专用存储器 or 执法信息系统).
 
-    `put` is idempotent and never replaces: if the object is there with the same bytes it only proves it.
+    `put` is idempotent and never replaces: if the object is there with the same bytes it only proves it. With other
+    bytes under a key that `held` brings it raises a `StoreError` that no retry helps.
     It returns after the bytes are durable there and the store's own answer about size and digest was checked
     against `held`; otherwise it raises `StoreError`. Bytes of `held` that no longer have their digest raise
     `EvidenceError`. It may be called concurrently for different assets and may be cancelled at any point
@@ -116,6 +121,18 @@ def original_key(digests: Digests) -> str:
     Made of the content alone, so no name can collide or be hostile (docs/store-layout.md).
     """
     return f"originals/{digests.blake3[:2]}/{digests.blake3}"
+
+
+def key_of(held: Held) -> str:
+    """Where it lies in every store: by its content, or under the key that it brings."""
+    return held.key or original_key(held.digests)
+
+
+def own_key(receipt: Receipt, prefix: str = "") -> str | None:
+    """The key that a receipt of ours speaks of, without the prefix of the store; None for any other object."""
+    key = receipt.object.removeprefix(prefix)
+    fits = receipt.object.startswith(prefix) and (key == original_key(receipt.digests) or CHECKPOINT_KEY.fullmatch(key))
+    return key if fits else None
 
 
 def lost(store: str, key: str, why: str) -> EvidenceError:

@@ -18,7 +18,7 @@ from agent.config.options import flag, folder, number, read_options
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, misconfigured, not_ours, original_key, present
+from agent.uploader.base import SAFE, Errand, Trait, key_of, misconfigured, not_ours, own_key, present
 from agent.uploader.source import chunks
 
 _WORKER: Final = "agent.uploader.directory_worker"
@@ -73,7 +73,7 @@ class DirectoryStore:
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
-        wanted = {"size": held.size_bytes, **asdict(held.digests)}
+        key, wanted = key_of(held), {"size": held.size_bytes, **asdict(held.digests)}
         ended = False
         try:
             # A large one has the disk to itself, or what is less urgent would share it.
@@ -85,7 +85,7 @@ class DirectoryStore:
                     await self._gate.give_way(turn)
 
                 prepare, self._is_left = self._is_left, False
-                request = {"put": {"path": os.fspath(held.path), **wanted}, "prepare": prepare}
+                request = {"put": {"path": os.fspath(held.path), "key": key, **wanted}, "prepare": prepare}
                 answer = await self._ask(request, moved)
             ended = True
         except EvidenceError:
@@ -93,7 +93,6 @@ class DirectoryStore:
             raise self._no_proof("that the original, which is as it was, is damaged") from None
         finally:
             self._is_left |= not ended  # something may be left of this copy; the next one removes it
-        key = original_key(held.digests)
         self._require(answer, {"found": {"object": key, **wanted}})
         return Receipt(self.name, key, held.size_bytes, held.digests, self._clock())
 
@@ -101,7 +100,7 @@ class DirectoryStore:
         """Compare an object with its receipt, with `read` by reading it again from the medium."""
         key = self._require_ours(receipt)
         size, digests = {"size": receipt.size_bytes}, asdict(receipt.digests)
-        answer = await self._ask({"check": {**size, **digests}, "read": read})
+        answer = await self._ask({"check": {"key": key, **size, **digests}, "read": read})
         self._require(answer, {"found": {"object": key, **size, **(digests if read else {})}})
         return read
 
@@ -111,11 +110,12 @@ class DirectoryStore:
         key = self._require_ours(receipt)
         if await asyncio.to_thread(part.exists):
             raise FileExistsError(part)
-        self._require(await self._ask({"fetch": found, "part": os.fspath(part)}), {"found": {"object": key, **found}})
+        request = {"fetch": {"key": key, **found}, "part": os.fspath(part)}
+        self._require(await self._ask(request), {"found": {"object": key, **found}})
 
     def _require_ours(self, receipt: Receipt) -> str:
-        key = original_key(receipt.digests)
-        if (receipt.store, receipt.object) != (self.name, key):
+        key = own_key(receipt)
+        if receipt.store != self.name or key is None:
             raise not_ours(receipt, self.name)
         return key
 

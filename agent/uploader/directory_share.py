@@ -18,7 +18,7 @@ from agent import durable
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.uploader import directory_errors as errors
-from agent.uploader.base import lost, original_key
+from agent.uploader.base import key_of, lost
 from agent.uploader.mounts import keeps_modes
 from agent.uploader.source import chunks, taking, write_all
 from agent.vault import fingerprint
@@ -64,7 +64,7 @@ class Share:
         with self.opened() as here, self.storing():
             if prepare:
                 self._prepare(here)
-            target = here / original_key(held.digests)
+            target = here / key_of(held)
             if _mode(target):
                 found = self._require_same(held, target)
             else:
@@ -74,9 +74,8 @@ class Share:
             self._settle(here, target)
         return found
 
-    def check(self, size_bytes: int, digests: Digests, *, read: bool) -> tuple[int, Digests | None]:
+    def check(self, key: str, size_bytes: int, digests: Digests, *, read: bool) -> tuple[int, Digests | None]:
         """Size, and with `read` the fingerprints, of an object that must be there, unchangeable as when it was put."""
-        key = original_key(digests)
         with self.opened() as here:
             try:
                 found = self._examine(here / key, read=read)
@@ -86,9 +85,8 @@ class Share:
             raise lost(self._name, key, f"it has {found[0]} of {size_bytes} bytes" if not read else "its bytes differ")
         return found
 
-    def fetch(self, size_bytes: int, digests: Digests, part: Path) -> Found:
+    def fetch(self, key: str, size_bytes: int, digests: Digests, part: Path) -> Found:
         """Copy an object back into a new file; raises as `Store.fetch`."""
-        key = original_key(digests)
         with self.opened() as here, taking(part, size_bytes, digests, partial(lost, self._name, key)) as copy:
             try:
                 with durable.opened(here / key) as fd:
@@ -210,16 +208,17 @@ class Share:
 
     def _make_folder(self, here: Path, folder: Path) -> None:
         """Make the folder of an object, if need be, and its own name durable, once for each folder."""
-        if not self._durable:
+        top = folder.parent.name
+        if top not in self._durable:
             durable.make_dir(folder.parent)
             there = os.listdir(folder.parent)
             durable.fsync_dir(folder.parent)
             durable.fsync_dir(here)
-            self._durable.update(there, {"."})
-        if folder.name not in self._durable:
+            self._durable.update({top}, (f"{top}/{name}" for name in there))
+        if (name := f"{top}/{folder.name}") not in self._durable:
             if not durable.make_dir(folder):  # made by somebody else just now, perhaps not yet durable
                 durable.fsync_dir(folder.parent)
-            self._durable.add(folder.name)
+            self._durable.add(name)
 
     # From an object to a proof.
 

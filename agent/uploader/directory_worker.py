@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from agent.errors import EvidenceError, StoreError
 from agent.model import Digests, Held
-from agent.uploader.base import original_key, present
+from agent.uploader.base import present
 from agent.uploader.directory_share import Settings, Share
 from agent.uploader.directory_survey import survey
 from agent.uploader.source import write_all
@@ -61,15 +61,13 @@ class Worker:
 
     def _do(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         match request:
-            case {"put": {"path": path, "size": size, "blake3": b3, "sha256": s2}, "prepare": prepare}:
-                held = Held("", Path(path), size, Digests(b3, s2), sealed=False)
-                return {"found": _told(held.digests, self._share.put(held, prepare=prepare))}
-            case {"check": {"size": size, "blake3": b3, "sha256": s2}, "read": read}:
-                digests = Digests(b3, s2)
-                return {"found": _told(digests, self._share.check(size, digests, read=read))}
-            case {"fetch": {"size": size, "blake3": b3, "sha256": s2}, "part": part}:
-                digests = Digests(b3, s2)
-                return {"found": _told(digests, self._share.fetch(size, digests, Path(part)))}
+            case {"put": {"path": path, "key": key, "size": size, "blake3": b3, "sha256": s2}, "prepare": prepare}:
+                held = Held("", Path(path), size, Digests(b3, s2), sealed=False, key=key)
+                return {"found": _told(key, self._share.put(held, prepare=prepare))}
+            case {"check": {"key": key, "size": size, "blake3": b3, "sha256": s2}, "read": read}:
+                return {"found": _told(key, self._share.check(key, size, Digests(b3, s2), read=read))}
+            case {"fetch": {"key": key, "size": size, "blake3": b3, "sha256": s2}, "part": part}:
+                return {"found": _told(key, self._share.fetch(key, size, Digests(b3, s2), Path(part)))}
             case {"look": True}:
                 with self._share.opened():
                     return {"there": True}
@@ -82,9 +80,9 @@ class Worker:
         raise AssertionError("the parent sent an unknown request")
 
 
-def _told(asked: Digests, found: tuple[int, Digests | None]) -> Mapping[str, object]:
+def _told(key: str, found: tuple[int, Digests | None]) -> Mapping[str, object]:
     size, digests = found
-    return {"object": original_key(asked), "size": size, **({} if digests is None else asdict(digests))}
+    return {"object": key, "size": size, **({} if digests is None else asdict(digests))}
 
 
 def main(arguments: Sequence[str]) -> int:

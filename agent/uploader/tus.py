@@ -17,7 +17,7 @@ from agent.config.options import read_options
 from agent.errors import StoreError
 from agent.model import BLOCK_BYTES, Clock, Held, Receipt
 from agent.turns import Gate
-from agent.uploader.base import SAFE, Errand, Trait, lost, may_not_read, not_ours, original_key, present
+from agent.uploader.base import SAFE, Errand, Trait, key_of, lost, may_not_read, not_ours, own_key, present
 from agent.uploader.network import Body, CutError, pause_s
 from agent.uploader.source import Source, taking
 from agent.uploader.tus_protocol import GUIDE, AgainError, Progress, TusOptions, TusServer
@@ -52,13 +52,13 @@ class TusStore:
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
-        async with (shared := self._under_way.setdefault(held.digests.blake3, _UnderWay())):
+        async with (shared := self._under_way.setdefault(key_of(held), _UnderWay())):
             delivery = _Delivery(self._server, self._gate, held, errand, shared.place or await self._noted(errand))
             with Source(held) as source:
                 sha256 = await delivery.bring(_Reading(source, held, errand), self._options.request_limit_bytes)
             shared.place = delivery.place
         errand.sent(held.size_bytes)
-        key, etag = original_key(held.digests), f"sha-256={sha256}" if sha256 else ""
+        key, etag = key_of(held), f"sha-256={sha256}" if sha256 else ""
         now = self._clock()
         return Receipt(self.name, key, held.size_bytes, held.digests, now, version=delivery.place, etag=etag)
 
@@ -91,10 +91,10 @@ class TusStore:
                 raise may_not_read(self._server.host, receipt.object)
 
     def _place(self, receipt: Receipt) -> str:
-        key, place = original_key(receipt.digests), receipt.version
-        if (receipt.store, receipt.object) != (self.name, key) or not place.startswith("/"):
+        is_ours = receipt.store == self.name and own_key(receipt) is not None and receipt.version.startswith("/")
+        if not is_ours:
             raise not_ours(receipt, self.name)
-        return place
+        return receipt.version
 
     async def survey(self) -> Sequence[Trait]:
         """Find out with a probe what the service does; raises StoreError if it can't be reached."""
@@ -208,7 +208,7 @@ class _Delivery:
         if offer.max_bytes is not None and size > offer.max_bytes:
             what = f"{self._server.host} takes at most {offer.max_bytes} bytes; the original has {size}."
             raise StoreError(what, safe=SAFE, do="Raise the limit of the collecting service.")
-        place, sha256 = await self._server.create(size, original_key(self._held.digests), self._held.digests)
+        place, sha256 = await self._server.create(size, key_of(self._held), self._held.digests)
         await self._errand.note({_NOTE: self._server.url(place)}, anew=True)
         self.place = place
         found = await self._server.progress(place)

@@ -17,18 +17,19 @@ from weakref import WeakValueDictionary
 
 from agent.config.options import choice, flag, integer, read_options, secret, text
 from agent.errors import StoreError
-from agent.model import Clock, Digests, Held, Receipt
+from agent.model import Clock, Held, Receipt
 from agent.turns import Gate
 from agent.uploader.base import (
     DOUBT,
     SAFE,
     Errand,
     Trait,
+    key_of,
     lost,
     may_not_read,
     misconfigured,
     not_ours,
-    original_key,
+    own_key,
     present,
 )
 from agent.uploader.network import Network, NetworkOptions, http_url
@@ -96,7 +97,7 @@ class S3Store:
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         """Store one original, or prove that it is there; raises StoreError or EvidenceError."""
-        key = self._key(held.digests)
+        key = self._options.prefix + key_of(held)
         # Two uploads of the same bytes at the same time would make two versions.
         async with self._busy.setdefault(key, asyncio.Lock()):
             wanted = self._wanted() if await self._may_store() else None
@@ -138,7 +139,7 @@ class S3Store:
                 raise may_not_read(self.name, receipt.object)
 
     def _version(self, receipt: Receipt) -> Version:
-        if (receipt.store, receipt.object) != (self.name, self._key(receipt.digests)):
+        if receipt.store != self.name or own_key(receipt, self._options.prefix) is None:
             raise not_ours(receipt, self.name)
         return Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
 
@@ -202,9 +203,6 @@ class S3Store:
             what = f"The store gives back other bytes of {found.key}, version {found.version}, than its ETag says."
             do = "Have the store checked, and that version removed there; then let the agent try again."
             raise StoreError(what, safe=SAFE, do=do, retry=False)
-
-    def _key(self, digests: Digests) -> str:
-        return self._options.prefix + original_key(digests)
 
 
 def _place(options: S3Options) -> Place:

@@ -76,15 +76,15 @@ class Upload:
         return await self._find()
 
     async def _find(self) -> Version | None:
-        """The version with our bytes; None if there is none at all. Raises StoreError if there are only others."""
+        """The version with our bytes; None if there is none at all. Raises StoreError if others have its place."""
         etag = etag_of(self._md5s)
         versions = await self._bucket.versions(self._key)
-        for version in versions:
-            if (version.size_bytes, version.etag) == (self._held.size_bytes, etag):
-                return version
-        if not versions:
-            return None
-        other = f"{versions[0].size_bytes} bytes, ETag {versions[0].etag[:80]}; ours would be {etag}"
+        ours = [one for one in versions if (one.size_bytes, one.etag) == (self._held.size_bytes, etag)]
+        others = [one for one in versions if one not in ours]
+        # Under a key that doesn't follow from the bytes somebody else's version must not go unnoticed beside ours.
+        if not others or (ours and not self._held.key):
+            return next(iter(ours), None)
+        other = f"{others[0].size_bytes} bytes, ETag {others[0].etag[:80]}; ours would be {etag}"
         what = f"The store has other bytes under {self._key} than its name says, or no ETag that proves them ({other})."
         raise StoreError(what, safe=SAFE, do="Have the store checked; the agent never replaces an object.", retry=False)
 

@@ -15,7 +15,8 @@ import { Server } from '@tus/server'
 
 const PATH = '/files'
 const CHECKSUM_MISMATCH = 460 // the status of the tus extension "checksum"
-const KEY = /^(originals|probes)\/[0-9a-f]{2}\/[0-9a-f]{64}$/ // a key that is anything else could lead anywhere
+const KEY =
+  /^((originals|probes)\/[0-9a-f]{2}\/[0-9a-f]{64}|checkpoints\/[A-Za-z0-9][\w.-]*\/\d{8,})$/ // a key that is anything else could lead anywhere
 const {
   TUS_PORT: port, TUS_FOLDER: directory, TUS_KEPT: kept, TUS_TOKEN: token = '', TUS_MISBEHAVE = '',
 } = process.env
