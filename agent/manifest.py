@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Self
@@ -38,6 +38,15 @@ class Listed:
     blake3: str
     sha256: str
     sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What manifests say besides a recording's files: whose `station`, in which `environment`, and its `metadata`."""
+
+    station: Json
+    environment: Json
+    metadata: Callable[[str], Json]
 
 
 @dataclass(frozen=True, slots=True)

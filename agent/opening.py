@@ -57,6 +57,7 @@ def use(station: Station, config: Config) -> None:
     station.custody.settings = config.log
     station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
     station.scrub = config.scrub
+    station.manifests, station.timestamp = config.manifest, config.timestamp
     station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
 
 

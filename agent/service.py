@@ -22,17 +22,20 @@ from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
+from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
 from agent.pipeline import checkpoints, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
 from agent.pipeline.runner import Runner
+from agent.pipeline.snapshot import snapshot
 from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
 from agent.status.board import Board
 from agent.status.http import serving
 from agent.status.reasons import both, reason_words
+from agent.status.record import known_of, sealed_view
 from agent.status.summary import one_line
 from agent.status.views import Live
 
@@ -57,6 +60,7 @@ class Service:
         self._run = 0
         self.judging = asyncio.Lock()
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
+        station.background = self.background
 
     # Start
 
@@ -83,6 +87,17 @@ class Service:
             log.warning("%s: correct it with systemctl edit capture-agent.socket", told)
             self._troubles["socket"] = f"状态页地址与 capture-agent.socket 不一致 ({told})"
         return ours
+
+    def background(self) -> Background:
+        """What manifests that are made now say besides the files of their recording; called in a thread."""
+        config, reader, clock = self._config, self._station.journal.reader, self._station.clock
+
+        def metadata(recording_id: str) -> Json:
+            return sealed_view(known_of(reader, recording_id), config, clock())
+
+        environment = snapshot(self._station, self.clocks.state(), config.path, self._run)
+        whose = {name: getattr(config.station, name) for name in ("name", "org_name", "org_code")}
+        return Background(whose, environment, metadata)
 
     # Detection
 
@@ -245,7 +260,7 @@ class Service:
         )
 
     def _problems(self) -> tuple[str, ...]:
-        told = (*self._troubles.values(), *self._disk(), self._runner.derive_trouble, *_left_out(self._config))
+        told = (*self._troubles.values(), *self._disk(), *self._runner.troubles(), *_left_out(self._config))
         return tuple(what for what in (*told, *self._station.custody.problems()) if what)
 
     def _disk(self) -> tuple[str, ...]:

@@ -1,10 +1,13 @@
-"""The station's signing key (Ed25519, RFC 8032): made once, private, and never replaced by the agent."""
+"""The station's signing key (Ed25519, RFC 8032): made once, private, never replaced; and keys behind a command."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import stat
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,6 +32,8 @@ CREDENTIAL: Final = "capture-agent.signing-key"
 """Name of the systemd credential that is taken instead, if it is given."""
 
 _SIZE_LIMIT_BYTES: Final = 4096
+_SIGNATURE_LIMIT_BYTES: Final = 4096
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SAFE: Final = "Recordings are pulled and stored all the same; nothing can be signed."
 _DO: Final = "Bring it back from its backup. If there is none, move the file aside: the next start makes a new key."
 
@@ -58,6 +63,43 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """64 bytes, the same for the same message."""
         return self._private.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandKey:
+    """A private key that only a program of the bureau can use: a token, a card, a cryptographic machine (密码机).
+
+    The command reads the message from its standard input and writes nothing but the signature to its output.
+    """
+
+    words: tuple[str, ...]
+    public: bytes
+    limit_s: float = 30.0
+
+    def sign(self, message: bytes) -> bytes:
+        """Return what the command wrote; raises ConfigError if it fails, takes too long, or writes no signature."""
+        try:
+            process = subprocess.Popen(
+                self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                start_new_session=True, env={"PATH": _PATH, "LANG": "C.UTF-8"}, cwd="/",
+            )  # fmt: skip
+        except OSError as error:
+            raise self._failed(f"can't be started: {error.strerror}") from error
+        with process:
+            try:
+                written, _ = process.communicate(message, self.limit_s)
+            except subprocess.TimeoutExpired:
+                raise self._failed(f"gave no answer within {self.limit_s:g} s") from None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode or not 0 < len(written) <= _SIGNATURE_LIMIT_BYTES:
+            raise self._failed(f"ended with {process.returncode} and {len(written)} bytes")
+        return written
+
+    def _failed(self, why: str) -> ConfigError:
+        do = "Try it by hand, as the service's user; what is to be signed waits."
+        return ConfigError(f"The signing command {self.words[0]} {why}.", safe=_SAFE, do=do)
 
 
 def station_key(root: Path, credential: Path) -> SigningKey:

@@ -128,6 +128,9 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', NULL)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
+    held = [f"rec-{name_of(index)}" for index in numbers if state_of(index) is not AssetState.WANTED]
+    touched = [(name, acquired, at) for acquired, name in enumerate(held, seq + len(numbers) + 3)]
+    db.executemany("INSERT INTO manifest VALUES (?, ?, ?, 0, NULL, NULL)", touched)
 
 
 def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) -> None:
@@ -203,7 +206,8 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
     clip = _clip(recordings // 2 + 50, 500)
     page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
-    return _log_questions(reader, recordings) | {
+    others = _log_questions(reader, recordings) | _seal_questions(reader, some)
+    return others | {
         "overview": lambda: reader.overview(NOW),
         "recordings, newest": reader.recordings,
         "recordings, next page": lambda: reader.recordings(after=page[-1].after if page else ""),
@@ -253,6 +257,19 @@ def _log_questions(reader: Reader, recordings: int) -> dict[str, Callable[[], ob
         "leaf": lambda: reader.log_leaf(recordings),
         "inclusion": lambda: reader.inclusion(recordings, reader.log_size()),
         "consistency": lambda: reader.consistency(recordings, reader.log_size()),
+    }
+
+
+def _seal_questions(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
+    """What manifests need."""
+    hour = timedelta(hours=1)
+    return {
+        "next to seal": lambda: reader.next_to_seal(NOW, hour, hour, 20),
+        "next to stamp": lambda: reader.next_to_stamp(NOW, hour),
+        "belongings": lambda: reader.belongings(f"rec-{some}"),
+        "seals": lambda: reader.seals(f"rec-{some}"),
+        "seal counts": reader.seal_counts,
+        "incidents since": lambda: reader.incidents_since(1),
     }
 
 

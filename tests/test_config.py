@@ -21,6 +21,7 @@ from agent.config.rules import read_calendars
 from agent.deadline import Rules
 from agent.errors import ConfigError
 from agent.model import RuleKind
+from tests.noted import signer
 
 SHIPPED = Path(__file__).parent.parent / "config"
 
@@ -421,6 +422,7 @@ def test_roster_and_items_are_read_again_and_bad_ones_leave_the_old_in_force(fol
         reloaded(config)
 
 
+KEY = signer("bureau.example/key").key.vkey
 OTHERS = {
     "station.name": '"x"', "station.contact": '"x"', "station.org_name": '"x"', "station.org_type": '"agency"',
     "station.org_code": '"11370000MB2847382F"', "storage.root": '"/x"', "storage.reserve_bytes": "1",
@@ -432,6 +434,8 @@ OTHERS = {
     "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
     "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
     "access.notice": '"x"', "log.origin": '"x"',
+    "manifest.command": f'["/x"]\nkey = "{KEY}"', "manifest.key": f'"{KEY}"\ncommand = ["/x"]',
+    "timestamp.url": '"https://tsa"\nca_file = "/x"', "timestamp.ca_file": '"/x"',
 }  # fmt: skip
 
 

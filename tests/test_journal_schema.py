@@ -227,10 +227,15 @@ BOUNDED = {
     ("copies", "SCAN (subquery-2)"),
     ("overview", "SCAN (subquery-1)"),
     ("overview", "SCAN (subquery-2)"),
+    ("seal counts", "SCAN (subquery-1)"),
+    ("incidents since", "SCAN (subquery-1)"),
     ("known clips", "SCAN seen"),
 }
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
-MAY_SORT = {"known clips", "recording with its history", "open clip of", "documents", "statements", "derivatives"}
+MAY_SORT = {
+    "known clips", "recording with its history", "open clip of", "documents", "statements", "derivatives", "seals",
+    "belongings", "incidents since",
+}  # fmt: skip
 """Sorts the sightings of one clip or one asset, and what was said about one recording."""
 
 

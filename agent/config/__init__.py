@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from agent.config.forms import read_forms
 from agent.config.inventory import read_inventory
+from agent.config.manifests import Manifests, Timestamps, check_seals
 from agent.config.obligations import read_interruptions
 from agent.config.options import (
     TomlFile,
@@ -211,6 +212,8 @@ class Config:
     status: StatusPage
     runner: Runner
     log: CustodyLog
+    manifest: Manifests
+    timestamp: Timestamps
     transcript: Transcripts
     access: AccessCopies
     privacy: Privacy
@@ -232,6 +235,8 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "status": StatusPage,
     "runner": Runner,
     "log": CustodyLog,
+    "manifest": Manifests,
+    "timestamp": Timestamps,
     "transcript": Transcripts,
     "access": AccessCopies,
     "privacy": Privacy,
@@ -273,6 +278,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
     _check_command(file, sections["transcript"])
+    check_seals(file, sections["manifest"], sections["timestamp"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
     _check_unknown(file, sections["dock"], inventory)

@@ -34,3 +34,8 @@ def device_id(device: Device) -> str:
 def deriving(asset_id: str) -> str:
     """The name under which attempts to make something from an original are counted, apart from those to store it."""
     return f"derive {asset_id}"
+
+
+def sealing(identifier: str) -> str:
+    """The same for attempts to make the manifest of a recording, or to have a manifest stamped."""
+    return f"seal {identifier}"

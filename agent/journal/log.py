@@ -9,13 +9,25 @@ from pathlib import Path
 
 from agent.errors import AgentError, JournalError
 from agent.journal.codec import FIRST_LINK, Encoded, leaf, link
-from agent.journal.ids import deriving
+from agent.journal.ids import deriving, sealing
 from agent.journal.projection import Projection
 from agent.journal.rows import holes_text, sortable, storable
 from agent.journal.schema import connect, migrate
 from agent.journal.tree import Growth, frontier_of
 from agent.journal.views import DurableBlock
-from agent.model import Acquired, AssetChanged, Clock, Confirmed, DeriveAsked, Derived, Extent, Matched
+from agent.model import (
+    Acquired,
+    AssetChanged,
+    Clock,
+    Confirmed,
+    DeriveAsked,
+    Derived,
+    DocumentAdded,
+    Extent,
+    Matched,
+    Sealing,
+    Stamping,
+)
 from agent.vault import Settled
 
 Job = Callable[["Log"], list[int]]
@@ -70,6 +82,9 @@ class Log:
                 self._drop_notes(entry)
             elif isinstance(entry, Derived | DeriveAsked):
                 self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (deriving(entry.asset_id),))
+            elif isinstance(entry, DocumentAdded) and isinstance(entry.said, Sealing | Stamping):
+                done = entry.said.manifest if isinstance(entry.said, Stamping) else entry.asset.recording_id
+                self.db.execute("DELETE FROM attempt WHERE asset_id = ?", (sealing(done),))
             self._head = (seq, digest)
         return list(range(first, self._head[0] + 1))
 

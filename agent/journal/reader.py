@@ -17,6 +17,7 @@ from agent.journal.derived import TO_DERIVE, made_of
 from agent.journal.dockings import DockingQueries
 from agent.journal.guard_queries import GuardQueries
 from agent.journal.log_queries import LogQueries
+from agent.journal.manifests import ManifestQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
 from agent.journal.rows import (
     ASSET_COLUMNS,
@@ -83,7 +84,7 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries, ScrubQueries, GuardQueries):
+class Reader(DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries):
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -293,6 +294,7 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries, LogQueries, Scrub
                 self.completeness(),
                 {state: derived.get(state, Tally()) for state in AssetState},
                 self.copies(),
+                self.seal_counts(),
             )
 
     def recordings(

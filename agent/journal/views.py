@@ -279,6 +279,28 @@ class DocumentView:
     seq: int
 
 
+class Belongings(NamedTuple):
+    """What the manifest `number` of a recording has to name, each with whether it was sealed here.
+
+    `previous` is the BLAKE3 of the manifest before, `covers` how many events that is told from.
+    """
+
+    number: int
+    previous: str
+    covers: int
+    assets: tuple[tuple[Asset, bool], ...]
+
+
+class SealCounts(NamedTuple):
+    """How many manifests are still to be made, and how many to be stamped."""
+
+    to_make: int = 0
+    to_stamp: int = 0
+
+
+_NO_SEALS = SealCounts()
+
+
 @dataclass(frozen=True, slots=True)
 class StatementView:
     """What an officer said of recordings, and the asset that is its file."""
@@ -320,3 +342,4 @@ class Overview:
     metadata: Mapping[Completeness, int] = field(default_factory=dict)
     derived: Mapping[AssetState, Tally] = field(default_factory=dict)
     copies: Copies = _NO_COPIES
+    seals: SealCounts = _NO_SEALS

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Final
 
 from agent.journal.connection import Connection
-from agent.journal.projection.derived import FAR_FUTURE
+from agent.journal.projection.derived import BEHIND_ORIGINALS
 from agent.journal.rows import ASSET_COLUMNS, asset_of, sortable
 from agent.journal.views import Batch, DueAsset
 
@@ -72,7 +72,7 @@ def held_batches(db: Connection) -> tuple[Batch, ...]:
         db,
         "SELECT alarm_at, expected_bytes FROM asset WHERE state = 'held' AND alarm_at < ?"
         " ORDER BY alarm_at, role <> 'original', device_id, asset_id",
-        FAR_FUTURE,
+        BEHIND_ORIGINALS,
     )
 
 

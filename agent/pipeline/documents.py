@@ -37,6 +37,8 @@ from agent.model import (
     JournalEntry,
     Resumed,
     Said,
+    Sealing,
+    Stamping,
     role_of,
 )
 from agent.pipeline.hold import ReadBack, hold
@@ -44,6 +46,7 @@ from agent.pipeline.station import Station
 from agent.vault import Settled, Vault
 
 _LOST: Final = "文件内容已丢失，请重新附上同一文件 (its bytes are lost here: attach the same file again)"
+_RESEALED: Final = "文件内容已丢失，本站将另作清单 (its bytes are lost here: this station signs another manifest)"
 _REMADE: Final = "文件内容已丢失，将由本站重新制作 (its bytes are lost here: this station makes it again)"
 
 
@@ -167,7 +170,8 @@ async def complete_document(station: Station, view: DocumentView) -> None:
         await station.journal.record(*_asked_again(asset, view.said))
     elif asset.state is AssetState.WANTED:
         await station.journal.unsettled(asset.asset_id)
-        await station.journal.record(AssetChanged(asset.asset_id, Blocked(_LOST)))
+        told = _RESEALED if isinstance(view.said, Sealing | Stamping) else _LOST
+        await station.journal.record(AssetChanged(asset.asset_id, Blocked(told)))
 
 
 def _asked_again(asset: Asset, said: Derivation) -> list[JournalEntry]:

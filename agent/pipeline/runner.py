@@ -35,6 +35,8 @@ from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
 from agent.pipeline.scrubbing import ScrubLane
+from agent.pipeline.sealing import SealLane
+from agent.pipeline.stamping import StampLane
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 
@@ -76,6 +78,8 @@ class Runner:
         self._derive = DeriveLane(station, self._is_reading, make_all)
         self._checkpoints = CheckpointLane(station)
         self._centre = CheckpointStoreLane(station)
+        self._seal = SealLane(station, self._is_reading)
+        self._stamp = StampLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -106,10 +110,9 @@ class Runner:
         """How fast originals went to the store lately; None: not known yet."""
         return self._store.rate_bytes_s()
 
-    @property
-    def derive_trouble(self) -> str:
-        """Why nothing can be made from any original; empty when it can."""
-        return self._derive.trouble
+    def troubles(self) -> tuple[str, ...]:
+        """Why nothing can be made from any original, signed or stamped; empty texts where it can."""
+        return (self._derive.trouble, self._seal.trouble, self._stamp.trouble)
 
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""
@@ -135,6 +138,8 @@ class Runner:
             self._group.create_task(self._forever("derive", self._derive.step))
             self._group.create_task(self._forever("log", self._checkpoints.step))
             self._group.create_task(self._forever("checkpoints", self._centre.step))
+            self._group.create_task(self._forever("seal", self._seal.step))
+            self._group.create_task(self._forever("stamp", self._stamp.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 

@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
 from agent.config import AccessCopies, Runner, Scrub
+from agent.config.manifests import Manifests, Timestamps
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
+from agent.manifest import Background
 from agent.model import Clock, DockingClosed, Forms
 from agent.pipeline.custody import Custody
 from agent.register import Inventory
@@ -21,6 +23,8 @@ from agent.vault import Vault
 
 _NO_COPIES: Final = AccessCopies(enabled=False)
 _NO_SCRUB: Final = Scrub(enabled=False)
+_MANIFESTS: Final = Manifests()
+_NO_STAMPS: Final = Timestamps()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +32,10 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Station:
-    """One dock station at work. `claims` are the assets a docking is pulling; `commit` orders duplicate checks."""
+    """One dock station at work. `claims` are the assets a docking is pulling; `commit` orders duplicate checks.
+
+    `background` is asked, in a thread, for what manifests say; without it none are made.
+    """
 
     journal: Journal
     vault: Vault
@@ -46,6 +53,9 @@ class Station:
     access: AccessCopies = _NO_COPIES
     scrub: Scrub = _NO_SCRUB
     custody: Custody = field(default_factory=Custody)
+    manifests: Manifests = _MANIFESTS
+    timestamp: Timestamps = _NO_STAMPS
+    background: Callable[[], Background] | None = None
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -18,6 +18,7 @@ from agent.register import recognise
 from agent.status.access import newest_copy
 from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.sealed import manifest_lines, manifest_view
 from agent.status.transcripts import transcripts_view
 from agent.status.words import at, named, words
 
@@ -79,6 +80,7 @@ class Known:
     kept: RecordingView
     documents: Sequence[DocumentView]
     made: Sequence[DocumentView]
+    seals: Sequence[DocumentView]
     statements: Sequence[StatementView]
     activities: Sequence[ActivityView]
     docked_at: datetime | None
@@ -95,7 +97,8 @@ def known_of(reader: Reader, identifier: str) -> Known:
     docked_at = reader.docked_at(row.docking_id)
     device = reader.devices().get(recording.device_id)
     activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
-    return Known(row, kept, documents, made, statements, activities, docked_at, device)
+    seals = reader.seals(recording.recording_id)
+    return Known(row, kept, documents, made, seals, statements, activities, docked_at, device)
 
 
 def record_view(known: Known, config: Config, now: datetime) -> Json:
@@ -117,8 +120,28 @@ def record_view(known: Known, config: Config, now: datetime) -> Json:
         "completeness": named(known.row.metadata.completeness),
         "missing": [labelled(name) for name in Missing if name in lacks],
         "warnings": [*problems, *_late(said, fields)],
+        "manifest": manifest_view(known.seals),
         "fields": fields,
         "absent": [name for name in (*_OWN, *FIELDS) if name not in fields],
+    }
+
+
+_NOT_SEALED: Final = frozenset(
+    {"accepted_central_at", "central_receipt", "activity_id", "segment_no", "obligation", "coverage_ratio"}
+) | {"interruptions"}
+
+
+def sealed_view(known: Known, config: Config, now: datetime) -> Json:
+    """What a manifest says: the record, without what the log proves and what hangs on other recordings or on today."""
+    record = record_view(known, config, now)
+    fields = {name: field for name, field in record["fields"].items() if name not in _NOT_SEALED}
+    fields["deadline"]["value"].pop("state")
+    return {
+        "schema": SCHEMA_VERSION,
+        "version": record["version"],
+        "completeness": record["completeness"]["name"],
+        "missing": [one["name"] for one in record["missing"]],
+        "fields": {name: {"value": field["value"], "source": field["source"]} for name, field in fields.items()},
     }
 
 
@@ -150,6 +173,7 @@ def record_lines(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"  ! {warning['field']}：{warning['zh']} ({warning['en']})"
     if record["absent"]:
         yield f"  absent: {', '.join(record['absent'])}"
+    yield from manifest_lines(record["manifest"])
 
 
 def history_lines(history: Mapping[str, Any]) -> Iterator[str]:

@@ -36,6 +36,7 @@ from agent.status.explain import deadline_view, verdict_of
 from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
 from agent.status.record import labelled
 from agent.status.scrub import scrub_fact, scrub_view
+from agent.status.sealed import manifests_view
 from agent.status.words import Hold, Whereabouts, at, named, words
 
 SHOWN_AT_RISK: Final = 50
@@ -101,13 +102,14 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         risk | {"sent_bytes": sent.get(risk["asset_id"]), "stored_by": at(stored_by(row, rows.waiting, ahead))}
         for risk, row in zip(risks, rows.at_risk, strict=True)
     ]
+    manifests = manifests_view(config, rows.overview)
     return {
         "station": _station_view(config, live),
         "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
         "health": health_view(config, live, coverage, rows.overview, rows.register, ahead),
-        "facts": [*_facts(config, live, coverage), copies_view(config, rows.overview)],
+        "facts": [*_facts(config, live, coverage), copies_view(config, rows.overview), manifests],
         "forecast": outlook_view(ahead),
         "tiles": _tiles(rows.overview, risks, rows.activities, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
@@ -126,6 +128,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "activities": rows.activities,
         "store": _store_view(config, live),
         "access": copies_view(config, rows.overview),
+        "manifests": manifests,
         "scrub": scrub_view(live.scrub),
         "storage": {"free_bytes": live.free_bytes, "reserve_bytes": config.storage.reserve_bytes},
         "deadline": {

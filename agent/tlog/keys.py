@@ -14,6 +14,9 @@ from agent.tlog.texts import NoteError, base64_of, bytes_of, is_printed
 
 ID_BYTES: Final = 4
 PUBLIC_BYTES: Final = 32
+SM2_PUBLIC_BYTES: Final = 65
+"""An uncompressed point."""
+
 _NAME_LIMIT: Final = 255
 _FIELD: Final = (1 << 255) - 19
 _ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
@@ -26,6 +29,7 @@ class Algorithm(Enum):
 
     ED25519 = b"\x01"
     COSIGNATURE = b"\x04"  # Ed25519 over a checkpoint and the time (c2sp.org/tlog-cosignature)
+    SM2 = b"\xffcapture-agent/sm2"  # GB/T 32918 with SM3 and the usual id, DER; C2SP has no number for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Key:
     public: bytes
 
     def __post_init__(self) -> None:
-        if not is_name(self.name) or len(self.public) != PUBLIC_BYTES:
+        size = SM2_PUBLIC_BYTES if self.algorithm is Algorithm.SM2 else PUBLIC_BYTES
+        if not is_name(self.name) or len(self.public) != size:
             raise NoteError(f"{self.name[:80]!r} with {len(self.public)} bytes is no key.")
 
     @classmethod

@@ -13,6 +13,7 @@ from agent.journal.projection.derived import apply_derived
 from agent.journal.projection.dockings import DockingEntry, apply_docking
 from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
+from agent.journal.projection.manifests import touch
 from agent.journal.projection.metadata import apply_checked
 from agent.journal.projection.tables import Tables
 from agent.model import (
@@ -49,6 +50,7 @@ class Projection:
         """Change the tables as event `seq`, recorded `at` (UTC text), says; counters wait for `flush`."""
         self._tables.counted.clear()
         self._apply(seq, at, entry)
+        touch(self._tables, seq, at, entry)
         for scope, name, files, size_bytes in self._tables.counted:
             before = self._of_job.get((scope, name), (0, 0))
             self._of_job[scope, name] = before[0] + files, before[1] + size_bytes

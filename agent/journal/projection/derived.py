@@ -14,6 +14,9 @@ from agent.model import DERIVED_ROLES, FINDINGS_LIMIT, Asset, Derivation, Derive
 FAR_FUTURE: Final = sortable(datetime(9000, 1, 1, tzinfo=UTC))
 """The alarm of what is made: every original goes before it, whatever its limit."""
 
+BEHIND_ORIGINALS: Final = sortable(datetime(8000, 1, 1, tzinfo=UTC))
+"""The alarm of manifests and time stamps: behind every original and what is said of it, before what was made."""
+
 SCOPE: Final = "copies"
 """Of the counters: how many originals have an access copy, and how many can't have one."""
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from agent.errors import JournalError
 from agent.journal.projection.assets import insert_asset
-from agent.journal.projection.derived import FAR_FUTURE, check_source
+from agent.journal.projection.derived import BEHIND_ORIGINALS, FAR_FUTURE, check_source
+from agent.journal.projection.manifests import apply_seal
 from agent.journal.projection.metadata import apply_statement, apply_transcript
 from agent.journal.projection.tables import UNCHANGED, Tables
 from agent.model import (
@@ -17,6 +18,8 @@ from agent.model import (
     DocumentAdded,
     NoSpeechFound,
     Role,
+    Sealing,
+    Stamping,
     Statement,
     Transcript,
     role_of,
@@ -44,6 +47,12 @@ def apply_document(tables: Tables, seq: int, entry: DocumentAdded) -> None:
     if not 1 <= len(set(about)) == len(about) <= RECORDINGS_LIMIT:
         what = f"A document is about 1 to {RECORDINGS_LIMIT} different recordings, not {len(about)}."
         raise JournalError(what, safe=UNCHANGED)
+    if isinstance(entry.said, Sealing | Stamping):  # what the station vouches with waits for every original
+        if len(about) != 1:
+            raise JournalError(f"A {asset.role} of {len(about)} recordings.", safe=UNCHANGED)
+        _enter(tables, seq, asset, BEHIND_ORIGINALS)
+        apply_seal(tables, asset, entry.said)
+        return
     if isinstance(entry.said, Derivation):  # what a machine makes of an original is nobody's document about it
         check_source(tables, about, entry.said)
         _enter(tables, seq, asset, FAR_FUTURE)
