@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +15,19 @@ from agent.journal.lock import WriterLock
 from agent.journal.projection import Projection
 from agent.journal.schema import EVIDENCE_TABLES, connect, migrate
 from agent.journal.tree import Growth
-from agent.tlog.tree import Frontier
+from agent.tlog.checkpoint import Checkpoint
+from agent.tlog.note import Note
+from agent.tlog.texts import NoteError
+from agent.tlog.tree import EMPTY_ROOT, Frontier
 
 TOLD_LIMIT: Final = 1000
+_PROGRESS_EVENTS: Final = 1000
 _SHOWN_CHARACTERS: Final = 80
 
 _Row = tuple[Any, ...]
 _Tell = Callable[[str, str], None]
+Progress = Callable[[int, int], None]
+"""Called with how many events were replayed, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +40,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found. `differences` tells the first thousand of `found`.
+    """What `verify` found. `differences` tells the first thousand of `found`; `checkpoints` is how many hold.
 
-    The chain can't show that events are missing at its end: whoever wrote down `events` and `head_hash` earlier can.
+    `roots` are those that were asked for, by size, as the events that are there give them. Neither chain nor tree can
+    show that events are missing at the end together with the checkpoints over them: whoever has one of these can.
     """
 
     events: int
     head_hash: str
     differences: tuple[Difference, ...]
     found: int
+    checkpoints: int = 0
+    roots: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def consistent(self) -> bool:
@@ -50,10 +59,11 @@ class Report:
         return self.found == 0
 
 
-def verify(path: Path) -> Report:
+def verify(path: Path, *, sizes: Collection[int] = (), progress: Progress = lambda done, total: None) -> Report:
     """Follow the hash chain, replay all events into a scratch database and compare every row; changes nothing.
 
-    It may run while the agent works. Reports all differences; raises JournalError only if the file can't be opened.
+    The root of the tree is computed from the events alone, and compared with every checkpoint that was signed. It may
+    run while the agent works. Reports all differences; raises JournalError only if the file can't be opened.
     """
     told: list[Difference] = []
     found = 0
@@ -64,14 +74,18 @@ def verify(path: Path) -> Report:
         if len(told) < TOLD_LIMIT:
             told.append(Difference(where, what))
 
-    head = (0, FIRST_LINK)
+    head, held, roots = (0, FIRST_LINK), 0, dict.fromkeys(sizes, b"")
     with closing(connect(path, write=False)) as db, closing(sqlite3.connect("", isolation_level=None)) as scratch:
         migrate(scratch, path)
+        scratch.execute("PRAGMA cache_size = -65536")
         scratch.execute("BEGIN")
         try:
             db.text_factory = _text
             db.execute("BEGIN")
-            head = _replay(db, scratch, tell)
+            signed = db.execute("SELECT number, size, note FROM checkpoint ORDER BY number").fetchall()
+            roots |= {size: b"" for _, size, _ in signed} | {0: EMPTY_ROOT}
+            head = _replay(db, scratch, tell, roots, progress)
+            held = _compare_signed(signed, head[0], roots, tell)
             for table in EVIDENCE_TABLES:
                 _compare(table, db, scratch, tell)
             for (message,) in db.execute("PRAGMA quick_check(20)"):
@@ -79,7 +93,7 @@ def verify(path: Path) -> Report:
                     tell("database", message)
         except sqlite3.DatabaseError as error:
             tell("database", f"can't be read further: {error}")
-    return Report(head[0], head[1].hex(), tuple(told), found)
+    return Report(head[0], head[1].hex(), tuple(told), found, held, roots)
 
 
 def rebuild(path: Path) -> int:
@@ -101,15 +115,25 @@ def rebuild(path: Path) -> int:
         db.execute("BEGIN IMMEDIATE")
         for table in reversed(EVIDENCE_TABLES):
             db.execute(f"DELETE FROM {table}")  # noqa: S608  names of our own tables
-        seq, _ = _replay(db, db, refuse)
+        seq, _ = _replay(db, db, refuse, {})
         db.execute("COMMIT")
     return seq
 
 
-def _replay(log: sqlite3.Connection, tables: sqlite3.Connection, tell: _Tell) -> tuple[int, bytes]:
-    """Check the chain of `log` and project its events into `tables`; returns the head. Goes on behind what it tells."""
+def _replay(
+    log: sqlite3.Connection,
+    tables: sqlite3.Connection,
+    tell: _Tell,
+    roots: dict[int, bytes],
+    progress: Progress = lambda done, total: None,
+) -> tuple[int, bytes]:
+    """Check the chain of `log` and project its events into `tables`; returns the head. Goes on behind what it tells.
+
+    `roots` gets the root of each of its sizes that is reached.
+    """
     projection, tree = Projection(tables), Growth(tables, Frontier())
     seq, head = 0, FIRST_LINK
+    (total,) = log.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
     for number, at, kind, subject, detail, digest in log.execute("SELECT * FROM event ORDER BY seq"):
         if number != seq + 1:
             tell(f"event {seq + 1}", f"missing: event {number} follows event {seq}")
@@ -117,6 +141,10 @@ def _replay(log: sqlite3.Connection, tables: sqlite3.Connection, tell: _Tell) ->
         if link(head, content) != digest:
             tell(f"event {number}", "the chain is broken: it, or the one before, is not what was recorded")
         tree.append(number, content)
+        if number in roots:
+            roots[number] = tree.frontier.root()
+        if not number % _PROGRESS_EVENTS:
+            progress(number, total)
         seq, head = number, digest
         tables.execute("SAVEPOINT event")
         try:
@@ -127,6 +155,35 @@ def _replay(log: sqlite3.Connection, tables: sqlite3.Connection, tell: _Tell) ->
         tables.execute("RELEASE event")
     projection.flush()
     return seq, head
+
+
+def _compare_signed(
+    signed: Collection[tuple[int, int, str]], events: int, roots: Mapping[int, bytes], tell: _Tell
+) -> int:
+    """Tell which is the first checkpoint that the events contradict, and so where they were changed, and when not yet.
+
+    Returns how many hold.
+    """
+    good, bad = "", []
+    held = after = 0
+    for number, size, text in signed:
+        try:
+            checkpoint = Checkpoint.parse(Note.parse(text.encode("utf-8", "surrogateescape")).text)
+        except NoteError as error:
+            tell(f"checkpoint {number}", error.what)
+            continue
+        shown = f"checkpoint {number} ({size} events, {' '.join(checkpoint.extensions) or 'no time'})"
+        if (checkpoint.size, checkpoint.root) == (size, roots[size]):
+            good, held, after = shown, held + 1, size
+        else:
+            bad.append((number, size, shown))
+    if bad:
+        number, size, shown = bad[0]
+        cut = f"its end was cut off: it has {events} events" if size > events else f"among events {after + 1} to {size}"
+        since = f"{good} holds" if good else "none before it holds"
+        what = f"the log is not what was signed, {cut}; changed after {shown}, since {since}"
+        tell(f"checkpoint {number}", f"{what}; {len(bad)} checkpoints are contradicted")
+    return held
 
 
 def _compare(table: str, db: sqlite3.Connection, scratch: sqlite3.Connection, tell: _Tell) -> None:

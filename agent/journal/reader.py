@@ -339,12 +339,6 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, 
         query = f"{_SELECT_RECORDING} WHERE {where} ORDER BY asset.asset_id LIMIT ?"
         return tuple(map(_recording_view, self._db.all(query, after, limit)))
 
-    def known_bytes(self, after: str, limit: int) -> tuple[Asset, ...]:
-        """Return assets, documents too, whose content is known and their own, by asset id from behind `after` on."""
-        where = "asset_id > ? AND blake3 IS NOT NULL AND state <> 'matched'"
-        query = f"{SELECT_ASSET} WHERE {where} ORDER BY asset_id LIMIT ?"
-        return tuple(map(asset_of, self._db.all(query, after, limit)))
-
     def newest(self) -> datetime | None:
         """Return when the last event was recorded; None if there is none."""
         found = self._db.one("SELECT at FROM event ORDER BY seq DESC LIMIT 1")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agent.journal.codec import VAULT, from_text
 from agent.journal.connection import Connection
-from agent.journal.rows import moment_of
-from agent.model import Scrubbed
+from agent.journal.rows import SELECT_ASSET, asset_of, moment_of
+from agent.model import Asset, Scrubbed
+
+_BELONGING: Final = (
+    f"{SELECT_ASSET} WHERE blake3 IS NOT NULL AND state <> 'matched' AND asset_id > ?2 AND (recording_id = ?1"  # noqa: S608
+    " OR asset_id IN (SELECT asset_id FROM about WHERE recording_id = ?1)"
+    " OR recording_id IN (SELECT kept.recording_id FROM asset JOIN asset AS kept ON kept.asset_id = asset.same_as"
+    " WHERE asset.recording_id = ?1)) ORDER BY asset_id LIMIT ?3"
+)
 
 
 class Scrub(NamedTuple):
@@ -22,6 +29,17 @@ class ScrubQueries:
     """The part of the reader that knows when files of the vault were read again."""
 
     _db: Connection
+
+    def known_bytes(self, after: str, limit: int, recording_id: str = "") -> tuple[Asset, ...]:
+        """Return assets, documents too, whose content is known and their own, by asset id from behind `after` on.
+
+        Of one recording: what it has, what was said of it, and what belongs to the recording that keeps its bytes.
+        """
+        if recording_id:
+            return tuple(map(asset_of, self._db.all(_BELONGING, recording_id, after, limit)))
+        where = "asset_id > ? AND blake3 IS NOT NULL AND state <> 'matched'"
+        query = f"{SELECT_ASSET} WHERE {where} ORDER BY asset_id LIMIT ?"
+        return tuple(map(asset_of, self._db.all(query, after, limit)))
 
     def last_scrub(self, *, complete: bool = False) -> Scrub | None:
         """Return what the scrub told last, or last at the end of a round; None if it never did."""

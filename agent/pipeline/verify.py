@@ -1,117 +1,267 @@
-"""Verifies everything by reading it: the journal's chain and tables, every held original, every stored one."""
+"""Verifies by reading: the log and its tables, signatures and manifests, every file here, every copy at the centre."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agent import journal as log
-from agent.errors import EvidenceError, StoreError
+from agent.errors import EvidenceError, StoreError, UnknownError
 from agent.journal import Reader
-from agent.model import DERIVED_ROLES, Asset, AssetState, Role
+from agent.journal.views import CheckpointView
+from agent.manifest import contradictions, verified
+from agent.model import DERIVED_ROLES, Asset, AssetState, Receipt, Role
+from agent.pipeline.checkpoints import verifiers
+from agent.pipeline.rereading import read_all
+from agent.pipeline.verify_place import Place, Places
 from agent.states import is_kept
+from agent.tlog.checkpoint import opened
+from agent.tlog.keys import Verifier
+from agent.tlog.note import Note
+from agent.tlog.texts import NoteError
 from agent.uploader.base import Store
 from agent.vault import Vault
 
-_WITH_BYTES: Final = tuple(state for state in AssetState if state is not AssetState.MATCHED)
-
 _PAGE: Final = 50
+_TOLD_LIMIT: Final = 1000
 
 Tell = Callable[[str, int, int], None]
-"""Called with what is being read, how many are done, and how many there are."""
+"""Called with what is being checked, how much of it is done, and how much there is: events, or bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is checked besides the log: `files` here, copies at the `centre`; only of one recording, if it is named."""
+
+    files: bool = True
+    centre: bool = True
+    recording_id: str = ""
 
 
 @dataclass(slots=True)
 class Report:
-    """What was checked, and every difference that was found, as sentences.
+    """What was checked, and the first thousand of the differences that were `found`, as sentences.
 
-    Of `stored` originals the store proved again that it has them; `read_back` of these by reading them.
+    Of `stored` copies the store proved again that it has them; `read_back` of these by reading them. `checkpoints` and
+    `manifests` are signed by this station's keys, and hold. `resumed`: what an earlier call had checked is counted too.
     """
 
     events: int = 0
+    checkpoints: int = 0
     originals: int = 0
+    manifests: int = 0
     stored: int = 0
     read_back: int = 0
     checked_bytes: int = 0
+    found: int = 0
+    resumed: bool = False
     problems: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
         """Whether nothing differs."""
-        return not self.problems
+        return not self.found
+
+    def tell(self, problem: str) -> None:
+        """Something is not as it was recorded."""
+        self.found += 1
+        if len(self.problems) < _TOLD_LIMIT:
+            self.problems.append(problem)
+
+
+_ALL: Final = Scope()
 
 
 async def verify(
-    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *, read_originals: bool = True
+    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *, scope: Scope = _ALL, resume: bool = False
 ) -> Report:
-    """Check the journal and, unless told otherwise, read every original in the vault and in the store again."""
-    report = Report()
-    tell("journal", 0, 1)
-    chain = log.verify(journal)
-    report.events = chain.events
+    """Check the log, and what else the scope has, by reading it again; changes nothing but a note of how far it is.
+
+    `resume`: go on where a call with the same scope was interrupted, if the log still begins with what that had seen.
+    """
+    places = Places(vault.root)
+    place = places.recall() if resume else None
+    chain = log.verify(journal, sizes=[place.events] if place else (), progress=partial(tell, "events"))
+    report = Report(chain.events, chain.checkpoints, found=chain.found)
     report.problems += [f"{difference.where}: {difference.what}" for difference in chain.differences]
-    if not read_originals:
-        return report
+    if place is not None and (place.scope, place.root) == (repr(scope), chain.roots[place.events].hex()):
+        _go_on(report, place)
+    else:
+        place = None
     with contextlib.closing(Reader(journal)) as reader:
-        overview = reader.overview(now)
-        kinds = overview.assets, overview.documents, overview.derived
-        total = sum(tallies[state].files for tallies in kinds for state in _WITH_BYTES)
-        for done, asset in enumerate(_known_bytes(reader)):
-            tell("originals", done, total)
-            if is_kept(asset) and asset.state is not AssetState.RELEASED:
-                _check_held(vault, asset, report)
-            elif asset.role is not Role.ORIGINAL:
-                if asset.state is AssetState.STUCK and asset.role not in DERIVED_ROLES:  # those are made again
-                    report.problems.append(f"{asset.asset_id}: a document that is not here: {asset.reason}")
-            elif asset.receipt is None:
-                report.problems.append(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
-            if asset.receipt is not None:
-                await _check_stored(store, asset, report)
-        _check_strays(vault, reader, report)
+        if scope.recording_id:
+            scope = replace(scope, recording_id=reader.recording(scope.recording_id).recording.recording_id)
+        root = reader.log_root(chain.events).hex()
+
+        def reached(stage: str, after: str) -> None:
+            place = partial(Place, repr(scope), stage, after, chain.events, root)
+            counts = (report.originals, report.manifests, report.stored, report.read_back, report.checked_bytes)
+            places.keep(place(*counts, tuple(report.problems[len(chain.differences) :])))
+
+        check = _Check(reader, vault, store, scope, report, tell)
+        check.signatures()
+        if scope.files and (place is None or place.stage == "files"):
+            check.files(place.after if place else "", partial(reached, "files"))
+        if scope.centre:
+            await check.centre(place.after if place and place.stage == "centre" else "", partial(reached, "centre"))
+    places.forget()
     return report
 
 
-def _known_bytes(reader: Reader) -> Iterator[Asset]:
-    """Every original that was ever held, whatever state it is in now, every document, and all that was made."""
-    after = ""
-    while page := reader.known_bytes(after, _PAGE):
-        yield from page
-        after = page[-1].asset_id
+def _go_on(report: Report, place: Place) -> None:
+    report.originals, report.manifests = place.originals, place.manifests
+    report.stored, report.read_back, report.checked_bytes = place.stored, place.read_back, place.checked_bytes
+    report.resumed = True
+    for problem in place.problems:
+        report.tell(problem)
 
 
-def _check_held(vault: Vault, asset: Asset, report: Report) -> None:
-    assert asset.digests is not None
-    try:
-        held = vault.examine(asset.asset_id, asset.digests.blake3)
-    except EvidenceError as error:
-        report.problems.append(f"{asset.asset_id}: {error.what}")
-        return
-    report.originals += 1
-    report.checked_bytes += held.size_bytes
-    if (held.size_bytes, held.digests) != (asset.size_bytes, asset.digests):
-        report.problems.append(
-            f"{asset.asset_id}: the vault has SHA-256 {held.digests.sha256}, {held.size_bytes} bytes"
-        )
+class _Check:
+    """One walk over everything that the scope has."""
+
+    def __init__(self, reader: Reader, vault: Vault, store: Store, scope: Scope, report: Report, tell: Tell) -> None:
+        self._reader = reader
+        self._vault = vault
+        self._store = store
+        self._scope = scope
+        self._report = report
+        self._tell = tell
+        self._ours: tuple[Verifier, ...] = ()
+        self._lock = threading.Lock()
+
+    def signatures(self) -> None:
+        """Every checkpoint is signed by a key that this log told of, in the name of its first one."""
+        origin = ""
+        for one in self._checkpoints():
+            origin = origin or one.note.partition("\n")[0]
+            try:
+                self._ours = self._ours or verifiers(self._reader, origin)
+                opened(Note.parse(one.note.encode()), origin, self._ours)
+            except (NoteError, ValueError) as error:
+                self._report.tell(f"checkpoint {one.number}: {error}")
+
+    def files(self, after: str, reached: Callable[[str], None]) -> None:
+        """Read every file that is here, and see what else lies among them."""
+        done, total = _sizes(self._here(""), after)
+
+        def moved(got: int) -> None:
+            nonlocal done
+            with self._lock:
+                done += got
+                self._tell("files", done, total)
+
+        with contextlib.closing(read_all(self._vault, self._here(after), moved)) as files:
+            for asset, error in files:
+                self._settle(asset, error)
+                reached(asset.asset_id)
+        self._absent()
+        if not self._scope.recording_id:
+            self._strays()
+
+    def _settle(self, asset: Asset, error: EvidenceError | None) -> None:
+        if error is not None:
+            since = _shown(self._reader.last_good(asset.asset_id))
+            self._report.tell(f"{asset.asset_id}: {error.what} It was as recorded when it was last read, {since}.")
+            return
+        assert asset.size_bytes is not None
+        self._report.originals += 1
+        self._report.checked_bytes += asset.size_bytes
+        if asset.role is Role.MANIFEST:
+            self._manifest(asset)
+
+    def _manifest(self, asset: Asset) -> None:
+        """Its file is as it was recorded; whether it is signed, and says of each file what the log says."""
+        assert asset.digests is not None
+        try:
+            manifest, _ = verified(self._vault.address(asset.digests.blake3).read_bytes(), self._ours)
+        except (NoteError, OSError) as error:
+            self._report.tell(f"{asset.asset_id}: the manifest is not valid: {error}")
+            return
+        known = []
+        for one in manifest.assets:
+            with contextlib.suppress(UnknownError):
+                known.append(self._reader.asset(one.asset_id))
+        wrong = contradictions(manifest, asset.recording_id, known)
+        for what in wrong:
+            self._report.tell(f"{asset.asset_id}: manifest {manifest.number} of {asset.recording_id}: {what}")
+        self._report.manifests += not wrong
+
+    async def centre(self, after: str, reached: Callable[[str], None]) -> None:
+        """Have the store prove what its receipts say, by reading it back where it lets us."""
+        done, total = _sizes(self._stored(""), after)
+        for asset in self._stored(after):
+            assert asset.receipt is not None
+            await self._prove(asset.asset_id, asset.receipt)
+            done += asset.expected_bytes
+            self._tell("copies", done, total)
+            reached(asset.asset_id)
+        if not self._scope.recording_id:
+            for one in self._checkpoints():
+                if one.receipt is not None:
+                    await self._prove(f"checkpoint {one.number}", one.receipt)
+
+    async def _prove(self, name: str, receipt: Receipt) -> None:
+        try:
+            was_read = await self._store.check(receipt, read=True)
+        except (EvidenceError, StoreError) as error:
+            since = _shown(receipt.confirmed_at)
+            self._report.tell(f"{name}: {error.what} The store confirmed it at {since}.")
+        else:
+            self._report.stored += 1
+            self._report.read_back += was_read
+
+    def _checkpoints(self) -> Iterator[CheckpointView]:
+        after = 0
+        while page := self._reader.checkpoints(after, _PAGE):
+            yield from page
+            after = page[-1].number
+
+    def _known(self, after: str = "") -> Iterator[Asset]:
+        """Every original that was ever held, whatever state it is in now, every document, and all that was made."""
+        while page := self._reader.known_bytes(after, _PAGE, self._scope.recording_id):
+            yield from page
+            after = page[-1].asset_id
+
+    def _here(self, after: str) -> Iterator[Asset]:
+        return (one for one in self._known(after) if is_kept(one) and one.state is not AssetState.RELEASED)
+
+    def _stored(self, after: str) -> Iterator[Asset]:
+        return (one for one in self._known(after) if one.receipt is not None)
+
+    def _absent(self) -> None:
+        """What should be here, by its state; what was made from an original is made again by itself."""
+        for asset in self._known():
+            if is_kept(asset):
+                continue
+            if asset.role is Role.ORIGINAL and asset.receipt is None:
+                self._report.tell(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
+            elif asset.role not in {Role.ORIGINAL, *DERIVED_ROLES} and asset.state is AssetState.STUCK:
+                self._report.tell(f"{asset.asset_id}: a document that is not here: {asset.reason}")
+
+    def _strays(self) -> None:
+        """Originals without a row: they are kept, and the service adopts them at its next start; and what is none."""
+        for digest, _, _ in self._vault.originals():
+            if self._reader.asset_by_blake3(digest, tuple(AssetState)) is None:
+                self._report.tell(f"{digest}: in the vault without a row; the service adopts it at its next start")
+        for path in self._vault.strangers():
+            self._report.tell(f"{path}: is no original, and was not put there by the agent")
 
 
-async def _check_stored(store: Store, asset: Asset, report: Report) -> None:
-    assert asset.receipt is not None
-    try:
-        was_read = await store.check(asset.receipt, read=True)
-    except (EvidenceError, StoreError) as error:
-        report.problems.append(f"{asset.asset_id}: {error.what}")
-    else:
-        report.stored += 1
-        report.read_back += was_read
+def _sizes(assets: Iterable[Asset], after: str) -> tuple[int, int]:
+    """Bytes up to the asset `after`, and of all."""
+    done = total = 0
+    for asset in assets:
+        total += asset.expected_bytes
+        if asset.asset_id <= after:
+            done = total
+    return done, total
 
 
-def _check_strays(vault: Vault, reader: Reader, report: Report) -> None:
-    """Originals without a row: they are kept, and the service adopts them at its next start; and what is none."""
-    for digest, _, _ in vault.originals():
-        if reader.asset_by_blake3(digest, tuple(AssetState)) is None:
-            report.problems.append(f"{digest}: in the vault without a row; the service adopts it at its next start")
-    report.problems += [f"{path}: is no original, and was not put there by the agent" for path in vault.strangers()]
+def _shown(time: datetime | None) -> str:
+    return time.isoformat(timespec="seconds") if time is not None else "nobody knows when"
