@@ -83,7 +83,7 @@ def unsigned(versions: Sequence[tuple[str, Transcript]]) -> tuple[int, ...]:
 
 
 def read_sealed(path: Path, digest: str) -> bytes:
-    """The bytes of a transcript from the vault; raises EvidenceError if they can't be read or are others."""
+    """The bytes of a document from the vault; raises EvidenceError if they can't be read or are others."""
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
@@ -95,7 +95,7 @@ def read_sealed(path: Path, digest: str) -> bytes:
 
 
 def _spoiled(why: str) -> EvidenceError:
-    return EvidenceError(f"The transcript {why}.", safe="Nothing was changed.", do="Run `capture-agent verify`.")
+    return EvidenceError(f"The document {why}.", safe="Nothing was changed.", do="Run `capture-agent verify`.")
 
 
 def _decoded(content: bytes, encoding: Encoding) -> str:

@@ -100,7 +100,7 @@ def apply_seal(tables: Tables, asset: Asset, said: Sealing | Stamping) -> None:
 def _touched(tables: Tables, entry: JournalEntry) -> Collection[str]:
     """It follows from the entry and from what never changes, so that old journals get the same rows."""
     if isinstance(entry, _OfOriginal):
-        return (tables.asset(entry.asset_id).recording_id,)
+        return tables.asset_row(entry.asset_id, "recording_id")
     match entry:
         case DocumentAdded(said=Sealing() | Stamping()):
             return ()
@@ -109,10 +109,9 @@ def _touched(tables: Tables, entry: JournalEntry) -> Collection[str]:
         case Adopted(recording=recording):
             return (recording.recording_id,)
         case AssetChanged(asset_id=asset_id, event=Acquired() | Matched()):
-            asset = tables.asset(asset_id)
-            return () if asset.role in SEAL_ROLES else (asset.recording_id,)
+            recording_id, role = tables.asset_row(asset_id, "recording_id, role")
+            return () if role in SEAL_ROLES else (recording_id,)
         case AssetChanged(asset_id=asset_id, event=Blocked() | Damaged() | Lost()):  # one that is lost is made anew
-            asset = tables.asset(asset_id)
-            is_lost = asset.role in SEAL_ROLES and asset.resume_to is AssetState.WANTED
-            return (asset.recording_id,) if is_lost else ()
+            recording_id, role, resume_to = tables.asset_row(asset_id, "recording_id, role, resume_to")
+            return (recording_id,) if role in SEAL_ROLES and resume_to == AssetState.WANTED else ()
     return ()
