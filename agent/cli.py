@@ -25,6 +25,7 @@ from agent.verbs.key import add_key
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.recover import add_recover
+from agent.verbs.release import add_release
 from agent.verbs.service import add_resume, add_run, add_status, add_unstored
 from agent.verbs.stats import add_stats
 from agent.verbs.transcript import add_transcript
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add_activity(add, _now)
     add_stats(add)
     add_recover(add)
+    add_release(add)
     add_key(add, _now)
     add_checks(add)
     add_doctor(add)

@@ -11,7 +11,7 @@ System calls on the happy path of an original, in this order:
     ioctl(FS_IOC_GETFLAGS) ioctl(FS_IOC_SETFLAGS)        vault: immutable, where that is permitted
     fsync(folder of the original) fsync(staging)         vault: the name is durable
 
-Nothing here removes a file that could be an original: `remove_part` and `remove_work` take only unfinished ones.
+`remove_part` and `remove_work` take only unfinished files; an original goes by `free_original` alone, with a proof.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:  # the puller must not pay for it
     from pathlib import Path
+
+    from agent.model import Releasable
 
 PART_SUFFIX: Final = ".part"
 WORK_FOLDER: Final = "derived"
@@ -204,6 +206,25 @@ def remove_work(folder: Path) -> None:
             path.unlink()
     if folder.exists():
         folder.rmdir()
+
+
+def free_original(proof: Releasable) -> None:
+    """Remove the local copy of an original, durably: the only removal of one. Raises OSError; one that is gone is fine.
+
+    Refuses what isn't the very file whose bytes were read for the proof, unchanged since.
+    """
+    path = proof.path
+    assert path.name == proof.blake3 == path.parent.name + path.name[2:], f"{path} is no original"
+    assert proof.receipts, f"{path} is nowhere else"
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns) != proof.identity:
+        raise OSError(errno.ESTALE, "not the file that was read", str(path))
+    make_mutable(path)
+    os.unlink(path)
+    fsync_dir(path.parent)
 
 
 # Reading from the medium instead of from memory.

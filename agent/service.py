@@ -61,6 +61,7 @@ class Service:
         self.judging = asyncio.Lock()
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
         station.background = self.background
+        station.clock_is_kept = lambda: self.clocks.state().synced is True
 
     # Start
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
@@ -10,14 +10,19 @@ from agent.errors import EvidenceError, JournalError
 from agent.model import (
     DERIVED_ROLES,
     Acquired,
+    Adopted,
     Asset,
+    AssetChanged,
     AssetEvent,
     AssetState,
     Blocked,
+    ClipSeen,
     Confirmed,
     Damaged,
     Digests,
+    DocumentAdded,
     Extent,
+    JournalEntry,
     Lost,
     Matched,
     Released,
@@ -58,6 +63,23 @@ def transition(asset: Asset, event: AssetEvent) -> Asset:
             return _lost(asset, event)
         case _:
             assert_never(event)
+
+
+def folded(told: Iterable[JournalEntry]) -> Asset | None:
+    """Return an asset as all events of its own make it, whatever any table says; None: no event brings it.
+
+    Raises JournalError or EvidenceError as `transition`, for events that can't follow each other.
+    """
+    asset: Asset | None = None
+    for entry in told:
+        match entry:
+            case ClipSeen(asset=Asset() as new) | DocumentAdded(asset=new):
+                asset = new
+            case Adopted(asset=new, held=held):
+                asset = transition(new, Acquired(held))
+            case AssetChanged(event=event) if asset is not None:
+                asset = transition(asset, event)
+    return asset
 
 
 def scope_of(role: Role) -> str:

@@ -168,6 +168,7 @@ class FakeStore:
     order: list[str] = field(default_factory=list)
 
     locks: bool = False
+    elsewhere: bool = True
 
     async def put(self, held: Held, errand: Errand) -> Receipt:
         await asyncio.sleep(0)
@@ -202,6 +203,9 @@ class FakeStore:
         await self.check(receipt, read=True)
         with part.open("xb") as file:
             file.write(self.objects[receipt.object])
+
+    async def apart(self) -> bool:
+        return self.elsewhere
 
     async def survey(self) -> Sequence[Trait]:
         return ()

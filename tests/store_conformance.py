@@ -175,4 +175,4 @@ class StoreConformance(ABC):
 
     async def test_a_store_has_no_verb_that_removes(self, store: Store) -> None:
         verbs = {name for name in dir(store) if not name.startswith("_")}
-        assert verbs == {"name", "locks", "put", "check", "fetch", "look", "survey", "close"}
+        assert verbs == {"name", "locks", "put", "check", "fetch", "look", "apart", "survey", "close"}

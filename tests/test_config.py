@@ -436,6 +436,7 @@ OTHERS = {
     "access.notice": '"x"', "log.origin": '"x"',
     "manifest.command": f'["/x"]\nkey = "{KEY}"', "manifest.key": f'"{KEY}"\ncommand = ["/x"]',
     "timestamp.url": '"https://tsa"\nca_file = "/x"', "timestamp.ca_file": '"/x"',
+    "release.when": '"when_full"', "release.roles": '["transcript"]',
 }  # fmt: skip
 
 

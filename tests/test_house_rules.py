@@ -193,6 +193,15 @@ def test_only_stores_make_a_proof_that_the_centre_has_the_bytes() -> None:
     assert places(calls("Receipt"), allowed=r"agent/(uploader/(s3/)?\w+|journal/codec)\.py") == []
 
 
+def test_an_original_is_removed_in_one_place_with_a_proof_that_one_place_makes() -> None:
+    (maker,) = places(calls("Releasable"))
+    assert maker.startswith("agent/pipeline/releasable.py:")
+    (caller,) = places(calls("free_original"))
+    assert caller.startswith("agent/pipeline/releasing.py:")
+    (released,) = places(calls("Released"))
+    assert released.startswith("agent/pipeline/releasing.py:")
+
+
 def test_only_the_journal_speaks_sql() -> None:
     assert places(sql, allowed=r"agent/journal/(projection/)?\w+\.py") == []
 

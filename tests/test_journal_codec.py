@@ -45,6 +45,8 @@ from agent.model import (
     Explanation,
     Finding,
     FindingKind,
+    FreeWhen,
+    Frozen,
     GapConfirmed,
     GapExplained,
     Incident,
@@ -58,6 +60,8 @@ from agent.model import (
     Observed,
     Outcome,
     Receipt,
+    ReleaseAsked,
+    ReleaseConfirmed,
     Released,
     Resumed,
     Role,
@@ -66,6 +70,7 @@ from agent.model import (
     Stamping,
     Stated,
     Statement,
+    Terms,
     TextForm,
     TimeStated,
     Transcript,
@@ -174,6 +179,9 @@ ENTRIES: list[JournalEntry] = [
     CheckpointCosigned(1, "— witness AAAA\n"),
     CheckpointWitnessed("capture-agent/neighbour", "capture-agent/neighbour\n3\n"),
     KeyRotated("ab" * 32, "cd" * 32, "capture-agent/key-rotation@1\n", "李四", "每年更换"),
+    ReleaseAsked(Terms(FreeWhen.DONE, 180, (Role.MANIFEST,), True, 30, True, 100, 1), 3, 3000, 9, "张三", "磁盘将满"),
+    ReleaseConfirmed(7, 2, "李四", "已核对"),
+    Frozen("a", True, "王五", "审核"),
 ]
 
 

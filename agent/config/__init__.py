@@ -37,10 +37,11 @@ from agent.config.options import (
     text,
     texts,
 )
+from agent.config.release import Release
 from agent.config.rules import read_calendars, read_profile
 from agent.config.slots import read_slots
 from agent.errors import ConfigError
-from agent.model import CalendarYear, Forms, OrgType, Profile, Recorder
+from agent.model import CalendarYear, Forms, FreeWhen, OrgType, Profile, Recorder
 
 _GIB: Final = 1 << 30
 _NOT_STARTED: Final = "\nNothing was started and no recording was touched."
@@ -216,6 +217,7 @@ class Config:
     timestamp: Timestamps
     transcript: Transcripts
     access: AccessCopies
+    release: Release
     privacy: Privacy
     scrub: Scrub
     profile: Profile
@@ -239,6 +241,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "timestamp": Timestamps,
     "transcript": Transcripts,
     "access": AccessCopies,
+    "release": Release,
     "privacy": Privacy,
     "scrub": Scrub,
 }
@@ -279,6 +282,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     _check_together(file, sections["status"], sections["runner"])
     _check_command(file, sections["transcript"])
     check_seals(file, sections["manifest"], sections["timestamp"])
+    _check_release(file, sections["release"], sections["deadline"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
     _check_unknown(file, sections["dock"], inventory)
@@ -354,6 +358,12 @@ def _check_unknown(file: TomlFile, dock: Dock, inventory: Mapping[str, Recorder]
     if dock.unknown is Unknown.REFUSE and not inventory:
         reason = "would refuse every recorder, since inventory.toml has none"
         file.problem("dock.unknown", dock.unknown.value, reason)
+
+
+def _check_release(file: TomlFile, release: Release, limit: Limit) -> None:
+    if release.when is not FreeWhen.OFF and limit.satisfied_by is Milestone.LOCAL:
+        reason = "would free the copies by which this station is the 专用存储器 (deadline.satisfied_by = local)"
+        file.problem("release.when", release.when.value, reason)
 
 
 def _check_command(file: TomlFile, transcript: Transcripts) -> None:

@@ -34,6 +34,8 @@ from agent.model import (
     DeviceReturned,
     JournalEntry,
     KeyRotated,
+    ReleaseAsked,
+    ReleaseConfirmed,
     Scrubbed,
 )
 
@@ -45,6 +47,9 @@ CLOCK: Final = "clock"
 
 VAULT: Final = "vault"
 """Whose history it is that its files were read again."""
+
+RELEASE: Final = "release"
+"""Whose history the terms are on which local copies may be freed."""
 
 LOG: Final = "log"
 """Whose history the checkpoints of the log are."""
@@ -60,6 +65,8 @@ _ONE_SUBJECT: Final[Mapping[type, str]] = {
     CheckpointCosigned: LOG,
     KeyRotated: KEY,
     Scrubbed: VAULT,
+    ReleaseAsked: RELEASE,
+    ReleaseConfirmed: RELEASE,
 }
 _T = TypeVar("_T")
 _Turn = Callable[[Any], Any]

@@ -19,6 +19,7 @@ from agent.journal.guard_queries import GuardQueries
 from agent.journal.log_queries import LogQueries
 from agent.journal.manifests import ManifestQueries
 from agent.journal.metadata_queries import MetadataQueries, metadata_view
+from agent.journal.release_queries import ReleaseQueries
 from agent.journal.rows import (
     ASSET_COLUMNS,
     CLOCK_SET,
@@ -84,7 +85,10 @@ _SELECT_RECORDING: Final = (
 )
 
 
-class Reader(DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries):
+class Reader(
+    DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries,
+    ReleaseQueries,
+):  # fmt: skip
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
     What a person asks is answered from one snapshot, in milliseconds with a million recordings.
@@ -185,15 +189,19 @@ class Reader(DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, 
             return Waiting(waiting.held_batches(self._db), coming, held, wanted)
 
     def next_to_audit(self, after: str) -> tuple[Asset, str] | None:
-        """Return the stored asset that comes after a place ("" is the beginning), and its own place."""
+        """Return the stored asset that comes after a place ("" is the beginning), and its own place.
+
+        Also one whose local copy was freed: of that the store has the only one.
+        """
         alarm_at, _, asset_id = after.partition(" ")
-        rows = self._db.all(
-            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset WHERE state = 'stored' AND (alarm_at, asset_id) > (?, ?)"  # noqa: S608
-            " ORDER BY alarm_at, asset_id LIMIT 1",
-            alarm_at,
-            asset_id,
+        query = (
+            f"SELECT {ASSET_COLUMNS}, alarm_at FROM asset WHERE state = ? AND (alarm_at, asset_id) > (?, ?)"  # noqa: S608
+            " ORDER BY alarm_at, asset_id LIMIT 1"
         )
-        return next(((asset_of(row), f"{row[-1]} {row[0]}") for row in rows), None)
+        states = (AssetState.STORED, AssetState.RELEASED)
+        rows = [row for state in states for row in self._db.all(query, state, alarm_at, asset_id)]
+        found = min(rows, key=lambda row: (row[-1], row[0]), default=None)
+        return (asset_of(found), f"{found[-1]} {found[0]}") if found else None
 
     def next_to_probe(self, taken: Collection[str] = ()) -> Asset | None:
         """Return the most urgent original that is here and whose content nobody has read yet, without those `taken`."""

@@ -14,4 +14,5 @@ from agent.model.facts import *
 from agent.model.live import *
 from agent.model.metadata import *
 from agent.model.register import *
+from agent.model.release import *
 from agent.model.rules import *

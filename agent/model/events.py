@@ -32,6 +32,7 @@ from agent.model.evidence import (
     Stated,
 )
 from agent.model.facts import CaptureTime, Facts
+from agent.model.release import Frozen, ReleaseAsked, ReleaseConfirmed
 
 # Events of the asset state machine.
 
@@ -328,4 +329,7 @@ JournalEntry = (
     | CheckpointCosigned
     | CheckpointWitnessed
     | KeyRotated
+    | ReleaseAsked
+    | ReleaseConfirmed
+    | Frozen
 )

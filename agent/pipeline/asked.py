@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from agent.errors import RequestError
 from agent.model import AssetChanged, AssetState, Deadline, Declared, DeriveAsked, Resumed, Role, Stated
-from agent.pipeline import activities, carving, handover, limits, saying, transcripts
+from agent.pipeline import activities, allowing, carving, handover, limits, saying, transcripts
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 from agent.register import line
@@ -32,6 +33,9 @@ async def _derive(station: Station, asked: Asked) -> Answer:
     """Have everything made again from an original: `id`, `who`, `why`."""
     asset = await station.on_disk(station.journal.reader.asset, asked["id"])
     keeper = asset.same_as or asset.asset_id
+    if (await station.on_disk(station.journal.reader.asset, keeper)).state is AssetState.RELEASED:
+        what = "本机副本已释放，无法重新制作 (its local copy was freed: nothing can be made of it here)."
+        raise RequestError(what, safe="Nothing was changed; the store has it.", do="Make copies where the original is.")
     await station.journal.record(DeriveAsked(keeper, line(asked["who"]), line(asked["why"])))
     return {"asset": keeper}
 
@@ -67,6 +71,9 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "metadata_set": saying.say,
         "metadata_check": saying.check,
         "recover": carving.journal_recovery,
+        "release_ask": allowing.ask,
+        "release_confirm": allowing.confirm,
+        "release_freeze": allowing.freeze,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError, StoreError
-from agent.model import Asset, AssetChanged, AuditProgress, Lost
+from agent.model import Acquired, Asset, AssetChanged, AssetState, AuditProgress, JournalEntry, Lost, Resumed
 from agent.pipeline.station import Station
 from agent.uploader.base import DOUBT
 
 _SUBJECT: Final = "audit"
 _COUNTS: Final = ("checked", "read", "lost", "rounds")
+
+
+async def void(station: Station, asset: Asset, gone: EvidenceError) -> None:
+    """The store no longer proves that it has an asset: its receipt is void, and the copy here goes there again.
+
+    An object that was overwritten there needs a person; so does one whose local copy was freed, unless its file is
+    still here.
+    """
+    entries: list[JournalEntry] = [AssetChanged(asset.asset_id, Lost(str(gone)))]
+    await station.journal.note(asset.asset_id, {DOUBT: gone.what})
+    async with station.freeing, station.commit:
+        if asset.state is AssetState.RELEASED and asset.digests is not None:
+            with contextlib.suppress(EvidenceError):
+                held = await station.on_disk(station.vault.examine, asset.asset_id, asset.digests.blake3)
+                back = Resumed("audit", "its file was still here"), Acquired(held)
+                entries += [AssetChanged(asset.asset_id, event) for event in back]
+        await station.journal.record(*entries)
+    station.held_news.set()
 
 
 class AuditLane:
@@ -59,10 +78,7 @@ class AuditLane:
         try:
             read = await station.store.check(asset.receipt, read=so_far.checked % station.limits.audit_read_each == 0)
         except EvidenceError as gone:
-            # Only the store's copy is in doubt: the original here goes there again; an overwritten one needs a person.
-            await station.journal.note(asset.asset_id, {DOUBT: gone.what})
-            await station.journal.record(AssetChanged(asset.asset_id, Lost(str(gone))))
-            station.held_news.set()
+            await void(station, asset, gone)
             lost, error = True, gone.what
         except StoreError as refused:
             if refused.retry:

@@ -167,16 +167,17 @@ async def complete_document(station: Station, view: DocumentView) -> None:
         await hold(station, [ReadBack(settled, role=asset.role)])
     elif isinstance(view.said, Derivation):
         await station.journal.unsettled(asset.asset_id)
-        await station.journal.record(*_asked_again(asset, view.said))
+        source = await station.on_disk(station.journal.reader.asset, view.said.source)
+        await station.journal.record(*_asked_again(asset, view.said, can=source.state is not AssetState.RELEASED))
     elif asset.state is AssetState.WANTED:
         await station.journal.unsettled(asset.asset_id)
         told = _RESEALED if isinstance(view.said, Sealing | Stamping) else _LOST
         await station.journal.record(AssetChanged(asset.asset_id, Blocked(told)))
 
 
-def _asked_again(asset: Asset, said: Derivation) -> list[JournalEntry]:
-    """Once: what is made then has other bytes, or brings these back."""
-    if asset.reason == _REMADE:
+def _asked_again(asset: Asset, said: Derivation, *, can: bool) -> list[JournalEntry]:
+    """Once: what is made then has other bytes, or brings these back. Of what is not here any more nothing is made."""
+    if asset.reason == _REMADE or not can:
         return []
     free = [] if asset.state is AssetState.WANTED else [AssetChanged(asset.asset_id, Resumed("recovery", asset.reason))]
     return [

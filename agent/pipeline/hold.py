@@ -50,6 +50,8 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
     Digests are noted before the rename, so that a crash between rename and commit is finished from the note.
     """
     await station.journal.settled([(part.settled, part.holes) for part in parts])
+    async with station.freeing:
+        pass  # what is going is gone; whatever would go from now on sees what was noted, and stays
     damaged: list[str] = []
     kept = await station.on_disk(station.vault.keep, [part.settled for part in parts], damaged.append)
     # Two dockings may bring the same bytes at the same time: only one of them may become the original.
@@ -57,12 +59,20 @@ async def hold(station: Station, parts: Sequence[ReadBack]) -> list[Outcome]:
         entries = await station.on_disk(_entries, station, parts, kept)
         entries += [Incident("vault-damaged", {"blake3": digest, "healed": True}) for digest in damaged]
         await station.journal.record(*entries)
+        for digest in await station.on_disk(_freed, station, kept):
+            station.still_here(digest)
     told = {entry.asset_id for entry in entries if isinstance(entry, AssetChanged)}
     for part in parts:
         if part.settled.asset_id not in told:  # it came back some other way meanwhile
             await station.journal.unsettled(part.settled.asset_id)
     station.held_news.set()
     return [entry.outcome for entry in entries if isinstance(entry, AssetChanged) and entry.outcome is not None]
+
+
+def _freed(station: Station, kept: Sequence[Held]) -> set[str]:
+    """What has come into the vault again though its local copy was freed once."""
+    found = station.journal.reader.assets_with({held.digests.blake3 for held in kept})
+    return {asset.digests.blake3 for asset in found if asset.digests and asset.state is AssetState.RELEASED}
 
 
 def _entries(station: Station, parts: Sequence[ReadBack], kept: Sequence[Held]) -> list[JournalEntry]:

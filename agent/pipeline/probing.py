@@ -58,10 +58,19 @@ class ProbeLane:
             try:
                 fd = await station.on_disk(lambda: opened.enter_context(durable.opened(path)))
             except OSError:
-                return False  # the store lane or `verify` finds that, and tells
+                return await self._as_before(asset)
             facts = await probe(fd, gps=station.gps, limits=self._limits)
         await self._enter(asset, facts)
         return True
+
+    async def _as_before(self, asset: Asset) -> bool:
+        """What equal bytes said when they were here; else the store lane or `verify` finds out why, and tells."""
+        station, facts = self._station, None
+        if asset.same_as:
+            facts = (await station.on_disk(station.journal.reader.recording, asset.same_as)).facts
+        if facts is not None:
+            await self._enter(asset, facts)
+        return facts is not None
 
     async def _enter(self, asset: Asset, facts: Facts) -> None:
         station = self._station

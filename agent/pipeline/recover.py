@@ -76,6 +76,9 @@ async def census(station: Station) -> None:
     while batch := await station.on_disk(lambda: list(islice(originals, _CENSUS_BATCH))):
         for digest, _, _ in batch:
             await _adopt_if_unknown(station, digest)
+            freed = await station.on_disk(station.journal.reader.asset_by_blake3, digest, (AssetState.RELEASED,))
+            if freed is not None:
+                station.still_here(digest)
         await asyncio.sleep(_CENSUS_PAUSE_S)
 
 

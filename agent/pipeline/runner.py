@@ -34,6 +34,7 @@ from agent.pipeline.healing import HealLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.recover import census, recover
+from agent.pipeline.releasing import ReleaseLane
 from agent.pipeline.scrubbing import ScrubLane
 from agent.pipeline.sealing import SealLane
 from agent.pipeline.stamping import StampLane
@@ -80,6 +81,7 @@ class Runner:
         self._centre = CheckpointStoreLane(station)
         self._seal = SealLane(station, self._is_reading)
         self._stamp = StampLane(station)
+        self._release = ReleaseLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -111,8 +113,8 @@ class Runner:
         return self._store.rate_bytes_s()
 
     def troubles(self) -> tuple[str, ...]:
-        """Why nothing can be made from any original, signed or stamped; empty texts where it can."""
-        return (self._derive.trouble, self._seal.trouble, self._stamp.trouble)
+        """Why nothing can be made from any original, signed, stamped or freed; empty texts where it can."""
+        return (self._derive.trouble, self._seal.trouble, self._stamp.trouble, self._release.trouble)
 
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""
@@ -140,6 +142,7 @@ class Runner:
             self._group.create_task(self._forever("checkpoints", self._centre.step))
             self._group.create_task(self._forever("seal", self._seal.step))
             self._group.create_task(self._forever("stamp", self._stamp.step))
+            self._group.create_task(self._forever("release", self._release.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 

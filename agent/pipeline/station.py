@@ -11,11 +11,12 @@ from typing import Final, ParamSpec, TypeVar
 
 from agent.config import AccessCopies, Runner, Scrub
 from agent.config.manifests import Manifests, Timestamps
+from agent.config.release import Release
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
 from agent.manifest import Background
-from agent.model import Clock, DockingClosed, Forms
+from agent.model import Clock, DockingClosed, Forms, Terms
 from agent.pipeline.custody import Custody
 from agent.register import Inventory
 from agent.uploader.base import Store
@@ -25,6 +26,8 @@ _NO_COPIES: Final = AccessCopies(enabled=False)
 _NO_SCRUB: Final = Scrub(enabled=False)
 _MANIFESTS: Final = Manifests()
 _NO_STAMPS: Final = Timestamps()
+_SURPLUS_LIMIT: Final = 10_000
+_NOTHING_GOES: Final = Release().terms
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,10 @@ class Station:
     """One dock station at work. `claims` are the assets a docking is pulling; `commit` orders duplicate checks.
 
     `background` is asked, in a thread, for what manifests say; without it none are made.
+    `terms` are those on which local copies go. `freeing` is held while one goes: nothing is taken into the vault
+    meanwhile. `surplus` are the fingerprints of files that are still there though their copy was freed. `wanted_bytes`
+    is the room that dockings wait for, and `room_wanted` tells of a new one. Before `clock_is_kept` says that somebody
+    keeps the clock right, nothing goes.
     """
 
     journal: Journal
@@ -56,10 +63,16 @@ class Station:
     manifests: Manifests = _MANIFESTS
     timestamp: Timestamps = _NO_STAMPS
     background: Callable[[], Background] | None = None
+    terms: Terms = _NOTHING_GOES
+    clock_is_kept: Callable[[], bool] = lambda: False
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)
     held_news: asyncio.Event = field(default_factory=asyncio.Event)
+    freeing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    surplus: set[str] = field(default_factory=set)
+    wanted_bytes: dict[str, int] = field(default_factory=dict)
+    room_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def longest_pause(self) -> timedelta:
@@ -79,6 +92,11 @@ class Station:
             await asyncio.wait([done])
             done.exception()  # its outcome is no news to anybody any more
             raise
+
+    def still_here(self, blake3: str) -> None:
+        """Note that a file is still, or again, in the vault whose copy was freed; it goes when nothing keeps it."""
+        if len(self.surplus) < _SURPLUS_LIMIT:
+            self.surplus.add(blake3)
 
     async def close_left_open(self) -> None:
         """Journal the end of dockings that could not say it themselves."""

@@ -26,6 +26,7 @@ from agent.model import (
     Phase,
     RecorderKind,
     Role,
+    Stays,
     TimeBasis,
     TranscriptKind,
 )
@@ -195,6 +196,20 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         OrgType.ADMINISTRATION: ("行政部门", "administration"),
         OrgType.ENTRUSTED: ("受委托组织", "entrusted organisation"),
         OrgType.AGENCY: ("经办机构", "agency"),
+    },
+    Stays: {
+        Stays.YOUNG: ("保留期限未满", "its time here is not over"),
+        Stays.UNSTORED: ("尚未全部入库", "not all that belongs to it is stored"),
+        Stays.LACKING: ("缺少须入库的材料", "a document that must be stored is missing"),
+        Stays.UNLOCKED: ("中心的锁定期限不足", "the store's lock does not last long enough"),
+        Stays.FROZEN: ("审核冻结", "frozen for review"),
+        Stays.MARKED: ("重点标记", "marked as important"),
+        Stays.DOUBTED: ("中心副本存疑", "the store's copy is in doubt"),
+        Stays.UNREAD: ("内容尚未读取或副本尚未制作", "its content is not read yet, or no copies are made"),
+        Stays.INCOMPLETE: ("有未读出的部分", "parts of it could not be read"),
+        Stays.SHARED: ("同一文件也是其他材料", "the same file is something else, too"),
+        Stays.UNDER_WAY: ("相同内容正在采集", "the same content is being taken in"),
+        Stays.DIFFERS: ("数据表与流转记录不符", "the tables are not what the log says"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),

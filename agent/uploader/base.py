@@ -103,6 +103,12 @@ class Store(Protocol):
         what lies in `part` then is worth nothing, and never longer than the receipt says.
         """
 
+    async def apart(self) -> bool:
+        """Whether what it keeps is elsewhere than on the filesystem of this station's own storage; raises StoreError.
+
+        Only then may a local copy ever be freed.
+        """
+
     async def survey(self) -> Sequence[Trait]:
         """Find out what the store can do by trying it with a probe object; raises StoreError if it can't be reached."""
 

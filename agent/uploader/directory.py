@@ -123,6 +123,13 @@ class DirectoryStore:
         """Only look whether the folder is there now; raises StoreError."""
         self._require(await self._ask({"look": True}), {"there": True})
 
+    async def apart(self) -> bool:
+        """Whether the folder is on another filesystem than the vault; raises StoreError."""
+        answer = await self._ask({"apart": True})
+        if answer not in ({"apart": True}, {"apart": False}):
+            raise self._no_proof(answer)
+        return answer == {"apart": True}
+
     async def survey(self) -> Sequence[Trait]:
         """What the folder can do, found out by trying."""
         answer = await self._ask({"survey": True})

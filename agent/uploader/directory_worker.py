@@ -71,6 +71,9 @@ class Worker:
             case {"look": True}:
                 with self._share.opened():
                     return {"there": True}
+            case {"apart": True}:
+                with self._share.opened() as here:
+                    return {"apart": here.stat().st_dev != self._settings.vault_root.stat().st_dev}
             case {"survey": True}:
                 traits = []
                 for trait in survey(self._share, self._settings.root, present):

@@ -89,6 +89,9 @@ def _make(options: argparse.Namespace, clock: Clock) -> int:
 def _check(options: argparse.Namespace, _clock: Clock) -> int:
     config, shown, blake3 = _shown(options)
     told = _certificate(shown)
+    if not Vault(config.storage.root, seal=False).address(blake3).exists():
+        what = "本机没有原始资料（可能已释放），无法复核 / the original is not here (its copy may have been freed)."
+        raise RequestError(what, safe="Nothing was changed.", do="Check it where the original is.")
     original = Vault(config.storage.root, seal=False).address(blake3)
     with tempfile.TemporaryDirectory(prefix="capture-agent-check-") as folder:
         now = asyncio.run(_tool())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import assert_never
+from typing import Final, assert_never
 
 from agent.journal.projection.activities import ActivityEntry, apply_activity
 from agent.journal.projection.assets import apply_adopted
@@ -24,12 +24,19 @@ from agent.model import (
     DeriveAsked,
     Derived,
     DocumentAdded,
+    Frozen,
     Incident,
     JournalEntry,
     KeyRotated,
     NoSpeechFound,
+    ReleaseAsked,
+    ReleaseConfirmed,
     Scrubbed,
 )
+
+_ONLY_TOLD: Final = (
+    Incident, ClockStepped, Scrubbed, CheckpointWitnessed, KeyRotated, ReleaseAsked, ReleaseConfirmed, Frozen,
+)  # fmt: skip
 
 
 class Projection:
@@ -90,7 +97,7 @@ class Projection:
             apply_checked(self._tables, entry)
         elif isinstance(entry, CheckpointEntry):
             apply_checkpoint(self._tables, seq, entry)
-        elif isinstance(entry, Incident | ClockStepped | Scrubbed | CheckpointWitnessed | KeyRotated):
+        elif isinstance(entry, _ONLY_TOLD):
             pass  # the event itself is all there is to keep
         else:
             assert_never(entry)

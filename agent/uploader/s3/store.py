@@ -143,6 +143,10 @@ class S3Store:
             raise not_ours(receipt, self.name)
         return Version(receipt.object, receipt.version, receipt.etag, receipt.size_bytes)
 
+    async def apart(self) -> bool:
+        """It is beyond the network."""
+        return True
+
     async def survey(self) -> Sequence[Trait]:
         """What the bucket can do and what our rights are, tried with probes; raises StoreError if it is away."""
         return await Survey(self._bucket, self._options.prefix, self._options.lock_mode).traits()
