@@ -19,6 +19,12 @@ TELLERS = {
     "agent/status/clock.py": {"clock_problems"},
     "agent/service.py": None,
     "agent/drivers/detect.py": {"_step"},
+    "agent/pipeline/checkpoint_store.py": None,
+    "agent/pipeline/custody.py": None,
+    "agent/pipeline/deriving.py": None,
+    "agent/pipeline/scrubbing.py": None,
+    "agent/pipeline/sealing.py": None,
+    "agent/pipeline/stamping.py": None,
 }
 """Functions (None: all) in which problems of the status page are put into words."""
 

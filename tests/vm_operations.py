@@ -145,6 +145,7 @@ def _restore(reader: Reader, card: Path) -> None:
     assert stored(machine.until_status(lambda status: docked(status) == 1)) == len(FIRST), "the backup is older"
     machine.usb.disk(card, "REC-2")
     machine.until_status(lambda status: docked(status) == 2 and stored(status) == len(FIRST | SECOND), LIMIT_S)
+    machine.until_status(lambda status: "the centre refuses checkpoint" in str(status["health"]["problems"]), LIMIT_S)
     assert set(vault.splitlines()) <= set(machine.run(VAULT).splitlines()), "no file was written anew"
 
 
