@@ -21,6 +21,7 @@ from agent.errors import UnknownError
 from agent.journal.codec import FIRST_LINK, leaf, link
 from agent.model import Asset, Incident
 from agent.pipeline import rereading, verify_place
+from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import begin, sign
 from agent.pipeline.custody import Custody
 from agent.pipeline.scrubbing import ScrubLane
@@ -48,13 +49,17 @@ def quiet(_what: str, _done: int, _total: int) -> None:
     """Tell nobody."""
 
 
+async def begin_signing(station: Station) -> None:
+    station.custody = Custody(CustodyLog(checkpoint_every_s=3600))
+    await begin(station, station_key(station.vault.root, NOWHERE))
+
+
 @asynccontextmanager
 async def opened(root: Path, clock: SettableClock) -> AsyncIterator[Station]:
     """A station with six stored originals and three checkpoints, an hour and a few events between them."""
     async with stations.opened(root, clock) as station:
         station.limits = replace(QUICK, probe_pause_s=0)
-        station.custody = Custody(CustodyLog(checkpoint_every_s=3600))
-        await begin(station, station_key(root, NOWHERE))
+        await begin_signing(station)
         await sign(station)
         await dock(station, FakeRecorder(FILES, station.vault.staging_dir))
         clock.now += timedelta(hours=1)
@@ -256,6 +261,55 @@ async def test_what_the_centre_has_is_proved_by_its_receipts(station: Station) -
     assert (report.found, report.stored, report.originals) == (2, len(FILES) - 2, 0)
     assert all("The store confirmed it at 2026-11-23T" in problem for problem in report.problems)
     assert (await checked(station, LOCAL)).sound, "here all is as it was"
+
+
+async def deposit(station: Station) -> None:
+    lane = CheckpointStoreLane(station)
+    while station.journal.reader.checkpoint_to_store() is not None and not station.custody.problems()[1:]:
+        await lane.step()
+
+
+async def test_checkpoints_at_the_centre_are_what_was_signed_here(station: Station) -> None:
+    store = station.store
+    assert isinstance(store, FakeStore)
+    await deposit(station)
+    assert (await checked(station)).deposited == 3
+    key = next(name for name in store.objects if name.endswith("00000002"))
+    before, store.objects[key] = store.objects[key], b"forged"
+    report = await checked(station, Scope(files=False))
+    assert (report.deposited, report.found) == (2, 1)
+    assert report.problems[0].startswith("checkpoint 2: ")
+    store.objects[key] = before
+    receipt = "(SELECT receipt FROM checkpoint WHERE number = 1)"
+    edit(station, f"UPDATE checkpoint SET receipt = {receipt} WHERE number = 3")
+    told = "\n".join((await checked(station, Scope(files=False))).problems)
+    assert "checkpoint 3: the receipt is of checkpoints/" in told
+    assert "whose bytes are not what was signed here" in told
+
+
+async def test_a_journal_that_was_set_back_meets_its_own_numbers_at_the_centre(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """The older copy is whole in itself; what it signs next is a number that the centre has of the true log."""
+    async with opened(tmp_path, clock) as station:
+        store = station.store
+    older = (tmp_path / "journal.db").read_bytes()
+    async with stations.opened(tmp_path, clock, store=store) as station:
+        await begin_signing(station)
+        await dock(station, FakeRecorder({"/new.MP4": b"new"}, station.vault.staging_dir, serial="SN2"))
+        await sign(station)
+        await deposit(station)
+    (tmp_path / "journal.db").write_bytes(older)
+    async with stations.opened(tmp_path, clock, store=store) as station:
+        await begin_signing(station)
+        assert (await checked(station, LOG)).sound, "nothing in it shows that it is an older one"
+        await station.journal.record(Incident("tick"))
+        await sign(station)
+        await deposit(station)
+        report = await checked(station)
+        told = "\n".join(report.problems)
+        assert "checkpoint 4: refused by the store, which has another, first at 2026-11-23T" in told
+        assert "in the vault without a row" in told, "the recording of which the older journal knows nothing"
 
 
 async def test_a_thousand_problems_are_told_and_all_are_counted(station: Station) -> None:

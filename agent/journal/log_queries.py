@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from agent.errors import JournalError
@@ -108,6 +109,14 @@ class LogQueries:
         rotations = [(seq, from_text(KeyRotated, detail)) for seq, detail in rows]
         rotated = {rotation.new: AnnouncedKey(seq, rotation.new, rotation) for seq, rotation in rotations}
         return tuple(sorted({**first, **rotated}.values(), key=lambda key: key.seq))
+
+    def refused_checkpoints(self) -> dict[int, datetime]:
+        """Return the numbers of checkpoints that the store refused, and when it did first."""
+        rows = self._db.all(
+            "SELECT json_extract(detail, '$.detail.number') AS number, min(at) FROM event INDEXED BY event_incident"
+            " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = 'checkpoint-refused' GROUP BY number"
+        )
+        return {number: datetime.fromisoformat(at) for number, at in rows}
 
     def witnessed(self, origin: str) -> CheckpointWitnessed | None:
         """Return the newest checkpoint of another log that this station cosigned."""

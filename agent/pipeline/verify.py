@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,8 @@ class Report:
     """What was checked, and the first thousand of the differences that were `found`, as sentences.
 
     Of `stored` copies the store proved again that it has them; `read_back` of these by reading them. `checkpoints` and
-    `manifests` are signed by this station's keys, and hold. `resumed`: what an earlier call had checked is counted too.
+    `manifests` are signed by this station's keys, and hold; the store has proved `deposited` of the checkpoints.
+    `resumed`: what an earlier call had checked is counted too.
     """
 
     events: int = 0
@@ -59,6 +61,7 @@ class Report:
     stored: int = 0
     read_back: int = 0
     checked_bytes: int = 0
+    deposited: int = 0
     found: int = 0
     resumed: bool = False
     problems: list[str] = field(default_factory=list)
@@ -197,24 +200,38 @@ class _Check:
         done, total = _sizes(self._stored(""), after)
         for asset in self._stored(after):
             assert asset.receipt is not None
-            await self._prove(asset.asset_id, asset.receipt)
+            if (was_read := await self._prove(asset.asset_id, asset.receipt)) is not None:
+                self._report.stored += 1
+                self._report.read_back += was_read
             done += asset.expected_bytes
             self._tell("copies", done, total)
             reached(asset.asset_id)
         if not self._scope.recording_id:
+            refused = self._reader.refused_checkpoints()
             for one in self._checkpoints():
                 if one.receipt is not None:
-                    await self._prove(f"checkpoint {one.number}", one.receipt)
+                    await self._deposited(one, one.receipt)
+                elif one.number in refused:
+                    since = _shown(refused[one.number])
+                    self._report.tell(
+                        f"checkpoint {one.number}: refused by the store, which has another, first at {since}"
+                    )
 
-    async def _prove(self, name: str, receipt: Receipt) -> None:
+    async def _deposited(self, one: CheckpointView, receipt: Receipt) -> None:
+        """What nobody here can set back is, under its number, what was signed here."""
+        name, signed = f"checkpoint {one.number}", hashlib.sha256(one.signed.encode()).hexdigest()
+        if receipt.digests.sha256 != signed or not receipt.object.endswith(f"/{one.number:08}"):
+            self._report.tell(f"{name}: the receipt is of {receipt.object}, whose bytes are not what was signed here")
+        elif await self._prove(name, receipt) is not None:
+            self._report.deposited += 1
+
+    async def _prove(self, name: str, receipt: Receipt) -> bool | None:
+        """Whether it was read back; None, with what is wrong told, if the store doesn't prove it."""
         try:
-            was_read = await self._store.check(receipt, read=True)
+            return await self._store.check(receipt, read=True)
         except (EvidenceError, StoreError) as error:
-            since = _shown(receipt.confirmed_at)
-            self._report.tell(f"{name}: {error.what} The store confirmed it at {since}.")
-        else:
-            self._report.stored += 1
-            self._report.read_back += was_read
+            self._report.tell(f"{name}: {error.what} The store confirmed it at {_shown(receipt.confirmed_at)}.")
+            return None
 
     def _checkpoints(self) -> Iterator[CheckpointView]:
         after = 0
