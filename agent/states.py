@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
 from agent.errors import EvidenceError, JournalError
 from agent.model import (
     DERIVED_ROLES,
+    SEAL_ROLES,
     Acquired,
     Adopted,
     Asset,
@@ -29,6 +30,9 @@ from agent.model import (
     Resumed,
     Role,
 )
+
+SEAL_SCOPE: Final = "seal"
+"""Of the counters: manifests and time stamps."""
 
 _UNCHANGED = "Nothing was changed."
 
@@ -83,9 +87,11 @@ def folded(told: Iterable[JournalEntry]) -> Asset | None:
 
 
 def scope_of(role: Role) -> str:
-    """Return what an asset of this role is counted as: an original, what is said about it, or made from it."""
+    """Return what an asset of this role is counted as: an original, or what is said of it, made from it, its seal."""
     if role is Role.ORIGINAL:
         return "asset"
+    if role in SEAL_ROLES:
+        return SEAL_SCOPE
     return "derived" if role in DERIVED_ROLES else "document"
 
 

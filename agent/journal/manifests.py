@@ -9,7 +9,8 @@ from agent.journal.connection import Connection
 from agent.journal.documents import SELECT_DOCUMENT, document_view
 from agent.journal.rows import ASSET_COLUMNS, asset_of, sortable
 from agent.journal.views import Belongings, DocumentView, SealCounts
-from agent.model import SEAL_ROLES, Asset
+from agent.model import SEAL_ROLES, Asset, AssetState
+from agent.states import SEAL_SCOPE
 
 _SEALS: Final = tuple(sorted(role.value for role in SEAL_ROLES))
 _COUNTED: Final = 10_000
@@ -76,10 +77,13 @@ class ManifestQueries:
         return tuple(map(document_view, self._db.all(query, recording_id)))
 
     def seal_counts(self) -> SealCounts:
-        """Return how many manifests are to be made and to be stamped; counted to ten thousand."""
+        """Return how many manifests are to be made and to be stamped, to ten thousand, and how many there are."""
         waiting = ("touched_at IS NOT NULL", "asset_id IS NOT NULL AND stamp_id IS NULL")
         query = "SELECT count(*) FROM (SELECT 1 FROM manifest WHERE {} LIMIT ?)"
-        return SealCounts(*(self._db.all(query.format(what), _COUNTED)[0][0] for what in waiting))
+        to_make, to_stamp = (self._db.all(query.format(what), _COUNTED)[0][0] for what in waiting)
+        files = dict(self._db.all("SELECT name, files FROM counter WHERE scope = ?", SEAL_SCOPE))
+        stored, stuck = files.get(AssetState.STORED, 0), files.get(AssetState.STUCK, 0)
+        return SealCounts(to_make, to_stamp, sum(files.values()), stored, stuck)
 
     def incidents_since(self, seq: int) -> dict[str, int]:
         """Return how often each kind of incident was recorded from event `seq` on; the first ten thousand count."""

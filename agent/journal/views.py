@@ -292,10 +292,13 @@ class Belongings(NamedTuple):
 
 
 class SealCounts(NamedTuple):
-    """How many manifests are still to be made, and how many to be stamped."""
+    """How many manifests are still to be made and stamped; `made` are the manifests and time stamps there are."""
 
     to_make: int = 0
     to_stamp: int = 0
+    made: int = 0
+    stored: int = 0
+    stuck: int = 0
 
 
 _NO_SEALS = SealCounts()

@@ -17,7 +17,7 @@ from agent.errors import EvidenceError, StoreError, UnknownError
 from agent.journal import Reader
 from agent.journal.views import CheckpointView
 from agent.manifest import contradictions, verified
-from agent.model import DERIVED_ROLES, Asset, AssetState, Receipt, Role
+from agent.model import DERIVED_ROLES, SEAL_ROLES, Asset, AssetState, Receipt, Role
 from agent.pipeline.checkpoints import verifiers
 from agent.pipeline.rereading import read_all
 from agent.pipeline.verify_place import Place, Places
@@ -252,13 +252,13 @@ class _Check:
         return (one for one in self._known(after) if one.receipt is not None)
 
     def _absent(self) -> None:
-        """What should be here, by its state; what was made from an original is made again by itself."""
+        """What should be here, by its state; what the agent makes itself is made again."""
         for asset in self._known():
             if is_kept(asset):
                 continue
             if asset.role is Role.ORIGINAL and asset.receipt is None:
                 self._report.tell(f"{asset.asset_id}: was damaged here and is wanted again from its recorder")
-            elif asset.role not in {Role.ORIGINAL, *DERIVED_ROLES} and asset.state is AssetState.STUCK:
+            elif asset.role not in {Role.ORIGINAL, *DERIVED_ROLES, *SEAL_ROLES} and asset.state is AssetState.STUCK:
                 self._report.tell(f"{asset.asset_id}: a document that is not here: {asset.reason}")
 
     def _strays(self) -> None:

@@ -43,9 +43,15 @@ def manifest_lines(manifest: Json | None) -> Iterator[str]:
 
 
 def manifests_view(config: Config, overview: Overview) -> Json:
-    """How many recordings wait for their next manifest, and how many manifests for a time stamp."""
-    to_make, to_stamp = overview.seals
+    """How many manifests and time stamps there are and are stored, and how many are still wanted."""
+    seals = overview.seals
+    zh = f"清单与时间戳：共 {seals.made}，已入库 {seals.stored}；待签 {seals.to_make}"
+    en = f"manifests and time stamps: {seals.made}, {seals.stored} of them stored; {seals.to_make} to be signed"
     stamps = bool(config.timestamp.url)
-    zh, en = f"清单：待签 {to_make}", f"manifests: {to_make} to be signed"
-    told = words(f"{zh}，待加盖时间戳 {to_stamp}", f"{en}, {to_stamp} to be stamped") if stamps else words(zh, en)
-    return {"to_sign": to_make, "to_stamp": to_stamp if stamps else None, **told}
+    told = (
+        words(f"{zh}，待盖时间戳 {seals.to_stamp}", f"{en}, {seals.to_stamp} to be stamped")
+        if stamps
+        else words(zh, en)
+    )
+    counts = {"made": seals.made, "stored": seals.stored, "stuck": seals.stuck, "to_sign": seals.to_make}
+    return {**counts, "to_stamp": seals.to_stamp if stamps else None, **told}
