@@ -22,6 +22,7 @@ from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
 from agent.verbs.doctor import add_doctor
 from agent.verbs.key import add_key
+from agent.verbs.log import add_log
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
 from agent.verbs.recover import add_recover
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add_recover(add)
     add_release(add)
     add_key(add, _now)
+    add_log(add, _now)
     add_checks(add)
     add_doctor(add)
     return parser

@@ -54,7 +54,7 @@ def use(station: Station, config: Config) -> None:
     station.rules = Rules(config.profile, config.calendars)
     station.inventory, station.forms = config.inventory, config.forms
     station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
-    station.custody.settings = config.log
+    station.custody.settings, station.custody.neighbours = config.log, config.witness
     station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
     station.scrub = config.scrub
     station.manifests, station.timestamp = config.manifest, config.timestamp

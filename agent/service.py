@@ -32,6 +32,7 @@ from agent.pipeline.runner import Runner
 from agent.pipeline.snapshot import snapshot
 from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
+from agent.pipeline.witness import listening
 from agent.status.board import Board
 from agent.status.http import serving
 from agent.status.reasons import both, reason_words
@@ -99,6 +100,11 @@ class Service:
         environment = snapshot(self._station, self.clocks.state(), config.path, self._run)
         whose = {name: getattr(config.station, name) for name in ("name", "org_name", "org_code")}
         return Background(whose, environment, metadata)
+
+    def witness(self) -> contextlib.AbstractAsyncContextManager[object]:
+        """Where neighbours have their logs cosigned, if that is configured."""
+        chosen = self._config.witness
+        return listening(self._station, chosen.host, chosen.port) if chosen.host else contextlib.nullcontext()
 
     # Detection
 
@@ -330,7 +336,8 @@ async def serve(config: Config, clock: Clock) -> None:
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         page = config.status
         status = serving(board, page.host, page.port, any_host=page.allow_remote, bound=service.page_socket())
-        async with status as port, control.serving(config.storage.root, service.verbs(), service.file_verbs()):
+        verbs = control.serving(config.storage.root, service.verbs(), service.file_verbs())
+        async with status as port, verbs, service.witness():
             log.info("status page at http://%s:%s/", page.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()

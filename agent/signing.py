@@ -28,6 +28,9 @@ from agent.errors import ConfigError
 FILE: Final = "signing.key"
 """Name of the key below the station's storage: PKCS #8 as PEM, as `openssl genpkey -algorithm ed25519` writes it."""
 
+WITNESS_FILE: Final = "witness.key"
+"""Name of the key that cosigns the logs of neighbours: what a witness says must not be taken for a log's own word."""
+
 CREDENTIAL: Final = "capture-agent.signing-key"
 """Name of the systemd credential that is taken instead, if it is given."""
 
@@ -107,15 +110,26 @@ def station_key(root: Path, credential: Path) -> SigningKey:
 
     Raises ConfigError, as `read_key` does.
     """
-    if not (credential.exists() or (path := root / FILE).exists()):
+    return read_key(root, credential) if credential.exists() else made_key(root / FILE)
+
+
+def made_key(path: Path) -> SigningKey:
+    """The key in this file, made if there is none; raises ConfigError."""
+    if not path.exists():
         _make(path)
-    return read_key(root, credential)
+    return _read(path, stat.S_IRWXO | stat.S_IRWXG)
 
 
 def read_key(root: Path, credential: Path) -> SigningKey:
     """The same, but never made; raises ConfigError if there is none, or it is damaged or not private."""
     # systemd lets the service's user read a credential by an ACL, whose mask stands where a group's rights do.
-    path, foreign = (credential, stat.S_IRWXO) if credential.exists() else (root / FILE, stat.S_IRWXO | stat.S_IRWXG)
+    if credential.exists():
+        return _read(credential, stat.S_IRWXO)
+    return _read(root / FILE, stat.S_IRWXO | stat.S_IRWXG)
+
+
+def _read(path: Path, foreign: int) -> SigningKey:
+    """The key in this file, on which nobody but its owner may have any of the rights `foreign`."""
     try:
         with durable.opened(path) as fd:
             if stat.S_IMODE(os.fstat(fd).st_mode) & foreign:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import CustodyLog
+from agent.config.neighbours import CustodyLog
 from agent.errors import JournalError
 from agent.journal import Reader, verify
 from agent.model import CheckpointCosigned, CheckpointSigned, CheckpointStored, Incident

@@ -21,6 +21,7 @@ from agent.config.rules import read_calendars
 from agent.deadline import Rules
 from agent.errors import ConfigError
 from agent.model import RuleKind
+from agent.tlog.keys import Algorithm, Key
 from tests.noted import signer
 
 SHIPPED = Path(__file__).parent.parent / "config"
@@ -423,6 +424,12 @@ def test_roster_and_items_are_read_again_and_bad_ones_leave_the_old_in_force(fol
 
 
 KEY = signer("bureau.example/key").key.vkey
+LOG, WITNESS = (
+    Key(name, algorithm, bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")).vkey
+    for name, algorithm in (("dock-b", Algorithm.ED25519), ("dock-b/witness", Algorithm.COSIGNATURE))
+)
+"""The public key of RFC 8032 §7.1, test 1, as a neighbour's."""
+
 OTHERS = {
     "station.name": '"x"', "station.contact": '"x"', "station.org_name": '"x"', "station.org_type": '"agency"',
     "station.org_code": '"11370000MB2847382F"', "storage.root": '"/x"', "storage.reserve_bytes": "1",
@@ -433,10 +440,11 @@ OTHERS = {
     "dock.unknown": '"take"',
     "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
     "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
-    "access.notice": '"x"', "log.origin": '"x"',
     "manifest.command": f'["/x"]\nkey = "{KEY}"', "manifest.key": f'"{KEY}"\ncommand = ["/x"]',
     "timestamp.url": '"https://tsa"\nca_file = "/x"', "timestamp.ca_file": '"/x"',
     "release.when": '"when_full"', "release.roles": '["transcript"]',
+    "access.notice": '"x"', "log.origin": '"x"', "witness.host": '"::1"',
+    "log.witnesses": f'["{WITNESS} http://10.0.0.2:8471"]', "witness.logs": f'["{LOG}"]',
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 from agent.config.forms import read_forms
 from agent.config.inventory import read_inventory
 from agent.config.manifests import Manifests, Timestamps, check_seals
+from agent.config.neighbours import CustodyLog, Witness
 from agent.config.obligations import read_interruptions
 from agent.config.options import (
     TomlFile,
@@ -30,7 +31,6 @@ from agent.config.options import (
     integer,
     number,
     org_code,
-    origin,
     region,
     spans_of_day,
     table,
@@ -138,14 +138,6 @@ class Runner:
     probe_pause_s: float = number(2, 0, 3600, "seconds")
 
 
-@dataclass(frozen=True, slots=True)
-class CustodyLog:
-    """[log]: the name of the station's own log (流转记录), and how often it is signed at least."""
-
-    origin: str = origin()
-    checkpoint_every_s: float = number(900, 1, 86400, "seconds")
-
-
 class Overlay(StrEnum):
     """What is written into the pictures of an access copy; it says nothing that the original doesn't."""
 
@@ -215,6 +207,7 @@ class Config:
     log: CustodyLog
     manifest: Manifests
     timestamp: Timestamps
+    witness: Witness
     transcript: Transcripts
     access: AccessCopies
     release: Release
@@ -239,6 +232,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "log": CustodyLog,
     "manifest": Manifests,
     "timestamp": Timestamps,
+    "witness": Witness,
     "transcript": Transcripts,
     "access": AccessCopies,
     "release": Release,
@@ -254,6 +248,7 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
     "status": ("host", "port", "allow_remote"),
     "runner": ("store_workers",),
     "log": ("origin",),
+    "witness": ("host", "port"),
 }
 """Options that only a new start takes over; a reload takes over all others."""
 
@@ -280,6 +275,8 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
     file.refuse("", document, SECTIONS)
     _check_together(file, sections["status"], sections["runner"])
+    if (host := sections["witness"].host) and not _is_address(host):
+        file.problem("witness.host", host, "must be an IP address of this station, or empty for none")
     _check_command(file, sections["transcript"])
     check_seals(file, sections["manifest"], sections["timestamp"])
     _check_release(file, sections["release"], sections["deadline"])
@@ -352,6 +349,13 @@ def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
             file.problem("status.host", status.host, reason)
     if runner.backoff_max_s < runner.backoff_base_s:
         file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def _check_unknown(file: TomlFile, dock: Dock, inventory: Mapping[str, Recorder]) -> None:

@@ -8,7 +8,17 @@ from typing import Final
 
 from agent.errors import RequestError
 from agent.model import AssetChanged, AssetState, Deadline, Declared, DeriveAsked, Resumed, Role, Stated
-from agent.pipeline import activities, allowing, carving, handover, limits, saying, transcripts
+from agent.pipeline import (
+    activities,
+    allowing,
+    carving,
+    cosigning,
+    handover,
+    limits,
+    saying,
+    transcripts,
+    witness,
+)
 from agent.pipeline.documents import complete_document
 from agent.pipeline.station import Station
 from agent.register import line
@@ -70,6 +80,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "activity_confirm": activities.confirm,
         "metadata_set": saying.say,
         "metadata_check": saying.check,
+        "log_keys": witness.log_keys,
+        "witness_ask": cosigning.witness_ask,
         "recover": carving.journal_recovery,
         "release_ask": allowing.ask,
         "release_confirm": allowing.confirm,
@@ -79,6 +91,11 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""
 
 FILE_VERBS: Final[Mapping[str, FileVerb]] = MappingProxyType(
-    {"transcript_add": transcripts.add, "activity_explain_in_writing": activities.explain}
+    {
+        "transcript_add": transcripts.add,
+        "activity_explain_in_writing": activities.explain,
+        "witness_answer": witness.witness_answer,
+        "witness_take": cosigning.witness_take,
+    }
 )
 """The same for those that need the bytes of a file, which the asking process has read."""

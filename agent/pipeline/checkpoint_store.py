@@ -59,10 +59,10 @@ class CheckpointStoreLane:
     async def step(self) -> None:
         """Store the next checkpoint, or wait for one; raises JournalError and StoreError if our own disk refuses."""
         station = self._station
-        station.custody.signed.clear()
+        signed = station.custody.signed
         view = await station.on_disk(station.journal.reader.checkpoint_to_store, self._behind)
         if view is None:
-            await self._wait()
+            await self._wait(signed)
             return
         try:
             await self._store(view)
@@ -102,11 +102,11 @@ class CheckpointStoreLane:
             f" (the centre refuses checkpoint {view.number}): {error.what}"
         )
 
-    async def _wait(self) -> None:
+    async def _wait(self, signed: asyncio.Event) -> None:
         """For the next one; then those that were refused have another chance, since a person may have mended it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN_S):
-                await self._station.custody.signed.wait()
+                await signed.wait()
         self._behind = 0
 
 

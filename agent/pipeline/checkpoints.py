@@ -29,9 +29,8 @@ async def begin(station: Station, key: SigningKey) -> None:
     """Announce a key and let the station sign with it, under the name its log has had since its first checkpoint."""
     told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
     await station.journal.record(Incident("signing-key", told))
-    custody = station.custody
-    custody.origin = await station.on_disk(_origin, station.journal.reader, custody.settings.origin, key.fingerprint)
-    custody.key = key
+    station.custody.origin = await origin_of(station) or f"capture-agent/{key.fingerprint[:_ORIGIN_DIGITS]}"
+    station.custody.key = key
 
 
 async def sign(station: Station) -> CheckpointSigned | None:
@@ -53,6 +52,7 @@ async def sign(station: Station) -> CheckpointSigned | None:
         await station.journal.record(entry)
         custody.last = entry
         custody.signed.set()
+        custody.signed = asyncio.Event()
         return entry
 
 
@@ -80,11 +80,12 @@ def verifiers(reader: Reader, origin: str) -> tuple[Verifier, ...]:
     return tuple(map(Ed25519Verifier, keys))
 
 
-def _origin(reader: Reader, configured: str, fingerprint: str) -> str:
-    newest = reader.newest_checkpoint()
+async def origin_of(station: Station) -> str:
+    """The name of the station's log: as it was signed before, else as it is configured; empty if neither is."""
+    newest = await station.on_disk(station.journal.reader.newest_checkpoint)
     if newest is not None and is_name(kept := newest.note.partition("\n")[0]):
         return kept
-    return configured or f"capture-agent/{fingerprint[:_ORIGIN_DIGITS]}"
+    return station.custody.origin or station.custody.settings.origin
 
 
 def _next(reader: Reader, custody: Custody, now: datetime) -> CheckpointSigned:

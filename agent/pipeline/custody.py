@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from agent.config import CustodyLog
+from agent.config.neighbours import CustodyLog, Witness
 from agent.model import CheckpointSigned
 from agent.signing import SigningKey
 from agent.tlog.keys import Signer
@@ -16,10 +16,12 @@ class Custody:
     """What all who sign share. Without a key nothing is signed; with a `fork` nothing is any more.
 
     `last` is what this run signed last: the journal must still know it. `asked` is set by whom a new checkpoint would
-    serve, `signed` when there is one. `troubles` are for the status page, by what they are about; empty ones are none.
+    serve; `signed` is set when there is one, and another event takes its place. `troubles` are for the status page,
+    by what they are about; empty ones are none.
     """
 
     settings: CustodyLog = field(default_factory=CustodyLog)
+    neighbours: Witness = field(default_factory=Witness)
     origin: str = ""
     key: SigningKey | None = None
     fork: str = ""
@@ -28,6 +30,7 @@ class Custody:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     signed: asyncio.Event = field(default_factory=asyncio.Event)
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    witnessing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def signers(self) -> tuple[Signer, ...]:

@@ -29,6 +29,7 @@ from agent.pipeline.acquire import Docking, End
 from agent.pipeline.auditing import AuditLane
 from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import CheckpointLane
+from agent.pipeline.cosigning import CosignLane
 from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.healing import HealLane
 from agent.pipeline.probing import ProbeLane
@@ -82,6 +83,7 @@ class Runner:
         self._seal = SealLane(station, self._is_reading)
         self._stamp = StampLane(station)
         self._release = ReleaseLane(station)
+        self._cosign = CosignLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -143,6 +145,7 @@ class Runner:
             self._group.create_task(self._forever("seal", self._seal.step))
             self._group.create_task(self._forever("stamp", self._stamp.step))
             self._group.create_task(self._forever("release", self._release.step))
+            self._group.create_task(self._forever("witnesses", self._cosign.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 
