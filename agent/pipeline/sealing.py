@@ -64,8 +64,8 @@ class SealLane:
 
 
 def _due(station: Station) -> Sequence[str]:
-    quiet, pause = (timedelta(seconds=each) for each in (station.manifests.quiet_s, station.limits.backoff_max_s))
-    return station.journal.reader.next_to_seal(station.clock(), quiet, pause, _BATCH)
+    quiet = timedelta(seconds=station.manifests.quiet_s)
+    return station.journal.reader.next_to_seal(station.clock(), quiet, station.longest_pause, _BATCH)
 
 
 def _signed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -34,8 +33,8 @@ class StampLane:
         if not station.timestamp.url:
             self.trouble = ""
         else:
-            pause = timedelta(seconds=station.limits.backoff_max_s)
-            asset = await station.on_disk(station.journal.reader.next_to_stamp, station.clock(), pause)
+            next_one = station.journal.reader.next_to_stamp
+            asset = await station.on_disk(next_one, station.clock(), station.longest_pause)
         if asset is None:
             await asyncio.sleep(station.limits.probe_pause_s)
             return

@@ -134,8 +134,9 @@ class World:
         self._news, self._over = asyncio.Event(), asyncio.Event()
         journal = SimpleNamespace(reader=self._reader)
         station = SimpleNamespace(
-            journal=journal, on_disk=_at_once, clock=self._clock, limits=Runner(), hours=(), held_news=self._news
-        )
+            journal=journal, on_disk=_at_once, clock=self._clock, limits=Runner(), hours=(), held_news=self._news,
+            longest_pause=timedelta(seconds=Runner().backoff_max_s),
+        )  # fmt: skip
         self._lane = StoreLane(cast("Station", station))
         self._lane._shares = shares  # noqa: SLF001 - the other order is not the product's
         self.stored_s: dict[str, float] = {}
