@@ -17,14 +17,18 @@ from hypothesis import strategies as st
 
 from agent import journal
 from agent.config import CustodyLog, Scrub
+from agent.config.manifests import Manifests
 from agent.errors import UnknownError
 from agent.journal.codec import FIRST_LINK, leaf, link
-from agent.model import Asset, Incident
+from agent.manifest import Background, Manifest
+from agent.model import Asset, Incident, Sealing
 from agent.pipeline import rereading, verify_place
 from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import begin, sign
 from agent.pipeline.custody import Custody
+from agent.pipeline.documents import add_document
 from agent.pipeline.scrubbing import ScrubLane
+from agent.pipeline.sealing import SealLane
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.pipeline.verify import Report, Scope, verify
@@ -317,6 +321,80 @@ async def test_a_thousand_problems_are_told_and_all_are_counted(station: Station
         (station.vault.originals_dir / f"note-{number}.txt").touch()
     report = await checked(station, LOCAL)
     assert (report.found, len(report.problems)) == (1100, 1000)
+
+
+# Manifests.
+
+
+async def sealed(station: Station) -> list[Manifest]:
+    """A manifest for each recording."""
+    station.manifests = Manifests(quiet_s=0)
+    station.background = lambda: Background({"name": "采集站"}, {"agent": "1"}, lambda _: {"version": 0, "fields": {}})
+    lane = SealLane(station, lambda: False)
+    while station.journal.reader.seal_counts().to_make:
+        await lane.step()
+    seals = [one for asset in originals(station) for one in station.journal.reader.seals(asset.recording_id)]
+    return [Manifest.parse(path_of(station, one.asset).read_bytes())[0] for one in seals]
+
+
+async def forged(station: Station, manifest: Manifest, said: Sealing | None = None, key: Signer | None = None) -> None:
+    """A manifest that somebody has the journal tell of: he has the rights of root, and perhaps the key."""
+    signers = station.custody.signers if key is None else (key,)
+    said = said or Sealing(manifest.number, manifest.covers, manifest.previous)
+    await add_document(station, said, [manifest.recording_id], manifest.sealed(*signers))
+
+
+def next_of(station: Station, manifest: Manifest) -> Manifest:
+    (one,) = station.journal.reader.seals(manifest.recording_id)
+    assert one.asset.digests is not None
+    return replace(manifest, number=2, previous=one.asset.digests.blake3)
+
+
+async def test_manifests_are_opened_and_compared_with_what_they_list(station: Station) -> None:
+    assert len(await sealed(station)) == len(FILES)
+    report = await checked(station)
+    assert (report.problems, report.manifests) == ([], len(FILES))
+    one = originals(station)[2].recording_id
+    report = await checked(station, Scope(centre=False, recording_id=one))
+    assert (report.sound, report.originals, report.manifests) == (True, 2, 1)
+
+
+async def test_a_changed_byte_of_a_manifest_is_found(station: Station) -> None:
+    manifest = (await sealed(station))[0]
+    (view,) = station.journal.reader.seals(manifest.recording_id)
+    change(path_of(station, view.asset))
+    report = await checked(station, LOCAL)
+    assert (report.found, report.manifests) == (1, len(FILES) - 1)
+    assert report.problems[0].startswith(view.asset.asset_id)
+
+
+async def test_a_manifest_that_swaps_two_recordings_is_contradicted(station: Station) -> None:
+    one, other, *_ = await sealed(station)
+    await forged(station, replace(next_of(station, one), assets=other.assets))
+    mixed = replace(one.assets[0], blake3=other.assets[0].blake3, sha256=other.assets[0].sha256)
+    await forged(station, replace(next_of(station, other), assets=(mixed,)))
+    report = await checked(station, LOCAL)
+    told = "\n".join(report.problems)
+    assert f"manifest 2 of {one.recording_id}: it lists the original of another recording" in told
+    assert f"2 of {other.recording_id}: original {mixed.asset_id} has other bytes than the manifest says" in told
+    assert (report.found, report.manifests) == (3, len(FILES)), "the last is of another recording, too"
+
+
+async def test_a_manifest_that_another_key_signed_is_not_valid(station: Station, tmp_path: Path) -> None:
+    manifest = (await sealed(station))[0]
+    await forged(
+        station, next_of(station, manifest), key=Signer(station.custody.origin, station_key(tmp_path, NOWHERE))
+    )
+    (problem,) = (await checked(station, LOCAL)).problems
+    assert "the manifest is not valid: The note is not signed by a key that is trusted here." in problem
+
+
+async def test_a_manifest_whose_event_tells_of_another_place_is_told(station: Station) -> None:
+    manifest = (await sealed(station))[0]
+    new = next_of(station, manifest)
+    await forged(station, replace(new, number=7), said=Sealing(2, new.covers, new.previous))
+    (problem,) = (await checked(station, LOCAL)).problems
+    assert problem.endswith("the log tells of another number, or of another manifest before it")
 
 
 # Going on where it was interrupted.

@@ -22,6 +22,12 @@ from agent.tlog.tree import EMPTY_ROOT, Frontier
 
 TOLD_LIMIT: Final = 1000
 _PROGRESS_EVENTS: Final = 1000
+_NOT_REPLAYED: Final = (
+    "asset_by_state", "asset_unsafe", "asset_late", "asset_to_probe", "asset_to_store", "asset_to_derive",
+    "clip_by_likeness", "clip_pending",
+)  # fmt: skip
+"""Indexes that only the service asks by: without them a replay takes three quarters of the time."""
+
 _SHOWN_CHARACTERS: Final = 80
 
 _Row = tuple[Any, ...]
@@ -77,6 +83,8 @@ def verify(path: Path, *, sizes: Collection[int] = (), progress: Progress = lamb
     head, held, roots = (0, FIRST_LINK), 0, dict.fromkeys(sizes, b"")
     with closing(connect(path, write=False)) as db, closing(sqlite3.connect("", isolation_level=None)) as scratch:
         migrate(scratch, path)
+        for index in _NOT_REPLAYED:
+            scratch.execute(f"DROP INDEX IF EXISTS {index}")
         scratch.execute("PRAGMA cache_size = -65536")
         scratch.execute("BEGIN")
         try:

@@ -17,7 +17,7 @@ from agent.errors import EvidenceError, StoreError, UnknownError
 from agent.journal import Reader
 from agent.journal.views import CheckpointView
 from agent.manifest import contradictions, verified
-from agent.model import DERIVED_ROLES, SEAL_ROLES, Asset, AssetState, Receipt, Role
+from agent.model import DERIVED_ROLES, SEAL_ROLES, Asset, AssetState, Receipt, Role, Sealing
 from agent.pipeline.checkpoints import verifiers
 from agent.pipeline.rereading import read_all
 from agent.pipeline.verify_place import Place, Places
@@ -191,6 +191,10 @@ class _Check:
             with contextlib.suppress(UnknownError):
                 known.append(self._reader.asset(one.asset_id))
         wrong = contradictions(manifest, asset.recording_id, known)
+        if any(one.role is Role.ORIGINAL and one.recording_id != asset.recording_id for one in known):
+            wrong.append("it lists the original of another recording")
+        if self._reader.document(asset.asset_id).said != Sealing(manifest.number, manifest.covers, manifest.previous):
+            wrong.append("the log tells of another number, or of another manifest before it")
         for what in wrong:
             self._report.tell(f"{asset.asset_id}: manifest {manifest.number} of {asset.recording_id}: {what}")
         self._report.manifests += not wrong

@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.journal import Reader
+from agent.journal import Reader, verify
 from agent.journal.codec import encode
 from agent.journal.log import Log
 from agent.journal.schema import connect
@@ -23,7 +23,7 @@ from agent.tlog.keys import Signer
 from agent.tlog.proof import Proof
 from simulator import journal
 from simulator.bench.place import Bench
-from simulator.bench.report import Row
+from simulator.bench.report import BenchError, Row
 
 PROOF_GOAL_BYTES: Final = 2048
 APPEND_GOAL: Final = 1.1
@@ -44,12 +44,14 @@ def log(bench: Bench) -> list[Row]:
         ours.append(_appended_ms(bench.root / f"ours-{number}.db", commits))
         rates.append(_hashed_per_s(path))
         proofs.append(float(_proof_bytes(path)))
+    replayed = _replayed_per_s(path)
     with closing(Reader(path)) as reader:
         size = f"{reader.log_size():,} events"
     against = "a bare INSERT of the same row and COMMIT, as durable"
     return [
         Row("i", "one event, chained and in the tree, committed", "ms", tuple(ours), against, tuple(bare), APPEND_GOAL),
         Row("i", f"{size}: every leaf hashed, the tree built", "events/s", tuple(rates)),
+        Row("i", f"{size}: verified: replayed, every row and checkpoint compared", "events/s", (replayed,)),
         Row("i", f"{size}: a proof with its checkpoint", "bytes", tuple(proofs), goal=PROOF_GOAL_BYTES),
     ]
 
@@ -88,6 +90,15 @@ def _hashed_per_s(path: Path) -> float:
         (events,) = db.execute("SELECT count(*) FROM event").fetchone()
         db.execute("ROLLBACK")
         return float(events / took_s)
+
+
+def _replayed_per_s(path: Path) -> float:
+    """Events a second of `capture-agent verify --log-only`."""
+    began_s = time.perf_counter()
+    report = verify(path)
+    if not report.consistent:
+        raise BenchError(f"the journal that was made contradicts itself: {report.differences[0]}")
+    return report.events / (time.perf_counter() - began_s)
 
 
 def _proof_bytes(path: Path) -> int:
