@@ -25,6 +25,7 @@ from agent.verbs.key import add_key
 from agent.verbs.log import add_log
 from agent.verbs.metadata import add_metadata
 from agent.verbs.pull import add_pull
+from agent.verbs.receipt import add_receipt
 from agent.verbs.recover import add_recover
 from agent.verbs.release import add_release
 from agent.verbs.service import add_resume, add_run, add_status, add_unstored
@@ -113,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add_stats(add)
     add_recover(add)
     add_release(add)
+    add_receipt(add, _now)
     add_key(add, _now)
     add_log(add, _now)
     add_checks(add)

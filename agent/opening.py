@@ -60,6 +60,7 @@ def use(station: Station, config: Config) -> None:
     station.manifests, station.timestamp = config.manifest, config.timestamp
     station.terms = config.release.terms
     station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
+    station.satisfied_by = config.deadline.satisfied_by
 
 
 def _check_owner(root: Path) -> None:

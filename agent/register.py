@@ -38,6 +38,12 @@ def recognise(inventory: Inventory, device: Device) -> Recorder | None:
     return found[0] if len(found) == 1 else None
 
 
+def device_name(device: Device) -> str:
+    """What a person knows a recorder by."""
+    parts = [part for part in (device.vendor, device.product, device.serial) if part]
+    return " ".join(parts) or device.label or device.driver
+
+
 def step(standing: Standing | None, entry: DeviceIssued | DeviceReturned) -> Standing:
     """Where a recorder is after a handover; None is one that was never handed out. Raises JournalError.
 

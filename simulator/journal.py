@@ -112,7 +112,7 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     opened = (_OWNER, seq + 1, seq + 1)
     db.execute("INSERT INTO device VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq", opened)
     row = (seq + 1, docking, _OWNER, at, at, "ab" * 32, at, "complete")
-    db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, '')", row)
     _count(db, docking, Counter(map(state_of, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
     recordings = [
@@ -221,6 +221,7 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
         "asset of a recording": lambda: reader.asset(f"rec-{some}"),
         "dockings": reader.dockings,
         "open dockings": reader.open_dockings,
+        "receipts": lambda: [reader.next_to_receipt(), reader.taken_files(docking), reader.receipt_of(docking)],
         "accounting": lambda: reader.accounting(docking),
         "events": lambda: reader.events(recordings),
         "devices": reader.devices,

@@ -24,12 +24,14 @@ from agent.model import (
     Adopted,
     AssetChanged,
     AssetEvent,
+    Basis,
     Blocked,
     Checked,
     CheckpointCosigned,
     CheckpointSigned,
     CheckpointStored,
     CheckpointWitnessed,
+    Clearing,
     ClipAccounted,
     ClipRefused,
     ClockStepped,
@@ -60,6 +62,7 @@ from agent.model import (
     Observed,
     Outcome,
     Receipt,
+    ReceiptIssued,
     ReleaseAsked,
     ReleaseConfirmed,
     Released,
@@ -182,6 +185,7 @@ ENTRIES: list[JournalEntry] = [
     ReleaseAsked(Terms(FreeWhen.DONE, 180, (Role.MANIFEST,), True, 30, True, 100, 1), 3, 3000, 9, "张三", "磁盘将满"),
     ReleaseConfirmed(7, 2, "李四", "已核对"),
     Frozen("a", True, "王五", "审核"),
+    ReceiptIssued("d1", 2, Clearing.CLEAR, "EXAMPLE DSJ-V8", 3, 3, 3, 1000, "ab" * 32, NOW, Basis.PROVISIONAL, "张三"),
 ]
 
 

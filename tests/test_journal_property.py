@@ -27,6 +27,7 @@ from agent.model import (
     AssetChanged,
     AssetEvent,
     Blocked,
+    Clearing,
     ClipAccounted,
     ClipRefused,
     Confirmed,
@@ -41,6 +42,7 @@ from agent.model import (
     Mode,
     Observed,
     Outcome,
+    ReceiptIssued,
     Released,
     Resumed,
 )
@@ -93,6 +95,10 @@ ENTRIES: st.SearchStrategy[JournalEntry] = st.one_of(
     st.builds(lambda docking: Observed(docking, Finding("gap", {})), DOCKINGS),
     st.builds(listed, st.integers(0, 5), DOCKINGS),
     st.builds(DockingClosed, DOCKINGS, st.just("yanked")),
+    st.builds(
+        lambda docking, number, said: ReceiptIssued(docking, number, said, "V8", 1, 1, 0, 1, "ab" * 32),
+        DOCKINGS, st.integers(1, 2), st.sampled_from(Clearing),
+    ),
     st.builds(AssetChanged, NAMES, ASSET_EVENTS),
     st.builds(AssetChanged, NAMES, ASSET_EVENTS, DOCKINGS, NUMBERS, st.sampled_from(Outcome)),
     st.builds(

@@ -117,6 +117,20 @@ def leaf(seq: int, at: str, kind: str, subject: str, detail: str) -> bytes:
     return f"[{seq},{quote(at)},{quote(kind)},{quote(subject)},{detail}]".encode("utf-8", "surrogateescape")
 
 
+def read_leaf(content: bytes) -> tuple[int, datetime, JournalEntry]:
+    """Return number, time and entry of an event by its leaf; raises JournalError for what `leaf` would not write."""
+    try:
+        seq, at, kind, subject, detail = json.loads(content)
+        text = _dump(detail)
+        is_leaf = type(seq) is int and leaf(seq, at, kind, subject, text) == content
+        time = _aware_time(at)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise JournalError(f"These bytes are no event: {error}.") from error
+    if not is_leaf:
+        raise JournalError("These bytes are no event: they are not in the one form that events have.")
+    return seq, time, decode(kind, text)
+
+
 def link(previous: bytes, content: bytes) -> bytes:
     """Return the chain hash of an event by its leaf: SHA-256(previous || leaf)."""
     return hashlib.sha256(previous + content).digest()

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from agent.capture_time import LONGEST_STEP_S
+from agent.errors import UnknownError
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.rows import ASSET_COLUMNS, CLOCK_SET, SELECT_STANDING, asset_of, moment_of, standing_of
-from agent.journal.views import Accounting, DockingView, Tally
-from agent.model import Asset, Clip, Device, DockingOpened, Standing
+from agent.journal.views import Accounting, DockingView, ReceiptView, TakenFile, Tally
+from agent.model import (
+    Asset,
+    Clearing,
+    Clip,
+    Deadline,
+    Device,
+    DockingOpened,
+    Outcome,
+    ReceiptIssued,
+    Standing,
+)
+
+_SELECT_DOCKING: Final = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason, clearing FROM docking"
 
 
 class DockingQueries:
@@ -70,20 +85,75 @@ class DockingQueries:
 
     def dockings(self, limit: int = 50) -> tuple[DockingView, ...]:
         """Return the newest dockings, newest first."""
-        query = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason FROM docking ORDER BY seq DESC LIMIT ?"
         with self._db.snapshot():
-            return tuple(self._docking_view(*row) for row in self._db.all(query, limit))
+            rows = self._db.all(f"{_SELECT_DOCKING} ORDER BY seq DESC LIMIT ?", limit)
+            return tuple(self._docking_view(*row) for row in rows)
+
+    def docking(self, docking_id: str) -> DockingView:
+        """Return a docking; raises JournalError if there is none."""
+        with self._db.snapshot():
+            row = self._db.one(f"{_SELECT_DOCKING} WHERE docking_id = ?", docking_id)
+            if row is None:
+                what = f"There is no docking {docking_id}."
+                raise UnknownError(what, do="`capture-agent receipt show` without an id takes the newest.")
+            return self._docking_view(*row)
+
+    # Receipts.
+
+    def next_to_receipt(self, taken: Collection[str] = ()) -> str | None:
+        """Return the oldest docking that has ended without a receipt, or whose receipt waits for stores that are done.
+
+        Without those `taken`.
+        """
+        rows = self._db.all(
+            "SELECT docking_id FROM docking INDEXED BY docking_to_receipt WHERE closed_at IS NOT NULL"
+            " AND clearing IN ('', 'not_stored') AND listed_at IS NOT NULL AND (clearing = '' OR NOT EXISTS ("
+            "SELECT 1 FROM clip JOIN asset USING (asset_id) LEFT JOIN asset AS kept ON kept.asset_id = asset.same_as"
+            " WHERE clip.docking_id = docking.docking_id AND coalesce(kept.receipt, asset.receipt) IS NULL))"
+            " ORDER BY seq LIMIT ?",
+            len(taken) + 1,
+        )
+        return next((row[0] for row in rows if row[0] not in taken), None)
+
+    def taken_files(self, docking_id: str) -> tuple[TakenFile, ...]:
+        """Return the clips of a docking in the order of the card, each with the original that keeps its bytes."""
+        rows = self._db.all(
+            f"SELECT json_extract(detail, '$.clip'), outcome, deadline, {ASSET_COLUMNS}"  # noqa: S608
+            " FROM clip JOIN event USING (seq) LEFT JOIN asset AS own ON own.asset_id = clip.asset_id"
+            " LEFT JOIN recording ON recording.recording_id = own.recording_id"
+            " LEFT JOIN asset ON asset.asset_id = iif(own.same_as = '', own.asset_id, own.same_as)"
+            " WHERE docking_id = ? ORDER BY number",
+            docking_id,
+        )
+        return tuple(_taken_file(row) for row in rows)
+
+    def newest_receipted(self) -> str:
+        """Return the newest docking that has a receipt; raises JournalError if none has."""
+        row = self._db.one("SELECT docking_id FROM docking WHERE receipts > 0 ORDER BY seq DESC LIMIT 1")
+        if row is None:
+            raise UnknownError("No docking has a receipt.", do="The service issues one when a docking has ended.")
+        return str(row[0])
+
+    def receipt_of(self, docking_id: str) -> ReceiptView | None:
+        """Return the newest receipt of a docking; None if it has none."""
+        row = self._db.one(
+            "SELECT seq, at, detail FROM event WHERE seq = (SELECT receipt_seq FROM docking WHERE docking_id = ?)",
+            docking_id,
+        )
+        return ReceiptView(row[0], datetime.fromisoformat(row[1]), from_text(ReceiptIssued, row[2])) if row else None
 
     def accounting(self, docking_id: str) -> Accounting:
         """Return where the clips of a docking went; all zero if the docking is unknown."""
         return Accounting(**{name: tally.files for name, tally in self._counters(docking_id).items()})
 
     def _docking_view(
-        self, seq: int, docking_id: str, opened_at: str, listed_at: str | None, closed_at: str | None, reason: str
+        self, seq: int, docking_id: str, opened_at: str, listed_at: str | None, closed_at: str | None, *ended: str
     ) -> DockingView:
+        reason, clearing = ended
         opened = self._opened(seq)
         times = (datetime.fromisoformat(opened_at), moment_of(listed_at), moment_of(closed_at))
-        return DockingView(docking_id, opened.device, opened.slot, *times, reason, self.accounting(docking_id))
+        known = (*times, reason, self.accounting(docking_id), Clearing(clearing) if clearing else None)
+        return DockingView(docking_id, opened.device, opened.slot, *known)
 
     def _opened(self, seq: int) -> DockingOpened:
         row = self._db.one("SELECT kind, detail FROM event WHERE seq = ?", seq)
@@ -95,3 +165,13 @@ class DockingQueries:
     def _counters(self, scope: str) -> dict[str, Tally]:
         rows = self._db.all("SELECT name, files, bytes FROM counter WHERE scope = ?", scope)
         return {name: Tally(files, size) for name, files, size in rows}
+
+
+def _taken_file(row: tuple[Any, ...]) -> TakenFile:
+    clip, outcome, limit, *keeper = row
+    return TakenFile(
+        from_text(Clip, clip),
+        Outcome(outcome),
+        asset_of(tuple(keeper)) if keeper[0] is not None else None,
+        from_text(Deadline, limit) if limit is not None else None,
+    )

@@ -13,6 +13,7 @@ from agent.journal.views import AnnouncedKey, CheckpointView
 from agent.model import CheckpointWitnessed, KeyRotated, Receipt
 from agent.tlog import tree
 from agent.tlog.checkpoint import Checkpoint
+from agent.tlog.keys import Algorithm, Ed25519Verifier, Key, Verifier
 from agent.tlog.note import Note
 from agent.tlog.proof import Proof
 
@@ -117,6 +118,11 @@ class LogQueries:
             " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = 'checkpoint-refused' GROUP BY number"
         )
         return {number: datetime.fromisoformat(at) for number, at in rows}
+
+    def verifiers(self, origin: str) -> tuple[Verifier, ...]:
+        """Return what verifies our signatures under a name: all keys that the log ever told of, old ones too."""
+        keys = (Key(origin, Algorithm.ED25519, bytes.fromhex(key.public)) for key in self.announced_keys())
+        return tuple(map(Ed25519Verifier, keys))
 
     def witnessed(self, origin: str) -> CheckpointWitnessed | None:
         """Return the newest checkpoint of another log that this station cosigned."""

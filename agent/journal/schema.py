@@ -17,6 +17,7 @@ from urllib.parse import quote
 from agent.errors import JournalError
 from agent.journal.checkpoints import CHECKPOINTS
 from agent.journal.projection.manifests import MANIFESTS, touch_all
+from agent.journal.receipts import RECEIPTS
 from agent.journal.tree import TREE, plant
 from agent.journal.versions import VERSIONS_1_TO_6
 
@@ -28,7 +29,7 @@ EVIDENCE_TABLES: Final = (
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
-MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all))
+MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

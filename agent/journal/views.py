@@ -13,9 +13,11 @@ from agent.model import (
     Asset,
     AssetState,
     CaptureTime,
+    Clearing,
     Clip,
     ClockTrust,
     Completeness,
+    Deadline,
     Declared,
     Device,
     Explained,
@@ -27,6 +29,7 @@ from agent.model import (
     Mode,
     Outcome,
     Receipt,
+    ReceiptIssued,
     Recording,
     Said,
     Stated,
@@ -153,7 +156,7 @@ class Accounting:
 
 @dataclass(frozen=True, slots=True)
 class DockingView:
-    """One docking; `listed_at` and `closed_at` are None until it happened."""
+    """One docking; `listed_at` and `closed_at` are None until it happened, `clearing` as long as it has no receipt."""
 
     docking_id: str
     device: Device
@@ -163,6 +166,28 @@ class DockingView:
     closed_at: datetime | None
     reason: str
     accounting: Accounting
+    clearing: Clearing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFile:
+    """A clip of a docking, what became of it, and the asset that has its bytes or is to have them, if there is one.
+
+    `deadline` is that of its own recording.
+    """
+
+    clip: Clip
+    outcome: Outcome
+    keeper: Asset | None
+    deadline: Deadline | None
+
+
+class ReceiptView(NamedTuple):
+    """A receipt as it was issued, in event `seq`."""
+
+    seq: int
+    at: datetime
+    said: ReceiptIssued
 
 
 @dataclass(frozen=True, slots=True)

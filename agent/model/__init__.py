@@ -13,6 +13,7 @@ from agent.model.evidence import *
 from agent.model.facts import *
 from agent.model.live import *
 from agent.model.metadata import *
+from agent.model.receipts import *
 from agent.model.register import *
 from agent.model.release import *
 from agent.model.rules import *

@@ -32,6 +32,7 @@ from agent.model.evidence import (
     Stated,
 )
 from agent.model.facts import CaptureTime, Facts
+from agent.model.receipts import ReceiptIssued
 from agent.model.release import Frozen, ReleaseAsked, ReleaseConfirmed
 
 # Events of the asset state machine.
@@ -332,4 +333,5 @@ JournalEntry = (
     | ReleaseAsked
     | ReleaseConfirmed
     | Frozen
+    | ReceiptIssued
 )

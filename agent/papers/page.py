@@ -10,8 +10,8 @@ from typing import Final
 
 import segno
 
-QR_LIMIT_BYTES: Final = 2000
-"""Longer texts are not put into one QR code: a telephone reads larger ones from good paper only."""
+QR_LIMIT_BYTES: Final = 2953
+"""The largest QR code has no more (ISO/IEC 18004, version 40-L); up to 2000 a telephone reads it easily."""
 
 _STYLE: Final = """
 @page { size: A4; margin: 14mm 15mm 15mm; font: 7pt "Noto Sans CJK SC", "WenQuanYi Zen Hei", sans-serif; color: #444;
@@ -24,6 +24,7 @@ h1 { font-size: 17pt; line-height: 1.2; margin: 0 0 3mm; padding-bottom: 2mm; bo
 h2 { font-size: 10.5pt; margin: 4mm 0 1.5mm; break-after: avoid }
 h1 [lang=en], h2 [lang=en] { font-weight: normal }
 [lang=en] { font-size: 0.82em; color: #333 }
+.verdict [lang=en] { display: block; font-weight: normal }
 table { border-collapse: collapse; width: 100%; table-layout: fixed }
 th, td { border: 0.2mm solid #777; padding: 0.8mm 1.4mm; text-align: left; vertical-align: top }
 th { background: #eee; font-weight: 600 }
@@ -33,7 +34,12 @@ p { margin: 1.5mm 0 }
 .verdict { border: 0.7mm solid #000; padding: 2mm 3mm; font-size: 11.5pt; font-weight: 600; break-inside: avoid }
 .digest { font-family: "DejaVu Sans Mono", "Liberation Mono", "Noto Sans Mono CJK SC", monospace; font-size: 0.8em;
   overflow-wrap: anywhere }
-.qr { break-inside: avoid } .qr svg { width: 78mm; height: 78mm; display: block }
+pre { white-space: pre-wrap; margin: 1mm 0; line-height: 1.35 }
+.beside { display: flex; gap: 5mm; align-items: center; break-inside: avoid }
+.beside > * { flex: 1 1 0 } .beside > .qr { flex: none }
+.signed { border-bottom: 0.2mm solid #000; padding-top: 10mm }
+@media print { .screen { display: none } }
+.qr { break-inside: avoid } .qr svg { width: 76mm; height: 76mm; display: block }
 h1 { string-set: foot attr(data-foot) }
 .foot { font-size: 7pt; color: #444; margin-top: 4mm; border-top: 0.2mm solid #777 }
 @media print { .foot { display: none } }
@@ -106,7 +112,7 @@ def qr_code(text: str) -> Markup:
     """Return a QR code (ISO/IEC 18004) of a text as inline SVG; raises ValueError above QR_LIMIT_BYTES."""
     content = text.encode()
     if len(content) > QR_LIMIT_BYTES:
-        raise ValueError(f"{len(content)} bytes are more than a QR code that is easily read holds")
+        raise ValueError(f"{len(content)} bytes are more than a QR code holds")
     svg = io.BytesIO()
     segno.make_qr(content, error="l", boost_error=True).save(svg, kind="svg", xmldecl=False, omitsize=True, border=4)
     return filled('<div class="qr">{svg}</div>\n', svg=Markup(svg.getvalue().decode()))

@@ -36,6 +36,7 @@ from agent.pipeline.absences import Traces
 from agent.pipeline.handover import taken_over
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
+from agent.receipts import NOT_ALL_SEEN
 from agent.register import recognise
 
 _MEDIA: Final[Mapping[Medium, str]] = {
@@ -48,9 +49,6 @@ _MEDIUM_OF: Final[Mapping[str, Medium]] = {
 }
 
 _ADMIT_CLIPS: Final = 500
-_NOT_ALL_SEEN: Final = frozenset(
-    {"directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported"}
-)
 
 
 def medium_of(path: str) -> Medium:
@@ -151,7 +149,7 @@ class Admission:
                     self._traces.clip(item.clip)
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))
                 case Finding():
-                    self.may_have_more |= item.kind in _NOT_ALL_SEEN
+                    self.may_have_more |= item.kind in NOT_ALL_SEEN
                     if item.kind == "deleted":
                         self._traces.deleted(item.detail)
                     found.append(Observed(self._docking_id, item))

@@ -15,7 +15,7 @@ from agent.pipeline.custody import Custody
 from agent.pipeline.station import Station
 from agent.signing import SigningKey
 from agent.tlog.checkpoint import Checkpoint, opened
-from agent.tlog.keys import Algorithm, Ed25519Verifier, Key, Verifier, is_name
+from agent.tlog.keys import Verifier, is_name
 from agent.tlog.note import Note
 from agent.tlog.texts import NoteError
 from agent.tlog.tree import EMPTY_ROOT, continues
@@ -76,8 +76,7 @@ class CheckpointLane:
 
 def verifiers(reader: Reader, origin: str) -> tuple[Verifier, ...]:
     """Return what verifies the station's signatures: all keys that its log ever told of, old ones too."""
-    keys = (Key(origin, Algorithm.ED25519, bytes.fromhex(key.public)) for key in reader.announced_keys())
-    return tuple(map(Ed25519Verifier, keys))
+    return reader.verifiers(origin)
 
 
 async def origin_of(station: Station) -> str:

@@ -34,6 +34,7 @@ from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.healing import HealLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
+from agent.pipeline.receipts import ReceiptLane
 from agent.pipeline.recover import census, recover
 from agent.pipeline.releasing import ReleaseLane
 from agent.pipeline.scrubbing import ScrubLane
@@ -84,6 +85,7 @@ class Runner:
         self._stamp = StampLane(station)
         self._release = ReleaseLane(station)
         self._cosign = CosignLane(station)
+        self._receipts = ReceiptLane(station)
         self._version = 0
         self._ticks = 0
 
@@ -146,6 +148,7 @@ class Runner:
             self._group.create_task(self._forever("stamp", self._stamp.step))
             self._group.create_task(self._forever("release", self._release.step))
             self._group.create_task(self._forever("witnesses", self._cosign.step))
+            self._group.create_task(self._forever("receipt", self._receipts.step))
             for _ in range(workers):
                 self._group.create_task(self._store_worker())
 

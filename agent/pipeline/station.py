@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
-from agent.config import AccessCopies, Runner, Scrub
+from agent.config import AccessCopies, Milestone, Runner, Scrub
 from agent.config.manifests import Manifests, Timestamps
 from agent.config.release import Release
 from agent.deadline import Rules
@@ -57,6 +57,7 @@ class Station:
     forms: Forms = field(default_factory=Forms)
     gps: bool = False
     refuse_unknown: bool = False
+    satisfied_by: Milestone = Milestone.CENTRAL
     access: AccessCopies = _NO_COPIES
     scrub: Scrub = _NO_SCRUB
     custody: Custody = field(default_factory=Custody)

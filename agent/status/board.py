@@ -19,6 +19,7 @@ from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, acti
 from agent.status.devices import DOCKINGS, devices_view, quarantined
 from agent.status.explain import explain
 from agent.status.outlook import outlook
+from agent.status.receipt import issued, receipt_page
 from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
     SHOWN_AT_RISK,
@@ -99,6 +100,11 @@ class Board:
         """The record of a recording and its history, as JSON; raises JournalError if there is none of that id."""
         known = await self._ask(known_of, self._reader, identifier)
         return to_json(record_view(known, self._config, self._clock()) | history_view(known))
+
+    async def receipt(self, docking_id: str) -> bytes:
+        """The receipt of a docking, as HTML; raises JournalError or EvidenceError, RequestError if it has none."""
+        found = await self._ask(issued, self._reader, docking_id)
+        return receipt_page(found, self._config.station).encode()
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""

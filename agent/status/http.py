@@ -17,7 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from agent import __version__
-from agent.errors import AgentError, UnknownError
+from agent.errors import AgentError, RequestError, UnknownError
 from agent.model import AssetState
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
@@ -88,6 +88,7 @@ def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES) -> web.Ap
     app.router.add_get("/api/v1/deadline/{recording}", pages.deadline)
     app.router.add_get("/api/v1/metadata/{recording}", pages.metadata)
     app.router.add_get("/api/v1/events", pages.events)
+    app.router.add_get("/receipt/{docking}", pages.receipt)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(pages.close)
     return app
@@ -131,6 +132,15 @@ class _Pages:
 
     async def metadata(self, request: web.Request) -> web.Response:
         return await _of_recording(request, self._board.metadata)
+
+    async def receipt(self, request: web.Request) -> web.Response:
+        _parameters(request, ())
+        try:
+            paper = await self._board.receipt(request.match_info["docking"][:_CURSOR_LIMIT])
+        except (UnknownError, RequestError) as error:
+            raise web.HTTPNotFound(text=str(error)) from error
+        headers = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}  # all else in it is escaped
+        return web.Response(body=paper, content_type="text/html", charset="utf-8", headers=headers)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         _parameters(request, ())

@@ -27,6 +27,7 @@ from agent.model import (
     SlotProgress,
     Upload,
 )
+from agent.register import device_name
 from agent.status.absences import absence_view
 from agent.status.access import copies_view, copy_view
 from agent.status.clock import clock_fact, clock_problems, clock_view
@@ -193,7 +194,7 @@ def recording_view(
         "asset_id": asset.asset_id,
         "docking_id": row.docking_id,
         "name": row.clip.path if row.clip else "",
-        "device": device_name(devices.get(recording.device_id)),
+        "device": device_name(devices[recording.device_id]) if recording.device_id in devices else "",
         "quarantine": named(Whereabouts.UNREGISTERED) if recording.device_id in unknown else None,
         "medium": named(recording.medium),
         "state": named(asset.state),
@@ -234,7 +235,13 @@ def docking_view(docking: DockingView, absences: Iterable[Mapping[str, Any]] = (
         "reason": docking.reason,
         "accounting": {"seen": docking.accounting.seen} | asdict(docking.accounting),
         "absences": [absence_view(one) for one in absences],
+        "receipt": _receipt_view(docking),
     }
+
+
+def _receipt_view(docking: DockingView) -> Json | None:
+    """Whether the recorder may be cleared by the docking's newest receipt, and where its paper is."""
+    return named(docking.clearing) | {"paper": f"/receipt/{docking.docking_id}"} if docking.clearing else None
 
 
 def event_view(event: EventView) -> Json:
@@ -307,14 +314,6 @@ def health_view(
         problems.append(words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
     told = words("降级", "degraded") if problems else words("正常", "in order")
     return {"name": "degraded" if problems else "ok", **told, "problems": problems}
-
-
-def device_name(device: Device | None) -> str:
-    """What a person knows a recorder by."""
-    if device is None:
-        return ""
-    parts = [part for part in (device.vendor, device.product, device.serial) if part]
-    return " ".join(parts) or device.label or device.driver
 
 
 def _missing(slot: SlotProgress) -> int:

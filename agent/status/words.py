@@ -14,6 +14,7 @@ from agent.deadline import ZONE, Verdict
 from agent.model import (
     AssetState,
     Basis,
+    Clearing,
     ClockTrust,
     Completeness,
     Duty,
@@ -69,6 +70,12 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Hold.TAKE: ("可以取走", "may be taken away"),
         Hold.ASK: ("请联系管理员", "call the administrator"),
         Hold.GONE: ("已拔出", "unplugged"),
+    },
+    Clearing: {
+        Clearing.CLEAR: ("可以清空", "may be cleared"),
+        Clearing.NOT_STORED: ("请勿清空：尚未全部入库", "do not clear: not all stored"),
+        Clearing.NOT_ALL_TAKEN: ("请勿清空：未全部采集", "do not clear: not all pulled"),
+        Clearing.TRACES: ("请勿清空：有缺失录像", "do not clear: recordings are missing"),
     },
     AssetState: {
         AssetState.WANTED: ("待采集", "to be pulled"),

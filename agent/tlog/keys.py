@@ -18,6 +18,7 @@ SM2_PUBLIC_BYTES: Final = 65
 """An uncompressed point."""
 
 _NAME_LIMIT: Final = 255
+_SPKI: Final = bytes.fromhex("302a300506032b6570032100")
 _FIELD: Final = (1 << 255) - 19
 _ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER: Final = (0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8)
@@ -62,6 +63,11 @@ class Key:
     def key_id(self) -> bytes:
         """The four bytes that name it together with its name; no fingerprint."""
         return hashlib.sha256(self.name.encode() + b"\n" + self._material).digest()[:ID_BYTES]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key as SubjectPublicKeyInfo (RFC 8410), as `capture-agent key show` prints it."""
+        return hashlib.sha256(_SPKI + self.public).hexdigest()
 
     @property
     def vkey(self) -> str:

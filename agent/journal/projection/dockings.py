@@ -23,11 +23,20 @@ from agent.model import (
     Mode,
     Observed,
     Outcome,
+    ReceiptIssued,
 )
 from agent.states import is_kept
 
 DockingEntry = (
-    DockingOpened | ClipSeen | ClipRefused | ClipAccounted | Observed | DockingListed | DockingClosed | AssetChanged
+    DockingOpened
+    | ClipSeen
+    | ClipRefused
+    | ClipAccounted
+    | Observed
+    | DockingListed
+    | DockingClosed
+    | AssetChanged
+    | ReceiptIssued
 )
 
 
@@ -50,6 +59,8 @@ def apply_docking(tables: Tables, seq: int, at: str, entry: DockingEntry) -> Non
             _docking_closed(tables, at, entry)
         case AssetChanged():
             _asset_changed(tables, at, entry)
+        case ReceiptIssued():
+            _receipt_issued(tables, seq, entry)
         case _:
             assert_never(entry)
 
@@ -186,6 +197,17 @@ def _docking_closed(tables: Tables, at: str, entry: DockingClosed) -> None:
     tables.db.execute(
         "UPDATE docking SET closed_at = ?, reason = ? WHERE docking_id = ?",
         (at, storable(entry.reason), entry.docking_id),
+    )
+
+
+def _receipt_issued(tables: Tables, seq: int, entry: ReceiptIssued) -> None:
+    tables.one(
+        tables.db.execute(
+            "UPDATE docking SET receipts = ?2, receipt_seq = ?3, clearing = ?4 WHERE docking_id = ?1"
+            " AND listed_at IS NOT NULL AND closed_at IS NOT NULL AND receipts = ?2 - 1",
+            (entry.docking_id, entry.number, seq, entry.clearing),
+        ),
+        f"Docking {entry.docking_id} can't have a receipt number {entry.number} now.",
     )
 
 
