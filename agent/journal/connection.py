@@ -20,6 +20,7 @@ class Connection:
         self._path = path
         self._db = connect(path, write=False)
         self._lock = threading.RLock()
+        self._in_snapshot = False
         if version_of(self._db, path) != len(MIGRATIONS):
             self._db.close()
             raise JournalError(f"The journal {path} is of an older version.", do="Start the service once.")
@@ -33,13 +34,15 @@ class Connection:
     def snapshot(self) -> Iterator[None]:
         """All queries inside see the same state of the journal, those of snapshots inside too."""
         with self._lock:
-            if self._db.in_transaction:
+            if self._in_snapshot:
                 yield
                 return
             self.all("BEGIN")
+            self._in_snapshot = True
             try:
                 yield
             finally:
+                self._in_snapshot = False
                 self.all("COMMIT")
 
     def all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
