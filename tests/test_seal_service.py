@@ -15,6 +15,7 @@ from agent.journal import Reader, verify
 from agent.journal.views import DocumentView
 from agent.manifest import Manifest
 from agent.model import AssetState, Role
+from agent.vault import Vault
 from simulator.content import Noise
 from simulator.stage import Stage
 from tests.cards import image
@@ -63,6 +64,20 @@ def plain(made: Stage, view: DocumentView, store: Path) -> dict[str, Any]:
     return told
 
 
+def bend(made: Stage, view: DocumentView) -> None:
+    """Who edits the kept manifest, and makes its own digests right again, is found."""
+    assert view.asset.digests is not None
+    kept = Vault(made.station, seal=False).address(view.asset.digests.blake3)
+    line, _, *rest = kept.read_text("utf-8").split("\n")
+    bent = line.replace("未按处方", "已按处方")
+    assert bent != line
+    kept.chmod(0o600)
+    kept.write_text("\n".join([bent, f"sha256 {hashlib.sha256(bent.encode()).hexdigest()}", *rest]), "utf-8")
+    answer = call(made, "verify")
+    assert answer.returncode not in (0, 2)
+    assert view.asset.asset_id in answer.stdout + answer.stderr
+
+
 def test_manifests_are_signed_stored_and_true_and_a_kill_costs_none_of_them(tmp_path: Path) -> None:
     made = stage(tmp_path, QUICK)
     with running(made) as daemon:
@@ -93,7 +108,7 @@ def test_manifests_are_signed_stored_and_true_and_a_kill_costs_none_of_them(tmp_
     assert last["metadata"]["fields"]["proof_object"] == {"source": "O", "value": "证明药店未按处方销售药品"}
     assert "central_receipt" not in last["metadata"]["fields"]
     assert last["environment"]["system"]["kernel"] == platform.release()
-    assert last["environment"]["storage"]["immutable"] is False
+    assert last["environment"]["storage"]["immutable"] in (False, None)
     assert len(last["environment"]["configuration_sha256"]) == 64
     assert last["log"].startswith("capture-agent/")
     shown = json.loads(call(made, "metadata", "show", spoken, "--json").stdout)["manifest"]
@@ -101,4 +116,5 @@ def test_manifests_are_signed_stored_and_true_and_a_kill_costs_none_of_them(tmp_
     assert shown["blake3"] in call(made, "metadata", "show", spoken).stdout
     assert call(made, "verify").returncode == 0
     assert verify(made.station / "journal.db").consistent
+    bend(made, seals(made, spoken)[-1])
     Manifest.parse((made.store / "originals" / shown["blake3"][:2] / shown["blake3"]).read_bytes())

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__, durable
+from agent.changes import seen
 from agent.clocks import ClockState
 from agent.config.digest import digest_of
 from agent.manifest import Json
 from agent.model import AssetState
 from agent.pipeline.station import Station
 from agent.uploader.mounts import mount_of
+from agent.vault import Vault
 
 _UNKNOWN: Final = "unknown"
 
@@ -30,7 +32,7 @@ def snapshot(station: Station, clock: ClockState, config: Path, run: int) -> Jso
         "system": {**_system(), "kernel": platform.release(), "machine": platform.machine()},
         "python": platform.python_version(),
         "clock": {"synced": clock.synced, "by": clock.by, "rtc_ahead_s": clock.rtc_ahead_s, "step_s": clock.step_s},
-        "storage": {"filesystem": _filesystem(station.vault.originals_dir), "immutable": station.vault.seal},
+        "storage": _storage(station.vault),
         "configuration_sha256": _configuration(config),
         "errors": _errors(station, run),
     }
@@ -58,11 +60,13 @@ def _system() -> Json:
     return {"name": _UNKNOWN, "version": ""}
 
 
-def _filesystem(folder: Path) -> str:
-    with contextlib.suppress(OSError), durable.opened(folder) as fd:
-        mount = mount_of(fd)
-        return mount.kind if mount is not None else _UNKNOWN
-    return _UNKNOWN
+def _storage(vault: Vault) -> Json:
+    """The filesystem, and how a file that is kept there is protected; None: it has no such flag, or there is none."""
+    kind, file = _UNKNOWN, None
+    with contextlib.suppress(OSError), durable.opened(vault.originals_dir) as fd:
+        kind = mount.kind if (mount := mount_of(fd)) is not None else _UNKNOWN
+        file = seen(next((path for _, path, _ in vault.originals()), vault.originals_dir))
+    return {"filesystem": kind, "immutable": file and file.immutable, "verity": file and file.verity}
 
 
 def _configuration(config: Path) -> str:
