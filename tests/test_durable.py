@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import durable
+from agent.model import Receipt, Releasable
 from tests.conftest import is_immutable
 from tests.disks import MIB
+from tests.fakes import digests_of
 
 
 @pytest.fixture
@@ -83,6 +87,63 @@ def test_nothing_else_can_be_removed(tmp_path: Path, name: str) -> None:
     with pytest.raises(AssertionError):
         durable.remove_part(tmp_path / name)
     assert (tmp_path / name).exists()
+
+
+def original(folder: Path, content: bytes) -> tuple[Path, Releasable]:
+    """A file of a vault, and the proof that it may go."""
+    digests = digests_of(content)
+    path = folder / digests.blake3[:2] / digests.blake3
+    path.parent.mkdir()
+    path.write_bytes(content)
+    proven = Receipt("store", "o", len(content), digests, datetime(2026, 11, 23, tzinfo=UTC))
+    return path, Releasable(path, digests.blake3, identity(path), (("a", proven),))
+
+
+def identity(path: Path) -> tuple[int, int, int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
+
+
+def test_an_original_goes_with_its_proof_and_once(tmp_path: Path) -> None:
+    path, proof = original(tmp_path, b"a film")
+    durable.free_original(proof)
+    assert not path.exists()
+    durable.free_original(proof)
+
+
+@pytest.mark.parametrize("harm", ["written", "other rights", "another file", "a link"])
+def test_no_other_file_goes_by_the_proof_of_an_original(tmp_path: Path, harm: str) -> None:
+    path, proof = original(tmp_path, b"a film")
+    if harm == "written":
+        path.write_bytes(b"a filM")
+    elif harm == "other rights":
+        path.chmod(0o400)
+    else:
+        path.rename(tmp_path / "aside")
+        path.write_bytes(b"a film") if harm == "another file" else path.symlink_to(tmp_path / "aside")
+    with pytest.raises(OSError, match="not the file that was read"):
+        durable.free_original(proof)
+    assert path.read_bytes()
+
+
+def test_without_a_receipt_or_the_name_of_an_original_nothing_goes(tmp_path: Path) -> None:
+    path, proof = original(tmp_path, b"a film")
+    for changes in ({"receipts": ()}, {"path": tmp_path / "journal.db"}, {"blake3": "ab" * 32}):
+        with pytest.raises(AssertionError):
+            durable.free_original(replace(proof, **changes))  # type: ignore[arg-type]
+    assert path.exists()
+
+
+@pytest.mark.root
+def test_a_sealed_original_goes_with_its_proof_and_its_neighbours_stay_sealed(tmp_path: Path) -> None:
+    path, proof = original(tmp_path, b"a film")
+    neighbour = path.with_name("f" * 64)
+    neighbour.write_bytes(b"another")
+    assert durable.make_immutable(path)
+    assert durable.make_immutable(neighbour)
+    durable.free_original(replace(proof, identity=identity(path)))
+    assert not path.exists()
+    assert is_immutable(neighbour)
 
 
 def test_a_folder_is_made_once(tmp_path: Path) -> None:

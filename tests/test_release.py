@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -12,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import RequestError, StoreError
+from agent import cli
+from agent.config import load
+from agent.errors import ConfigError, RequestError, StoreError
 from agent.journal import verify as verify_journal
 from agent.journal.codec import to_text
 from agent.model import (
     AssetChanged,
     AssetState,
     ClockStepped,
+    Derivation,
+    Derived,
     FreeWhen,
     Lost,
     Outcome,
@@ -35,12 +41,13 @@ from agent.pipeline import allowing
 from agent.pipeline.asked import VERBS
 from agent.pipeline.auditing import AuditLane
 from agent.pipeline.checkpoints import sign
+from agent.pipeline.damage import put_aside
 from agent.pipeline.documents import add_document
 from agent.pipeline.healing import bring_back
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.recover import census
-from agent.pipeline.releasable import plan, too_many
-from agent.pipeline.releasing import ReleaseLane, rule_of
+from agent.pipeline.releasable import plan, rule_of, too_many
+from agent.pipeline.releasing import ReleaseLane
 from agent.pipeline.station import Station
 from agent.pipeline.verify import verify
 from tests.conftest import SettableClock
@@ -65,6 +72,7 @@ from tests.releasing import (
 )
 from tests.stations import dock, opened
 
+ROOT = Path(__file__).resolve().parents[1]
 ALL = len(CARD)
 TRANSCRIPT = Transcript(TranscriptKind.HUMAN, "李四", NOW, "笔录.txt")
 STATEMENT = Statement("张三", "补充", NOW, {"place": "县城"})
@@ -389,10 +397,13 @@ async def test_a_file_that_is_not_what_was_held_is_evidence_of_its_own_and_stays
         path.rename(path.with_name("aside"))
         path.symlink_to("/etc/hostname")
     await one_round(station)
-    assert states(station) == [AssetState.STUCK, AssetState.RELEASED, AssetState.RELEASED]
-    aside = list(station.vault.damaged_dir.iterdir())
-    assert [path.read_bytes() for path in aside if not path.is_symlink()] == [b"a filM"] * (harm == "changed")
-    assert len(aside) == (harm != "gone")
+    is_changed = harm == "changed"
+    state = AssetState.STUCK if is_changed else AssetState.STORED
+    assert states(station) == [state, AssetState.RELEASED, AssetState.RELEASED]
+    assert path.is_symlink() is (harm == "replaced by a link"), "what can't be read is left to those who read all"
+    assert [aside.read_bytes() for aside in station.vault.damaged_dir.iterdir()] == [b"a filM"] * is_changed
+    if not is_changed:
+        return
     await bring_back(station, originals(station)[0])
     assert path.read_bytes() == CARD["/A.MP4"], "the store has it"
 
@@ -543,6 +554,39 @@ async def test_nothing_is_made_of_what_is_not_here(station: Station, clock: Sett
         await VERBS["derive"](station, {"id": originals(station)[0].asset_id, "who": "王五", "why": "新工具"})
 
 
+async def test_what_was_made_of_it_comes_back_from_the_store_since_nobody_can_make_it_again(
+    station: Station, clock: SettableClock
+) -> None:
+    await stored(station)
+    first, copy = originals(station)[0], b"a copy of a film"
+    said = Derivation(Role.ACCESS_COPY, first.asset_id, NOW, "ffmpeg")
+    made = await add_document(station, said, [first.recording_id], copy)
+    await store_all(station)
+    await wait_days(station, clock)
+    await agree(station)
+    await one_round(station)
+    assert made.digests is not None
+    path = station.vault.address(made.digests.blake3)
+    path.chmod(0o600)
+    path.write_bytes(b"another thing")
+    assert await put_aside(station, station.journal.reader.asset(made.asset_id), "it was changed")
+    again = station.journal.reader.next_to_bring_back(clock(), timedelta(days=1))
+    assert again is not None
+    await bring_back(station, again)
+    assert path.read_bytes() == copy
+
+
+async def test_verifying_beside_a_service_that_frees_tells_nothing_wrong(
+    station: Station, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(station, clock)
+    before = originals(station)
+    await one_round(station)
+    monkeypatch.setattr("agent.pipeline.verify._Check._here", lambda _self, _after: iter(before))
+    report = await verify(station.vault.root / "journal.db", station.vault, station.store, clock(), lambda *_: None)
+    assert report.problems == []
+
+
 async def test_a_file_that_was_left_over_goes_when_the_service_has_looked(
     station: Station, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -583,8 +627,12 @@ async def test_a_recorder_that_finds_no_room_makes_the_oldest_go_and_no_more_tha
     def free_bytes() -> int:
         return big if CARD["/A.MP4"] not in vault_files(station) else 0
 
+    station.terms = replace(station.terms, when=FreeWhen.DONE)
+    await ReleaseLane(station, lambda: True, pause_s=0).step()
+    assert has_all(station), "while a recorder is being read, nothing else begins"
+    station.terms = replace(station.terms, when=FreeWhen.FULL)
     monkeypatch.setattr(station.vault, "free_bytes", free_bytes)
-    lane = ReleaseLane(station)
+    lane = ReleaseLane(station, lambda: True)
     recorder = FakeRecorder({"/Y.MP4": b"new footage"}, station.vault.staging_dir, serial="SN2")
     async with asyncio.timeout(10):
         docking = asyncio.create_task(dock(station, recorder))
@@ -606,3 +654,55 @@ async def test_what_comes_in_while_one_goes_waits_for_it(station: Station, clock
         assert stays(station) == {Stays.UNDER_WAY: 1}, "and who would free it sees that"
     await docking
     assert originals(station)[-1].state is AssetState.MATCHED
+
+
+# The command line.
+
+
+def config_of(station: Station, when: str) -> Path:
+    """A configuration as shipped, but for this station and its terms."""
+    folder = station.vault.root.parent / "etc"
+    shutil.copytree(ROOT / "config", folder)
+    terms = f'when = "{when}"\nretention_days = {DAYS}\nlock_days = 0\nfiles_max = 100\npercent_max = 100\n'
+    (folder / "agent.toml").write_text(f'[storage]\nroot = "{station.vault.root}"\n[release]\n{terms}', "utf-8")
+    return folder / "agent.toml"
+
+
+async def test_the_command_line_tells_what_would_go_and_takes_two_persons_words(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agent.cli._now", clock)
+    async with opened(tmp_path / "root", clock) as station:
+        await stored(station)
+        for asset in originals(station):
+            await station.journal.record(Derived(asset.asset_id))
+        await wait_days(station, clock)
+        config, ids = config_of(station, "when_done"), [asset.asset_id for asset in originals(station)]
+
+    def told(*words: str) -> str:
+        code = cli.main(["--config", str(config), "release", *words])
+        said = capsys.readouterr()
+        return f"{code} {said.out}{said.err}"
+
+    def work() -> None:
+        assert f"可释放 would go: {ALL} 个 files" in told("--dry-run")
+        assert "须由第二人确认" in told("--dry-run")
+        assert told("--freeze", ids[0], "--who", "王五", "--why", "审核").endswith("已冻结 (frozen)\n")
+        assert "1 个 files, 0.0 GB  审核冻结 (frozen for review)" in told("--dry-run")
+        assert told("--thaw", ids[0], "--who", "王五", "--why", "完毕").startswith("0 ")
+        assert told("--ask").startswith("2 ")
+        assert told("--ask", "--who", "张三", "--why", "磁盘将满").startswith(f"0 {ALL} / {ALL}")
+        assert "另一人" in told("--confirm", "--who", "张三", "--why", "好")
+        assert told("--confirm", "--who", "李四", "--why", "已核对").startswith("0 ")
+        answer = json.loads(told("--dry-run", "--json").partition(" ")[2])
+        assert (answer["on"], answer["goes"]["files"], answer["second_person"]) == (True, ALL, False)
+
+    await asyncio.to_thread(work)
+
+
+def test_a_station_that_is_the_dedicated_storage_itself_frees_nothing(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "etc")
+    path = tmp_path / "etc" / "agent.toml"
+    path.write_text('[deadline]\nsatisfied_by = "local"\n[release]\nwhen = "when_done"\n', "utf-8")
+    with pytest.raises(ConfigError, match="专用存储器"):
+        load(path)

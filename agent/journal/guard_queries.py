@@ -16,14 +16,16 @@ class GuardQueries:
     _db: Connection
 
     def next_to_bring_back(self, now: datetime, longest_pause: timedelta) -> Asset | None:
-        """Return the most urgent asset whose bytes are damaged here and stored; not what is made again anyway.
+        """Return the most urgent asset whose bytes are damaged here and stored; not what can be made again anyway.
 
         Nothing that failed waits longer than `longest_pause`: a time behind that was noted before the clock was set.
         """
         derived = ", ".join("?" * len(DERIVED_ROLES))
         row = self._db.one(
             f"{SELECT_ASSET} WHERE state = 'stuck' AND resume_to = 'wanted' AND receipt IS NOT NULL"  # noqa: S608
-            f" AND role NOT IN ({derived}) AND NOT EXISTS (SELECT 1 FROM attempt"
+            f" AND (role NOT IN ({derived}) OR EXISTS (SELECT 1 FROM asset AS source"
+            " WHERE source.recording_id = asset.recording_id AND source.role = 'original'"
+            " AND source.state = 'released')) AND NOT EXISTS (SELECT 1 FROM attempt"
             " WHERE attempt.asset_id = asset.asset_id AND next_at > ? AND next_at <= ?) ORDER BY alarm_at LIMIT 1",
             *DERIVED_ROLES,
             sortable(now),

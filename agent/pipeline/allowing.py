@@ -8,8 +8,7 @@ from typing import Final
 from agent.errors import RequestError
 from agent.journal import Reader
 from agent.model import Frozen, ReleaseAsked, ReleaseConfirmed
-from agent.pipeline.releasable import is_within, plan, same_person
-from agent.pipeline.releasing import rule_of
+from agent.pipeline.releasable import is_within, plan, rule_of, same_person
 from agent.pipeline.station import Station
 from agent.register import line
 

@@ -32,6 +32,7 @@ from agent.model import (
     Stays,
     Terms,
 )
+from agent.pipeline.station import Station
 from agent.states import folded
 from agent.uploader.base import DOUBT
 from agent.vault import Vault
@@ -89,6 +90,11 @@ class Rule:
     witness: Witness
     now: datetime
     copies: bool
+
+
+def rule_of(station: Station) -> Rule:
+    """What copies are judged by now."""
+    return Rule(station.terms, station.journal.reader.witness(), station.clock(), station.access.enabled)
 
 
 def content_of(reader: Reader, blake3: str) -> Content:
@@ -248,7 +254,7 @@ def too_many(reader: Reader, terms: Terms, goes: int) -> int | None:
     if is_within(terms, agreed):
         return None
     of_percent = min(terms.percent_max, agreed.percent_max) * reader.stored().files // 100
-    left = min(terms.files_max, agreed.files_max, of_percent) - (reader.freed() - freed)
+    left = max(0, min(terms.files_max, agreed.files_max, of_percent) - (reader.freed() - freed))
     return left if goes > left else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,12 +13,14 @@ from typing import Final
 from agent import durable
 from agent.changes import seen
 from agent.errors import EvidenceError, JournalError, StoreError
+from agent.journal.release_queries import Witness
 from agent.model import AssetChanged, AssetState, FreeWhen, Releasable, Released
 from agent.pipeline.auditing import void
 from agent.pipeline.checkpoints import verifiers
 from agent.pipeline.damage import put_aside
 from agent.pipeline.documents import refusing
 from agent.pipeline.releasable import Content, Rule, judged, needed, plan, prove, too_many
+from agent.pipeline.rereading import UnreadableError, rereading
 from agent.pipeline.station import Station
 from agent.tlog.checkpoint import opened
 from agent.tlog.texts import NoteError
@@ -26,54 +29,74 @@ from agent.vault import Vault
 log: Final = logging.getLogger("capture-agent")
 
 _PAUSE_S: Final = 3600.0
+_SOON_S: Final = 60.0
 
 
 class ReleaseLane:
     """Looks every hour, and when a recorder finds no room; `trouble` says in two languages why it frees nothing.
 
+    While a recorder is being read it begins with nothing.
+
     When in doubt nothing goes: without a clock that is kept right, with a log that can't be signed, while the store
     does not prove every copy once more, or when more would go than one person may have freed.
     """
 
-    def __init__(self, station: Station, pause_s: float = _PAUSE_S) -> None:
+    def __init__(self, station: Station, is_busy: Callable[[], bool], pause_s: float = _PAUSE_S) -> None:
         self._station = station
-        self._pause_s = pause_s
+        self._is_busy = is_busy
+        self._pauses_s = min(pause_s, _SOON_S), pause_s
+        self._is_soon = True
+        self._terms = station.terms
+        self._witness = Witness((), ())
+        self._hindrance = ""
         self.trouble = ""
 
     async def step(self) -> None:
         """Wait for the next time to look, and free what may go."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pause_s):
-                await self._station.room_wanted.wait()
-        self._station.room_wanted.clear()
-        self.trouble = ""
-        if self._station.terms.when is not FreeWhen.OFF and self._wants_room():
-            await self._round()
-
-    def _wants_room(self) -> bool:
         station = self._station
-        if station.terms.when is FreeWhen.DONE:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pauses_s[not self._is_soon]):
+                await station.room_wanted.wait()
+        station.room_wanted.clear()
+        self._terms, self._hindrance = station.terms, ""
+        if self._terms.when is not FreeWhen.OFF and not self._is_trusted():
+            self._hindrance = "时钟未校准或流转记录无法签名，暂不释放本机副本 (clock or log can't be trusted)"
+        if self._may_free():
+            self._witness = await station.on_disk(station.journal.reader.witness)  # what is known now is enough
+            await self._round()
+        self.trouble, self._is_soon = self._hindrance, bool(station.wanted_bytes) or self._is_busy()
+
+    def _may_free(self) -> bool:
+        """Whether to go on, on the terms with which this round began."""
+        station, terms = self._station, self._terms
+        if self._hindrance or station.terms != terms or terms.when is FreeWhen.OFF or not self._is_trusted():
+            return False
+        if self._is_busy() and not station.wanted_bytes:
+            return False
+        if terms.when is FreeWhen.DONE:
             return True
         free_bytes = station.vault.free_bytes() - station.reserve_bytes
         return any(free_bytes < need_bytes for need_bytes in station.wanted_bytes.values())
 
+    def _is_trusted(self) -> bool:
+        custody = self._station.custody
+        return self._station.clock_is_kept() and custody.key is not None and not custody.fork
+
     async def _round(self) -> None:
         station = self._station
-        if not station.clock_is_kept() or station.custody.key is None or station.custody.fork:
-            self.trouble = "时钟未校准或流转记录无法签名，暂不释放本机副本 (nothing is freed: clock or log not trusted)"
-            return
-        found = await station.on_disk(lambda: plan(station.journal.reader, rule_of(station)))
-        left = await station.on_disk(too_many, station.journal.reader, station.terms, found.goes.files)
+        found = await station.on_disk(plan, station.journal.reader, self._rule())
+        left = await station.on_disk(too_many, station.journal.reader, self._terms, found.goes.files)
         if left is not None:
-            told = (
-                f"would free {found.goes.files} local copies, {left} are allowed: see capture-agent release --dry-run"
-            )
-            self.trouble = f"释放本机副本的数量超过限额，须由第二人确认 ({told})"
+            told = f"{found.goes.files} copies would go, {left} may: capture-agent release --dry-run"
+            self._hindrance = f"释放本机副本的数量超过限额，须由第二人确认 ({told})"
             return
         for blake3 in (*station.surplus, *(one.digests.blake3 for one in found.first if one.digests is not None)):
-            if self.trouble or not self._wants_room() or station.terms.when is FreeWhen.OFF:
+            if not self._may_free():
                 return
             await self._free(blake3)
+
+    def _rule(self) -> Rule:
+        return Rule(self._terms, self._witness, self._station.clock(), self._station.access.enabled)
 
     async def _free(self, blake3: str) -> None:
         """One content. Whatever is not proved leaves it here; only our own disk or store make the round end."""
@@ -86,24 +109,24 @@ class ReleaseLane:
                 return
             identity = await self._read_here(content)
             async with station.freeing, station.commit:
-                if await self._judged(blake3) != content:
-                    return  # something came in meanwhile: the next round sees it
+                if not self._may_free() or await self._judged(blake3) != content:
+                    return  # something is other than before: the next round sees it
                 proof = await station.on_disk(_proof, station, content, identity)
                 await self._release(content, proof)
         except EvidenceError as error:
             log.warning("local copy %s stays: %s", blake3, error.what)
         except StoreError as error:
-            self.trouble = f"暂不释放本机副本 (nothing is freed now): {error.what}"
+            self._hindrance = f"暂不释放本机副本 (nothing is freed now): {error.what}"
 
     async def _judged(self, blake3: str) -> Content | None:
         """What is known of a content that nothing keeps here; None if something does."""
         station = self._station
-        content, kept_by = await station.on_disk(lambda: judged(station.journal.reader, blake3, rule_of(station)))
+        content, kept_by = await station.on_disk(judged, station.journal.reader, blake3, self._rule())
         return None if kept_by else content
 
     async def _is_at_centre(self, content: Content) -> bool:
         """Whether the store proves once more all that is asked for; what it lost is no longer called stored."""
-        station, terms = self._station, self._station.terms
+        station, terms = self._station, self._terms
         for asset in needed(content, terms):
             assert asset.receipt is not None, "what nothing keeps has its receipt"
             try:
@@ -123,6 +146,8 @@ class ReleaseLane:
         station = self._station
         try:
             return await station.on_disk(_reread, station, content)
+        except UnreadableError:
+            raise  # the fault may be the disk's or a mount's: whoever reads all files in turn finds out
         except EvidenceError as error:
             await put_aside(station, content.keeper, str(error))
             raise
@@ -144,21 +169,16 @@ class ReleaseLane:
         station.surplus.discard(proof.blake3)
 
 
-def rule_of(station: Station) -> Rule:
-    """What copies are judged by now."""
-    return Rule(station.terms, station.journal.reader.witness(), station.clock(), station.access.enabled)
-
-
 def _reread(station: Station, content: Content) -> tuple[int, int, int, int]:
     """The identity of the file with these bytes, read from the medium while nobody changed it; raises EvidenceError."""
-    first = content.keeper
-    assert first.digests is not None, "it is known by them"
-    path = station.vault.address(first.digests.blake3)
-    station.vault.claim(first.asset_id, first.expected_bytes, first.digests)  # what this changes is changed before
+    kept = content.keeper
+    assert kept.digests is not None, "it is known by them"
+    path = station.vault.address(kept.digests.blake3)
     identity = _identity(path)
-    held = station.vault.examine(first.asset_id, first.digests.blake3)
-    if (held.size_bytes, held.digests) != (first.size_bytes, first.digests) or _identity(path) != identity:
-        raise EvidenceError(f"{path.name} is not what was held.", safe="It stays as it is.")
+    with contextlib.closing(rereading(path, kept.expected_bytes, kept.digests)) as blocks:
+        deque(blocks, 0)
+    if _identity(path) != identity:
+        raise UnreadableError(f"{path.name} was changed while it was read.", safe="It stays as it is.")
     return identity
 
 
@@ -166,7 +186,7 @@ def _identity(path: Path) -> tuple[int, int, int, int]:
     with refusing(path.name):
         found = seen(path)
     if found is None:
-        raise EvidenceError(f"{path.name} is not there any more.", safe="The store has it.")
+        raise UnreadableError(f"{path.name} is not there any more.", safe="The store has it.")
     return found.device, found.inode, found.size_bytes, found.changed_ns
 
 

@@ -83,7 +83,7 @@ class Runner:
         self._centre = CheckpointStoreLane(station)
         self._seal = SealLane(station, self._is_reading)
         self._stamp = StampLane(station)
-        self._release = ReleaseLane(station)
+        self._release = ReleaseLane(station, self._is_reading)
         self._cosign = CosignLane(station)
         self._receipts = ReceiptLane(station)
         self._version = 0

@@ -169,6 +169,8 @@ class _Check:
 
     def _settle(self, asset: Asset, error: EvidenceError | None) -> None:
         if error is not None:
+            if self._reader.asset(asset.asset_id).state is AssetState.RELEASED:
+                return  # freed while this was running: the log says so, and the store has it
             since = _shown(self._reader.last_good(asset.asset_id))
             self._report.tell(f"{asset.asset_id}: {error.what} It was as recorded when it was last read, {since}.")
             return

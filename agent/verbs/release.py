@@ -77,9 +77,7 @@ def _lines(found: Plan, *, is_on: bool, left: int | None) -> list[str]:
     if not is_on:
         lines.append("策略未启用，不释放任何副本 (release.when is off: nothing goes)")
     elif left is not None:
-        lines.append(
-            f"超过限额 {max(0, left)}，须由第二人确认 (more than {max(0, left)}: a second person must confirm)"
-        )
+        lines.append(f"超过限额 {left}，须由第二人确认 (more than {left}: a second person must confirm)")
     return lines
 
 
