@@ -60,6 +60,27 @@ def seen(path: Path) -> Seen | None:
     return Seen(mount, os.makedev(major, minor), inode, mode, uid, links, size, changed_ns, immutable, verity)
 
 
+class Place:
+    """Folders as they were at first: nothing is mounted over them, and nothing else was put in their place."""
+
+    def __init__(self, *folders: Path) -> None:
+        """Raises OSError."""
+        self._folders = folders
+        self._first = self._now()
+
+    @property
+    def mount(self) -> int:
+        """The mount on which the first folder lies."""
+        return self._first[0][0] if self._first[0] else 0
+
+    def is_same(self) -> bool:
+        """Whether these names still lead to the same folders; raises OSError."""
+        return self._now() == self._first
+
+    def _now(self) -> list[tuple[int, int, int] | None]:
+        return [found and (found.mount, found.device, found.inode) for found in map(seen, self._folders)]
+
+
 class Whose(StrEnum):
     """Who changed a file last: we did, we are doing it now, or somebody else did."""
 

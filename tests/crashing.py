@@ -24,7 +24,7 @@ import pytest
 
 import agent.pipeline.acquire
 import agent.pipeline.pull
-import agent.vault
+import agent.read_back
 import tests.fakes
 from agent import durable
 from agent.config import Runner as Pace
@@ -159,7 +159,7 @@ def wired(world: World) -> Iterator[None]:
                 patch.setattr(durable, name, wrap(name, instead.get(name, real)))
         patch.setattr(durable, "cached_bytes", lambda *_: 0)
         patch.setattr(Log, "commit", committing)
-        for module in (agent.vault, agent.pipeline.acquire, agent.pipeline.pull, tests.fakes):
+        for module in (agent.read_back, agent.pipeline.acquire, agent.pipeline.pull, tests.fakes):
             patch.setattr(module, "BLOCK_BYTES", BLOCK)
         patch.setattr("agent.pipeline.recover._CENSUS_PAUSE_S", 0.0)
         patch.setattr("agent.pipeline.room._SPACE_CHECK_S", 0.001)

@@ -17,7 +17,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import agent.vault
+import agent.read_back
 from agent import durable
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
@@ -89,7 +89,7 @@ def test_fingerprints_are_those_of_the_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, chunk: int
 ) -> None:
     """Whatever the size: BLAKE3 and SHA-256 of the read-back are those that `b3sum` and `sha256sum` would print."""
-    monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(agent.read_back, "BLOCK_BYTES", SMALL_BLOCK)
     monkeypatch.setattr(durable, "CHUNK_BYTES", chunk)
     vault = Vault(tmp_path / "station", seal=False)
     content = os.urandom(size)
@@ -225,7 +225,7 @@ def test_a_file_that_shrinks_while_it_is_hashed_is_an_error(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, keep_bytes: int, moment: str
 ) -> None:
     """F5: reading a shrunken file gives a valid fingerprint of too few bytes; the agent lives, and says no."""
-    monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(agent.read_back, "BLOCK_BYTES", SMALL_BLOCK)
     content = os.urandom(3 * SMALL_BLOCK)
     path = write_part(vault, "a", content)
     real = getattr(durable, moment)
@@ -293,7 +293,7 @@ def test_blocks_come_in_order(vault: Vault) -> None:
 
 def test_one_flush_covers_all_blocks_that_were_written(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     """A puller that is ahead costs no extra flushes, and each new byte still gets one."""
-    monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(agent.read_back, "BLOCK_BYTES", SMALL_BLOCK)
     content = os.urandom(3 * SMALL_BLOCK)
     flushed: list[int] = []
     monkeypatch.setattr(durable, "fdatasync", lambda fd: flushed.append(os.fstat(fd).st_size))
@@ -313,7 +313,7 @@ def test_a_block_is_read_back_only_after_a_flush_that_began_when_it_was_written(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """The disk flushes ahead while a block is hashed; that counts once it has ended well, and not before."""
-    monkeypatch.setattr(agent.vault, "BLOCK_BYTES", SMALL_BLOCK)
+    monkeypatch.setattr(agent.read_back, "BLOCK_BYTES", SMALL_BLOCK)
     content = os.urandom(6 * SMALL_BLOCK)
     path = write_part(vault, "a", content[:SMALL_BLOCK])
     flushed_bytes = 0

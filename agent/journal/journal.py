@@ -105,6 +105,10 @@ class Journal:
         """
         await self._do(lambda log: log.note(subject, notes, anew=anew))
 
+    async def written_by_others(self) -> bool:
+        """Tell whether another process has written to the journal since the last call."""
+        return (await self._do(lambda log: log.written_by_others()))[0] == 1
+
     async def _do(self, job: Job) -> list[int]:
         await self._room.acquire()
         done = asyncio.wrap_future(self._writer.submit(job))

@@ -49,6 +49,16 @@ class Log:
             self.db.close()
             raise
         self._projection = Projection(self.db)
+        self._version = self._data_version()
+
+    def written_by_others(self) -> list[int]:
+        """[1] if another connection has committed something since the last call: nobody but us ever does."""
+        before, self._version = self._version, self._data_version()
+        return [int(before != self._version)]
+
+    def _data_version(self) -> int:
+        """See https://sqlite.org/pragma.html#pragma_data_version: our own commits leave it as it is."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the connection; what was not committed is undone."""

@@ -31,6 +31,7 @@ from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import CheckpointLane
 from agent.pipeline.cosigning import CosignLane
 from agent.pipeline.deriving import DeriveLane
+from agent.pipeline.guarding import Guard
 from agent.pipeline.healing import HealLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
@@ -78,6 +79,7 @@ class Runner:
         self._probe = ProbeLane(station, self._is_reading)
         self._scrub = ScrubLane(station, self._is_reading)
         self._heal = HealLane(station)
+        self._guard = Guard(station)
         self._derive = DeriveLane(station, self._is_reading, make_all)
         self._checkpoints = CheckpointLane(station)
         self._centre = CheckpointStoreLane(station)
@@ -120,6 +122,10 @@ class Runner:
         """Why nothing can be made from any original, signed, stamped or freed; empty texts where it can."""
         return (self._derive.trouble, self._seal.trouble, self._stamp.trouble, self._release.trouble)
 
+    def tampering(self) -> tuple[str, ...]:
+        """What others did to this station's files, for the status page."""
+        return tuple(self._guard.problems())
+
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""
         return self._audit.progress
@@ -139,6 +145,8 @@ class Runner:
             self._group.create_task(self._census())
             self._group.create_task(self._forever("audit", self._audit.step))
             self._group.create_task(self._forever("scrub", self._scrub.step))
+            self._group.create_task(self._forever("guard", self._guard.watch))
+            self._group.create_task(self._forever("patrol", self._guard.patrol))
             self._group.create_task(self._forever("heal", self._heal.step))
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
