@@ -71,7 +71,9 @@ class Service:
         root, begins = self._config.storage.root, Incident("started", {"version": __version__})
         self.clocks.newest = await self._station.on_disk(self._station.journal.reader.newest)
         try:
-            key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL))
+            known = await self._station.on_disk(self._station.journal.reader.announced_keys)
+            rotated = known[-1].public if known else ""
+            key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL), rotated)
         except ConfigError as error:
             log.error("%s", error)
             self._troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"

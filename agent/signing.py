@@ -1,4 +1,4 @@
-"""The station's signing key (Ed25519, RFC 8032): made once, private, never replaced; and keys behind a command."""
+"""The station's signing key (Ed25519, RFC 8032): made once, private, never overwritten; and keys behind a command."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ from agent.errors import ConfigError
 FILE: Final = "signing.key"
 """Name of the key below the station's storage: PKCS #8 as PEM, as `openssl genpkey -algorithm ed25519` writes it."""
 
+NEXT_FILE: Final = "signing.key.next"
+"""Name of a new key until the log knows that it follows the one before."""
+
 WITNESS_FILE: Final = "witness.key"
 """Name of the key that cosigns the logs of neighbours: what a witness says must not be taken for a log's own word."""
 
 CREDENTIAL: Final = "capture-agent.signing-key"
 """Name of the systemd credential that is taken instead, if it is given."""
 
+_SHOWN_DIGITS: Final = 16
 _SIZE_LIMIT_BYTES: Final = 4096
 _SIGNATURE_LIMIT_BYTES: Final = 4096
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,11 +109,14 @@ class CommandKey:
         return ConfigError(f"The signing command {self.words[0]} {why}.", safe=_SAFE, do=do)
 
 
-def station_key(root: Path, credential: Path) -> SigningKey:
+def station_key(root: Path, credential: Path, rotated: str = "") -> SigningKey:
     """The key that systemd hands over as `credential`, if it does, else the one below `root`, made if there is none.
 
-    Raises ConfigError, as `read_key` does.
+    `rotated`: the public key, in hexadecimal, that signs by now as the log has it; an exchange that was cut off is
+    finished. Raises ConfigError, as `read_key` does.
     """
+    if not credential.exists() and (root / NEXT_FILE).exists() and made_key(root / NEXT_FILE).public.hex() == rotated:
+        exchange(root)
     return read_key(root, credential) if credential.exists() else made_key(root / FILE)
 
 
@@ -118,6 +125,19 @@ def made_key(path: Path) -> SigningKey:
     if not path.exists():
         _make(path)
     return _read(path, stat.S_IRWXO | stat.S_IRWXG)
+
+
+def exchange(root: Path) -> None:
+    """Put the next key in the place of the key, which stays beside it under its fingerprint; raises ConfigError."""
+    path = root / FILE
+    try:
+        if path.exists():
+            aside = path.with_name(f"signing-{made_key(path).fingerprint[:_SHOWN_DIGITS]}.key")
+            durable.rename_no_replace(path, aside)
+        durable.rename_no_replace(root / NEXT_FILE, path)
+        durable.fsync_dir(root)
+    except OSError as error:
+        raise _refused(path, f"can't be exchanged: {error.strerror}", "Start the service again.") from error
 
 
 def read_key(root: Path, credential: Path) -> SigningKey:

@@ -27,8 +27,14 @@ _ORIGIN_DIGITS: Final = 16
 
 async def begin(station: Station, key: SigningKey) -> None:
     """Announce a key and let the station sign with it, under the name its log has had since its first checkpoint."""
+    known = await station.on_disk(station.journal.reader.announced_keys)
     told = {"algorithm": "Ed25519", "fingerprint": key.fingerprint, "public": key.public.hex()}
     await station.journal.record(Incident("signing-key", told))
+    if known and known[-1].public != told["public"]:
+        log.critical("another signing key than the log knows of: %s", key.fingerprint)
+        await station.journal.record(Incident("signing-key-exchanged", {**told, "before": known[-1].public}))
+        told_of = "签名密钥被更换且没有轮换记录，请核对指纹 (the signing key was exchanged without a rotation)"
+        station.custody.troubles["key"] = f"{told_of}: {key.fingerprint}"
     station.custody.origin = await origin_of(station) or f"capture-agent/{key.fingerprint[:_ORIGIN_DIGITS]}"
     station.custody.key = key
 
