@@ -21,6 +21,7 @@ from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
 from agent.verbs.doctor import add_doctor
+from agent.verbs.export import add_export
 from agent.verbs.guard import add_guard
 from agent.verbs.key import add_key
 from agent.verbs.log import add_log
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add_recover(add)
     add_release(add)
     add_receipt(add, _now)
+    add_export(add)
     add_guard(add)
     add_key(add, _now)
     add_log(add, _now)

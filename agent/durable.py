@@ -196,9 +196,16 @@ def remove_part(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def name_folder(part: Path, folder: Path) -> None:
+    """Give a finished folder its name, durably; an empty one of that name is taken over, else raises OSError."""
+    assert part.name.endswith(PART_SUFFIX), f"{part} is no part"
+    os.rename(part, folder)
+    fsync_dir(folder.parent)
+
+
 def remove_work(folder: Path) -> None:
     """Remove one folder of unfinished work with all that is in it, never anything else; one that is gone is fine."""
-    assert folder.parent.name == WORK_FOLDER, f"{folder} is no folder of unfinished work"
+    assert WORK_FOLDER == folder.parent.name or folder.name.endswith(PART_SUFFIX), f"{folder} is no unfinished work"
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             path.rmdir()

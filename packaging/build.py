@@ -41,6 +41,7 @@ COPIES: Final = {
     "systemd/capture-agent.tmpfiles": "usr/lib/tmpfiles.d/capture-agent.conf",
     "systemd/62-capture-agent.rules": "lib/udev/rules.d/62-capture-agent.rules",
     "systemd/74-capture-agent.rules": "lib/udev/rules.d/74-capture-agent.rules",
+    "packaging/kit/verify.py": f"{SITE}/agent/kit/verify.py",
     "packaging/debian/lintian-overrides": "usr/share/lintian/overrides/capture-agent",
     "packaging/debian/copyright": "usr/share/doc/capture-agent/copyright",
     **{f"docs/{name}": f"usr/share/doc/capture-agent/{name}" for name in ("operations.md", "operations.zh-CN.md")},

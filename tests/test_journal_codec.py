@@ -45,6 +45,7 @@ from agent.model import (
     Encoding,
     EventDeclared,
     Explanation,
+    Exported,
     Finding,
     FindingKind,
     FreeWhen,
@@ -186,6 +187,7 @@ ENTRIES: list[JournalEntry] = [
     ReleaseConfirmed(7, 2, "李四", "已核对"),
     Frozen("a", True, "王五", "审核"),
     ReceiptIssued("d1", 2, Clearing.CLEAR, "EXAMPLE DSJ-V8", 3, 3, 3, 1000, "ab" * 32, NOW, Basis.PROVISIONAL, "张三"),
+    Exported("ab" * 32, "批〔2026〕7号", "李四", "移送", ("rec-a", "rec-b"), 12, 34567, ("rec-b",)),
 ]
 
 

@@ -104,6 +104,16 @@ def _link_mbit_s(disk: pyudev.Device) -> float:
         return 0.0  # "unknown"
 
 
+def lies_on_recorder(path: Path) -> bool:
+    """Whether a folder is on a disk that our udev rule marked as a recorder."""
+    try:
+        part = pyudev.Devices.from_device_number(_udev(), "block", os.stat(path).st_dev)
+        disk = part if part.device_type == "disk" else part.find_parent("block", "disk")
+    except _WORLD:
+        return False  # a filesystem without a disk of its own
+    return disk is not None and _mark(disk) == MARK[1]
+
+
 def named_disk(path: Path) -> DockedPath:
     """Who the disk or partition is that a person named; raises DeviceError if it must not be read."""
     try:

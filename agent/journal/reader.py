@@ -15,10 +15,11 @@ from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.derived import TO_DERIVE, made_of
 from agent.journal.dockings import DockingQueries
+from agent.journal.export_queries import ExportQueries
 from agent.journal.guard_queries import GuardQueries
 from agent.journal.log_queries import LogQueries
 from agent.journal.manifests import ManifestQueries
-from agent.journal.metadata_queries import MetadataQueries, metadata_view
+from agent.journal.metadata_queries import metadata_view
 from agent.journal.release_queries import ReleaseQueries
 from agent.journal.rows import (
     ASSET_COLUMNS,
@@ -86,7 +87,7 @@ _SELECT_RECORDING: Final = (
 
 
 class Reader(
-    DockingQueries, ActivityQueries, MetadataQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries,
+    DockingQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries,
     ReleaseQueries,
 ):  # fmt: skip
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.

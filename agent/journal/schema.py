@@ -29,7 +29,8 @@ EVIDENCE_TABLES: Final = (
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
-MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS)
+_EXPORTS: Final = ("CREATE INDEX event_exported ON event (seq) WHERE kind = 'exported'",)
+MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS, _EXPORTS)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

@@ -10,6 +10,7 @@ from agent.model.derived import *
 from agent.model.documents import *
 from agent.model.events import *
 from agent.model.evidence import *
+from agent.model.export import *
 from agent.model.facts import *
 from agent.model.live import *
 from agent.model.metadata import *

@@ -31,6 +31,7 @@ from agent.model.evidence import (
     Recording,
     Stated,
 )
+from agent.model.export import Exported
 from agent.model.facts import CaptureTime, Facts
 from agent.model.receipts import ReceiptIssued
 from agent.model.release import Frozen, ReleaseAsked, ReleaseConfirmed
@@ -334,4 +335,5 @@ JournalEntry = (
     | ReleaseConfirmed
     | Frozen
     | ReceiptIssued
+    | Exported
 )

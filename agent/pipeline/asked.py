@@ -13,6 +13,7 @@ from agent.pipeline import (
     allowing,
     carving,
     cosigning,
+    exporting,
     guarding,
     handover,
     limits,
@@ -92,6 +93,8 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "release_ask": allowing.ask,
         "release_confirm": allowing.confirm,
         "release_freeze": allowing.freeze,
+        "export_begin": exporting.begin,
+        "export": exporting.journal_export,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""

@@ -1,36 +1,40 @@
 #!/usr/bin/env python3
-"""核验 / Verify: checks a folder of evidence with Python 3.8 or newer and nothing else; it changes nothing.
+"""核验 / Verify: checks a kit or folder of evidence with Python 3.8 or newer and nothing else; it changes nothing.
 
-It checks what is there, in the folder and below:
-  SHA256SUMS, manifest-sha256.txt, tagmanifest-sha256.txt: every file has its SHA-256, and no other file is there
-  X.note           signed note (c2sp.org/signed-note); beside a file X its text is exactly that file
-  X.checkpoint     signed checkpoint of a log (c2sp.org/tlog-checkpoint), with cosignatures of witnesses
-  X.tlog-proof     proof that the file X beside it is an entry of a log (c2sp.org/tlog-proof@v1)
-  X.consistency    proof that a log was only added to since a checkpoint (body of c2sp.org/tlog-witness)
-Keys are lines "name+id+base64" of the files --keys, or if none is given of keys.txt in the folder. A key that only the
-folder has is as good as the folder: compare its fingerprint with that on paper.
-It ends with 0: all was checked and holds; 1: something is wrong; 2: something can't be checked.
+SHA256SUMS, manifest-sha256.txt, tagmanifest-sha256.txt: every file has its SHA-256, and no other file is there.
+X.note, X.manifest: signed notes (c2sp.org/signed-note). X.checkpoint: signed by a log (c2sp.org/tlog-checkpoint).
+X.tlog-proof, X.proofs: X, or each line of X, is an entry of a log (c2sp.org/tlog-proof@v1; docs/kit.md).
+X.consistency: a log was only added to (c2sp.org/tlog-witness). In a kit every recording's file is one the log tells of.
+Keys: lines "name+id+base64" of the files --keys, or of keys.txt in the folder, which is as good as the folder: compare
+fingerprints with those on paper. It ends with 0: all was checked and holds; 1: something is wrong; 2: can't be checked.
 """
 
-from __future__ import annotations
-
-import argparse
 import base64
-import hashlib
-import os
+import json
 import re
 import sys
 import time
+from hashlib import sha256, sha512
+from pathlib import Path
 
 LISTS = ("SHA256SUMS", "manifest-sha256.txt", "tagmanifest-sha256.txt")
+FILE = re.compile(r"^data/\d+_([^/]+)/([a-z_]+)_([^/_.]+)\.\w+\Z")  # recording, role, asset
+OURS = re.compile(r"data/(?!log/|reports/)(?!.*\.(event|tlog-proof)$)")
 OK, WRONG, UNKNOWN = "正确 OK", "错误 WRONG", "无法核验 UNKNOWN"
-NOTE_LIMIT, READ_LIMIT, SIGNATURE_LIMIT, PROOF_LIMIT = 1 << 18, 1 << 30, 64, 63
+CHANGED = "SHA-256 不符：内容已改变 the content was changed"
+GONE = "缺失，或不是普通文件，或是清单中不规范的行 missing, no plain file, or a malformed line of a list"
+NOTE_LIMIT, SIGNATURE_LIMIT, PROOF_LIMIT = 1 << 18, 64, 63
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 SQRT_MINUS_1 = pow(2, (P - 1) // 4, P)
 SPKI = bytes.fromhex("302a300506032b6570032100")  # what stands before a public key in the form of RFC 8410
 BASE = (4 * pow(5, P - 2, P) % P).to_bytes(32, "little")
+
+
+def need(holds: object, why: str) -> None:
+    if not holds:
+        raise ValueError(why)
 
 
 def point(data: bytes) -> tuple:
@@ -42,8 +46,8 @@ def point(data: bytes) -> tuple:
     x = x if (v * x * x - u) % P == 0 else x * SQRT_MINUS_1 % P
     x = x if x & 1 == sign else -x % P
     p = x, y, 1, x * y % P
-    if len(data) != 32 or y >= P or (v * x * x - u) % P or x & 1 != sign or times(8, p)[0] == 0:
-        raise ValueError("公钥无效 the public key is none, or one that anybody can sign with")
+    is_point = len(data) == 32 and y < P and (v * x * x - u) % P == 0 and x & 1 == sign
+    need(is_point and times(8, p)[0], "公钥无效 the public key is none, or one that anybody can sign with")
     return p
 
 
@@ -55,7 +59,6 @@ def add(p: tuple, q: tuple) -> tuple:
 
 
 def times(factor: int, p: tuple) -> tuple:
-    """Return a multiple of a point."""
     rest = times(factor >> 1, add(p, p)) if factor else (0, 1, 1, 0)
     return add(rest, p) if factor & 1 else rest
 
@@ -64,14 +67,10 @@ def ed25519(public: bytes, message: bytes, signature: bytes) -> bool:
     """Tell whether the key signed the message (RFC 8032, 5.1.7), without cofactor, as OpenSSL does."""
     x, y, z, t = point(public)
     r, s = signature[:32], int.from_bytes(signature[32:], "little")
-    h = int.from_bytes(hashlib.sha512(r + public + message).digest(), "little") % ORDER
+    h = int.from_bytes(sha512(r + public + message).digest(), "little") % ORDER
     x, y, z, t = add(times(s % ORDER, point(BASE)), times(h, (-x % P, y, z, -t % P)))
     x, y = x * pow(z, P - 2, P) % P, y * pow(z, P - 2, P) % P
     return len(signature) == 64 and s < ORDER and (y | (x & 1) << 255).to_bytes(32, "little") == r
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\1" + left + right).digest()
 
 
 def climbed(place: int, last: int, digest: bytes, path: list) -> tuple:
@@ -81,25 +80,24 @@ def climbed(place: int, last: int, digest: bytes, path: list) -> tuple:
         if last == 0:
             return ()
         if place & 1 or place == last:
-            before, after = node_hash(sibling, before), node_hash(sibling, after)
+            before, after = (sha256(b"\1" + sibling + one).digest() for one in (before, after))
             while not place & 1 and place:
                 place, last = place >> 1, last >> 1
         else:
-            after = node_hash(after, sibling)
+            after = sha256(b"\1" + after + sibling).digest()
         place, last = place >> 1, last >> 1
     return () if last else (before, after)
 
 
 def includes(leaf: bytes, index: int, size: int, path: list, root: bytes) -> bool:
     """Tell whether the tree of `size` leaves has this leaf at `index` (RFC 9162, 2.1.3.2)."""
-    digest = hashlib.sha256(b"\0" + leaf).digest()
-    return 0 <= index < size and climbed(index, size - 1, digest, path)[1:] == (root,)
+    return 0 <= index < size and climbed(index, size - 1, sha256(b"\0" + leaf).digest(), path)[1:] == (root,)
 
 
 def continues(old: int, old_root: bytes, size: int, root: bytes, path: list) -> bool:
     """Tell whether the tree of `size` leaves begins with that of `old` (RFC 9162, 2.1.4.2)."""
     if old in (0, size):
-        empty = hashlib.sha256().digest()
+        empty = sha256(b"").digest()
         return not path and old_root == (root if old else empty) and (size > 0 or root == empty)
     if not 0 < old < size or not path:
         return False
@@ -110,43 +108,34 @@ def continues(old: int, old_root: bytes, size: int, root: bytes, path: list) -> 
 
 def unbase64(text: str) -> bytes:
     data = base64.b64decode(text.encode("ascii", "replace"), validate=True)
-    if base64.b64encode(data).decode() != text:
-        raise ValueError("Base64 不规范 base64 in another form than the one")
+    need(base64.b64encode(data).decode() == text, "Base64 不规范 base64 in another form than the one")
     return data
 
 
-def number(text: str) -> int:
-    if not re.fullmatch("0|[1-9][0-9]{0,18}", text) or int(text) >> 63:
-        raise ValueError("数字不规范 no number of a log")
-    return int(text)
+def numbered(words: list) -> tuple:  # a number, and the hashes behind it
+    is_number = re.fullmatch("0|[1-9][0-9]{0,18}", words[0]) and not int(words[0]) >> 63
+    path = [unbase64(word) for word in words[1:]]
+    is_path = len(path) <= PROOF_LIMIT and {len(one) for one in path} <= {32}
+    need(is_number and is_path, "数字或哈希值不规范 no number of a log, or no hashes of a proof")
+    return int(words[0]), path
 
 
-def hashes(lines: list) -> list:
-    path = [unbase64(line) for line in lines]
-    if len(path) > PROOF_LIMIT or any(len(digest) != 32 for digest in path):
-        raise ValueError("哈希值不规范 no hashes of a proof")
-    return path
-
-
-def key_of(vkey: str) -> tuple:
-    """Return (name, id, type, public key) of a line; raises ValueError."""
+def key_of(vkey: str) -> tuple:  # name, id, type and public key of a line
     name, key_id, encoded = (*vkey.split("+", 2), "", "")[:3]
     material = unbase64(encoded)
-    expected = hashlib.sha256(f"{name}\n".encode() + material).hexdigest()[:8]
-    if key_id != expected or material[:1] not in (b"\1", b"\4"):
-        raise ValueError(f"公钥不规范 no key of a kind that is known: {vkey[:80]!r}")
+    is_ours = key_id == sha256(f"{name}\n".encode() + material).hexdigest()[:8] and material[:1] in b"\1\4"
+    need(is_ours, f"公钥不规范 no key of a kind that is known: {vkey[:80]!r}")
     point(material[1:])
     return name, bytes.fromhex(key_id), material[:1], material[1:]
 
 
-def note_of(data: bytes) -> tuple:
-    """Return the text of a signed note and its signatures (name, id, rest), unchecked."""
+def note_of(data: bytes) -> tuple:  # its text and its signatures (name, id, rest), unchecked
     text, separator, lines = data.decode("utf-8").rpartition("\n\n")
-    if len(data) > NOTE_LIMIT or re.search(r"[\0-\x09\x0b-\x1f]", data.decode("utf-8")) or not separator:
-        raise ValueError("不是签名文本 no signed note")
+    is_text = len(data) <= NOTE_LIMIT and not re.search(r"[\0-\x09\x0b-\x1f]", data.decode("utf-8"))
+    need(is_text and separator, "不是签名文本 no signed note")
     found = [re.fullmatch(r"— ([^\s+]+) ([^\s]+)", line) for line in lines[:-1].split("\n")]
-    if not lines.endswith("\n") or not all(found) or len(found) > SIGNATURE_LIMIT:
-        raise ValueError("签名行不规范或被截断 signature lines are malformed or cut")
+    is_whole = lines.endswith("\n") and all(found) and len(found) <= SIGNATURE_LIMIT
+    need(is_whole, "签名行不规范或被截断 signature lines are malformed or cut")
     return text + "\n", [(one[1], unbase64(one[2])[:4], unbase64(one[2])[4:]) for one in found if one]
 
 
@@ -155,13 +144,11 @@ def signers(note: tuple, keys: list) -> list:
     said = []
     for name, key_id, signature in note[1]:
         for _, _, kind, public in (key for key in keys if key[:2] == (name, key_id)):
-            made, message, when = signature, note[0].encode(), ""
-            if kind == b"\4":
-                at, made = int.from_bytes(signature[:8], "big"), signature[8:]
-                message = b"cosignature/v1\ntime %d\n" % at + message
-                when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)) if 0 < at < 253402300800 else ""
-            if not ed25519(public, message, made) or (kind == b"\4" and not when):
-                raise ValueError(f"签名无效 the signature is false: {name}")
+            at = int.from_bytes(signature[:8], "big") if kind == b"\4" else 0
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)) if 0 < at < 253402300800 else ""
+            head, made = (b"cosignature/v1\ntime %d\n" % at, signature[8:]) if kind == b"\4" else (b"", signature)
+            is_right = (kind == b"\1" or when) and ed25519(public, head + note[0].encode(), made)
+            need(is_right, f"签名无效 the signature is false: {name}")
             said.append((name, kind, when))
     return said
 
@@ -171,94 +158,112 @@ class Check:
 
     def __init__(self, folder: str, keys: list) -> None:
         self.keys, self.counts, self.heads = keys, {OK: 0, WRONG: 0, UNKNOWN: 0}, {}
-        paths = [os.path.join(parent, one) for parent, below, files in os.walk(folder) for one in files + below]
-        paths = [path for path in paths if os.path.islink(path) or not os.path.isdir(path)]
-        self.names = {os.path.relpath(path, folder).replace(os.sep, "/"): path for path in paths}
-        self.plain = {one for one, path in self.names.items() if os.path.isfile(path) and not os.path.islink(path)}
+        self.sums, self.known, self.manifests = {}, {}, {}
+        paths = [path for path in Path(folder).rglob("*") if path.is_symlink() or not path.is_dir()]
+        self.names = {path.relative_to(folder).as_posix(): path for path in paths}
+        self.plain = {one for one, path in self.names.items() if path.is_file() and not path.is_symlink()}
 
     def tell(self, kind: str, what: str, why: str) -> None:
         self.counts[kind] += 1
         print(f"[{kind}] {ascii(what) if not what.isprintable() else what}: {why}")
 
-    def read(self, name: str) -> bytes:
-        with open(self.names[name], "rb") as file:
-            return file.read(READ_LIMIT)
-
-    def sums(self) -> None:
-        """Check the lists of SHA-256, and that they name every file."""
-        listed = set(LISTS)
-        for name in (one for one in LISTS if one in self.plain):
-            right = 0
-            for line in filter(None, self.read(name).decode("utf-8").split("\n")):
-                match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
-                file = match[2] if match else line
-                if name != LISTS[0]:  # BagIt, RFC 8493, section 2.1.3
-                    file = file.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%")
-                listed.add(file)
-                why = self.changed(match[1].lower(), file) if match else "清单中不规范的行 a malformed line of the list"
-                right += not why
-                if why:
-                    self.tell(WRONG, file, why)
-            self.tell(OK if right else UNKNOWN, name, f"{right} 个文件的 SHA-256 相符 files have their SHA-256")
-        if len(listed) == len(LISTS):
-            self.tell(UNKNOWN, LISTS[0], "没有清单 there is no list of files")
-        for name in sorted(self.names.keys() - listed) if len(listed) > len(LISTS) else ():
-            self.tell(WRONG, name, "不在任何清单中 is in no list: it was added")
-
-    def changed(self, expected: str, name: str) -> str:
-        if name not in self.plain:
-            return "缺失，或不是普通文件 missing, or no plain file in the folder"
-        digest = hashlib.sha256()
-        with open(self.names[name], "rb") as file:
+    def digest(self, name: str) -> str:
+        digest = sha256()
+        with self.names[name].open("rb") as file:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
-        return "" if digest.hexdigest() == expected else "SHA-256 不符：内容已改变 the content was changed"
+        return digest.hexdigest()
 
-    def checkpoint(self, data: bytes) -> tuple:
-        """Return origin, size, root and who signed; the log itself must have, or nobody counts."""
+    def lists(self) -> None:
+        texts = [self.names[one].read_text("utf-8") for one in LISTS if one in self.plain]
+        lines = filter(None, "\n".join(texts).split("\n"))
+        found = [(re.findall(r"^([0-9a-fA-F]{64}) [ *](.+)\Z", line) or [("", line)])[0] for line in lines]
+        if LISTS[0] not in self.plain:  # BagIt, RFC 8493, section 2.1.3
+            found = [(one, re.sub("%(0D|0A|25)", lambda code: chr(int(code[1], 16)), file)) for one, file in found]
+        listed = {(file, digest.lower()) for digest, file in found}
+        for file, digest in sorted(listed):
+            self.sums[file] = self.digest(file) if file in self.plain else ""
+            if self.sums[file] != digest or not digest:
+                self.tell(WRONG, file, CHANGED if self.sums[file] else GONE)
+        for name in sorted(self.names.keys() - {*self.sums, *LISTS}) if listed else ():
+            self.tell(WRONG, name, "不在任何清单中 is in no list: it was added")
+        what = (
+            f"{len(listed)} 个文件已核对 SHA-256 of files compared" if listed else "没有清单 there is no list of files"
+        )
+        self.tell(OK if listed else UNKNOWN, "SHA-256", what)
+
+    def checkpoint(self, data: bytes) -> tuple:  # origin, size, root, and who signed besides the log
         note = note_of(data)
         lines, said = note[0].split("\n"), signers(note, self.keys)
-        if len(lines) < 4 or not all(lines[:-1]):
-            raise ValueError("不是检查点 no checkpoint")
-        origin, size, (root,) = lines[0], number(lines[1]), hashes(lines[2:3])
+        need(len(lines) > 3 and all(lines[:-1]), "不是检查点 no checkpoint")
+        origin, (size, (root,)) = lines[0], numbered(lines[1:3])
         is_signed = (origin, b"\1", "") in said
-        if is_signed and self.heads.setdefault((origin, size), root) != root:
-            raise ValueError(f"同一日志有两个根：日志被改写 two roots of one log at size {size}: it was rewritten")
+        is_one = not is_signed or self.heads.setdefault((origin, size), root) == root
+        need(is_one, f"同一日志有两个根：日志被改写 two roots of one log at size {size}: it was rewritten")
         return origin, size, root, said if is_signed else []
 
     def signed(self, name: str) -> tuple:
-        """Check one file by its suffix; returns who signed it, and what that means."""
-        data, (beside, suffix) = self.read(name), os.path.splitext(name)
-        if suffix == ".note":
-            note = note_of(data)
-            if beside in self.plain and self.read(beside) != note[0].encode():
-                raise ValueError("与所签内容不同 the file beside it is not what was signed")
+        data, (beside, _, suffix) = self.names[name].read_bytes(), name.rpartition(".")
+        if suffix in ("note", "manifest"):
+            note, known = note_of(data), self.names[beside].read_bytes() if beside in self.plain else None
+            need(known in (None, note[0].encode()), "与所签内容不同 the file beside it is not what was signed")
+            self.manifests.update({name: note[0].split("\n")[:2]} if suffix == "manifest" else {})
             return signers(note, self.keys), "签名有效 is signed"
-        if suffix == ".checkpoint":
+        if suffix == "checkpoint":
             return self.checkpoint(data)[3], "检查点签名有效 is a signed checkpoint"
         head, _, note = data.partition(b"\n\n")
         lines, (origin, size, root, who) = head.decode("utf-8").split("\n"), self.checkpoint(note)
-        if suffix == ".consistency":
-            old = number(lines[0][4:] if lines[0].startswith("old ") else "")
+        if suffix == "consistency":
+            old, path = numbered([re.sub("^old ", "", lines[0]), *lines[1:]])
             if (origin, old) not in self.heads:
                 return [], f"没有长度为 {old} 的旧检查点 the checkpoint of size {old} is not there"
-            if not continues(old, self.heads[origin, old], size, root, hashes(lines[1:])):
-                raise ValueError(
-                    "日志不是旧日志的延续：已被改写 the log doesn't continue the old one: it was rewritten"
-                )
+            grown = continues(old, self.heads[origin, old], size, root, path)
+            need(grown, "日志不是旧日志的延续：已被改写 the log doesn't continue the old one: it was rewritten")
             return who, f"日志只增未改 the log was only added to, from {old} to {size}"
-        if lines.pop(0) != "c2sp.org/tlog-proof@v1" or beside not in self.plain:
-            raise ValueError("不是证明，或所证文件缺失 no proof, or the file that it is about is missing")
-        lines = lines[1:] if lines and lines[0].startswith("extra ") else lines
-        index = number(lines[0][6:] if lines and lines[0].startswith("index ") else "")
-        if not includes(self.read(beside), index, size, hashes(lines[1:]), root):
-            raise ValueError("文件不是日志中的这一条 the file is not this entry of the log")
-        return who, f"是日志第 {index + 1} 条（共 {size} 条） is entry {index + 1} of the {size} of the log"
+        need(beside in self.plain, "所证文件缺失 the file that it is about is missing")
+        content = self.names[beside].read_bytes()
+        leaves = [content] if suffix == "tlog-proof" else content.split(b"\n")[:-1]
+        return who, self.entries(leaves, lines, suffix, size, root)
+
+    def entries(self, leaves: list, lines: list, suffix: str, size: int, root: bytes) -> str:
+        if suffix == "tlog-proof":
+            need(lines.pop(0) == "c2sp.org/tlog-proof@v1", "不是证明 no proof")
+            lines = [re.sub("^index ", "", " ".join(lines[lines[0][:6] == "extra " if lines else 0 :]))]
+        need(len(leaves) == len(lines), "记录与证明的行数不符 not as many entries as proofs")
+        for leaf, line in zip(leaves, lines):
+            index, path = numbered(line.split(" "))
+            need(includes(leaf, index, size, path, root), f"不是日志中的这一条 is not entry {index + 1} of the log")
+            if suffix == "proofs":
+                self.learn(*json.loads(leaf.decode("utf-8"))[3:5])
+        return f"已证 {len(lines)} 条，至第 {index + 1} 条（日志共 {size} 条） proved, to entry {index + 1} of {size}"
+
+    def learn(self, subject: str, detail: dict) -> None:  # what an entry tells of a file: SHA-256, role, recordings
+        event, asset = detail.get("event", {}), detail.get("asset", {})
+        held = event.get("acquired", detail).get("held") or event.get("matched", asset)
+        known = self.known.setdefault(subject, ["", "", ()])
+        known[0] = held["digests"]["sha256"] if "digests" in held else known[0]
+        if asset:  # a copy belongs to every recording of its content
+            is_copy = "derivation" in detail.get("said", {})
+            known[1:] = asset["role"], None if is_copy else {asset["recording_id"], *detail.get("recordings", ())}
+
+    def kit(self) -> None:  # each file of a recording is the one that the log tells of, and manifests agree
+        files = [one for one in sorted(self.plain) if OURS.match(one)]
+        for name in files:
+            recording, role, asset = (FILE.findall(name) or [("", "", "")])[0]
+            *told, of = self.known.get(asset, ["", "", ()])
+            if told != [self.sums.get(name), role] or not (of is None or recording in of):
+                self.tell(WRONG, name, "与流转记录不符 is not what the log tells of, or it tells of no such file")
+        self.tell(OK if files else UNKNOWN, "data", f"{len(files)} 个文件已与流转记录比对 were compared with the log")
+        for name, (line, digest) in self.manifests.items():
+            told = {one["asset_id"]: one["sha256"] for one in json.loads(line)["assets"]}
+            wrong = [one for one, known in self.known.items() if told.get(one, known[0]) != known[0]]
+            if wrong or digest != f"sha256 {sha256(line.encode()).hexdigest()}":
+                self.tell(WRONG, name, f"清单与流转记录不符 the manifest says other than the log: {wrong}")
+        print(f"核验包 Kit, 请核对 compare: {self.digest(LISTS[2]) if LISTS[2] in self.plain else ''}")
 
     def run(self) -> int:
-        """Check everything; returns the exit code."""
-        self.sums()
-        suffixes = (".note", ".checkpoint", ".tlog-proof", ".consistency")
+        self.lists()
+        suffixes = (".note", ".checkpoint", ".proofs", ".tlog-proof", ".consistency", ".manifest")
         for name in (one for suffix in suffixes for one in sorted(self.plain) if one.endswith(suffix)):
             try:
                 who, what = self.signed(name)
@@ -266,9 +271,11 @@ class Check:
                 self.tell(OK if who else UNKNOWN, name, f"{what}: {names or '没有已知密钥 by no key that is known'}")
             except ValueError as error:  # noqa: PERF203  each file for itself
                 self.tell(WRONG, name, str(error))
+        if "bagit.txt" in self.plain:
+            self.kit()
         for name, _, kind, public in self.keys:
             role = "签名 signs" if kind == b"\1" else "见证 witnesses"
-            print(f"密钥 Key {name} ({role}), 请核对 compare: {hashlib.sha256(SPKI + public).hexdigest()}")
+            print(f"密钥 Key {name} ({role}), 请核对 compare: {sha256(SPKI + public).hexdigest()}")
         right, wrong, unknown = self.counts.values()
         word = "有错误 SOMETHING IS WRONG" if wrong else "不完整 INCOMPLETE" if unknown else "全部正确 ALL IS RIGHT"
         print(f"结论 Result: {word} ({right} 正确 right, {wrong} 错误 wrong, {unknown} 无法核验 unknown)")
@@ -276,22 +283,15 @@ class Check:
 
 
 def main() -> int:
-    """Read the command line and the keys, and check the folder."""
     sys.stdout.reconfigure(errors="replace")  # a console that knows no Chinese
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    parser.add_argument("--keys", action="append", default=[], help="a file of keys that are trusted")
-    options = parser.parse_args()
-    lines, inside = [], [os.path.join(options.folder, "keys.txt")]
+    folder, *files = [one for one in sys.argv[1:] if one != "--keys"] or [""]
     try:
-        for file in options.keys or filter(os.path.isfile, inside):
-            with open(file, encoding="utf-8") as opened:
-                lines += opened.read().split("\n")
-        keys = [key_of(line) for line in dict.fromkeys(lines) if line]
-        os.listdir(options.folder)
-        return Check(options.folder, keys).run()
+        need(Path(folder).is_dir(), f"没有这个文件夹 there is no folder {folder!r}")
+        texts = [Path(file).read_text("utf-8") for file in files or Path(folder).glob("keys.txt")]
+        keys = [key_of(line) for line in dict.fromkeys("\n".join(texts).split("\n")) if line]
+        return Check(folder, keys).run()
     except (OSError, ValueError) as error:
-        print(f"[{UNKNOWN}] {error}")
+        print(f"{__doc__}\n[{UNKNOWN}] {error}")
         return 2
 
 

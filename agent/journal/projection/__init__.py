@@ -24,6 +24,7 @@ from agent.model import (
     DeriveAsked,
     Derived,
     DocumentAdded,
+    Exported,
     Frozen,
     Incident,
     JournalEntry,
@@ -36,6 +37,7 @@ from agent.model import (
 
 _ONLY_TOLD: Final = (
     Incident, ClockStepped, Scrubbed, CheckpointWitnessed, KeyRotated, ReleaseAsked, ReleaseConfirmed, Frozen,
+    Exported,
 )  # fmt: skip
 
 
