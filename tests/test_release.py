@@ -19,6 +19,7 @@ from agent.config import load
 from agent.errors import ConfigError, RequestError, StoreError
 from agent.journal import verify as verify_journal
 from agent.journal.codec import to_text
+from agent.journal.guard_queries import EXAMINED, TAMPERED
 from agent.model import (
     AssetChanged,
     AssetState,
@@ -26,6 +27,7 @@ from agent.model import (
     Derivation,
     Derived,
     FreeWhen,
+    Incident,
     Lost,
     Outcome,
     Phase,
@@ -279,6 +281,27 @@ async def test_without_a_clock_that_is_kept_right_or_a_log_that_is_signed_nothin
     station.clock_is_kept = lambda: True
     station.custody.fork = "the log was set back"
     assert (await one_round(station)).trouble
+    assert has_all(station)
+
+
+async def test_while_somebody_else_has_changed_files_and_nobody_has_looked_nothing_goes(
+    station: Station, clock: SettableClock
+) -> None:
+    await ready(station, clock)
+    await station.journal.record(Incident(TAMPERED, {"path": "vault/ab/abcd", "what": ["written"]}))
+    assert "未核查" in (await one_round(station)).trouble
+    assert has_all(station)
+    await station.journal.record(Incident(EXAMINED, {"who": "王五", "why": "误操作"}))
+    assert (await one_round(station)).trouble == ""
+    assert states(station) == [AssetState.RELEASED] * ALL
+
+
+async def test_what_covers_the_vault_is_not_the_vault(
+    station: Station, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ready(station, clock)
+    monkeypatch.setattr(station.vault.place, "is_same", lambda: False)
+    await one_round(station)
     assert has_all(station)
 
 

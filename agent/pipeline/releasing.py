@@ -13,6 +13,7 @@ from typing import Final
 from agent import durable
 from agent.changes import seen
 from agent.errors import EvidenceError, JournalError, StoreError
+from agent.journal.guard_queries import open_alarms
 from agent.journal.release_queries import Witness
 from agent.model import AssetChanged, AssetState, FreeWhen, Releasable, Released
 from agent.pipeline.auditing import void
@@ -25,6 +26,7 @@ from agent.pipeline.station import Station
 from agent.tlog.checkpoint import opened
 from agent.tlog.texts import NoteError
 from agent.vault import Vault
+from agent.vault_errors import world
 
 log: Final = logging.getLogger("capture-agent")
 
@@ -61,6 +63,8 @@ class ReleaseLane:
         self._terms, self._hindrance = station.terms, ""
         if self._terms.when is not FreeWhen.OFF and not self._is_trusted():
             self._hindrance = "时钟未校准或流转记录无法签名，暂不释放本机副本 (clock or log can't be trusted)"
+        if self._may_free() and open_alarms((await station.on_disk(station.journal.reader.alarms))[0]):
+            self._hindrance = "有未核查的文件外部改动，暂不释放本机副本 (capture-agent guard has open alarms)"
         if self._may_free():
             self._witness = await station.on_disk(station.journal.reader.witness)  # what is known now is enough
             await self._round()
@@ -174,6 +178,11 @@ def _reread(station: Station, content: Content) -> tuple[int, int, int, int]:
     kept = content.keeper
     assert kept.digests is not None, "it is known by them"
     path = station.vault.address(kept.digests.blake3)
+    with world(path):
+        if not station.vault.place.is_same():
+            raise UnreadableError(
+                f"{path.parent} is not the vault.", safe="Nothing is freed.", do="Look at its mounts."
+            )
     identity = _identity(path)
     with contextlib.closing(rereading(path, kept.expected_bytes, kept.digests)) as blocks:
         deque(blocks, 0)
