@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from agent import cli
 from agent.cli import EXIT_CODES, Exit
+from agent.journal import Reader
 from simulator.content import Noise
 from simulator.stage import Stage, configure, empty
 from simulator.stores.processes import free_port
@@ -557,6 +559,26 @@ def test_verify_finds(say: Say, stored: Stage, what: str) -> None:
     found = say("verify", "--json", config=stored.config).json
     assert not found["sound"]
     assert any(words in problem for problem in found["problems"])
+
+
+def test_verify_looks_only_where_it_was_asked_to(say: Say, stored: Stage) -> None:
+    def checked(*options: str) -> tuple[int, int]:
+        told = say("verify", "--json", *options, config=stored.config).json
+        assert told["sound"]
+        return told["originals"], told["stored"]
+
+    both = checked()
+    assert checked("--local") == (both[0], 0)
+    assert checked("--centre") == (0, both[1])
+    assert checked("--log-only") == checked("--journal-only") == (0, 0)
+    with closing(Reader(stored.station / "journal.db")) as reader:
+        recording = reader.recordings(limit=1)[0].recording.recording_id
+    assert checked("--recording", recording) == (1, 1)
+    assert say("verify", "--recording", "nobody", config=stored.config).code == Exit.JOURNAL
+    assert say("verify", "--local", "--centre", config=stored.config).code == Exit.USAGE
+    told = say("verify", "--resume", config=stored.config)
+    assert told.code == 0
+    assert "begun anew" in told.out
 
 
 def test_verify_does_not_call_a_store_that_is_away_sound(say: Say, stored: Stage) -> None:

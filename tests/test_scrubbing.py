@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import time, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import durable
 from agent.config import Scrub
 from agent.deadline import ZONE
 from agent.model import Asset, AssetState, Scrubbed
@@ -160,6 +162,26 @@ async def test_a_changed_bit_is_found_put_aside_and_told(station: Station, clock
     clock.now += MONTH
     await steps(lane, len(FILES) + 1)
     assert (lane.progress.full_files, lane.progress.full_damaged) == (len(FILES), 0)
+
+
+@pytest.mark.root
+async def test_what_root_edits_under_the_seal_is_found(tmp_path: Path, clock: SettableClock) -> None:
+    """The flag is cleared, a bit is changed, the flag is set again: only reading shows it."""
+    async with opened(tmp_path / "root", clock, seal=True) as station:
+        station.limits, station.scrub = replace(QUICK, probe_pause_s=0), Scrub(limit_bytes_s=10**11)
+        await dock(station, FakeRecorder({"/A.MP4": b"footage" * 99}, station.vault.staging_dir))
+        (asset,) = held(station)
+        path = path_of(station, asset)
+        assert durable.make_mutable(path)
+        times = path.stat()
+        change(path)
+        path.chmod(0o440)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert durable.make_immutable(path)
+        clock.now += MONTH
+        await steps(lane := lane_of(station), 2)
+        assert (lane.progress.full_files, lane.progress.full_damaged) == (1, 1)
+        assert not path.exists()
 
 
 @pytest.mark.parametrize("harm", ["removed", "another file", "a link", "shorter", "longer", "a folder"])

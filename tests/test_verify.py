@@ -21,7 +21,7 @@ from agent.config.manifests import Manifests
 from agent.errors import UnknownError
 from agent.journal.codec import FIRST_LINK, leaf, link
 from agent.manifest import Background, Manifest
-from agent.model import Asset, Incident, Sealing
+from agent.model import Asset, Incident, KeyRotated, Sealing
 from agent.pipeline import rereading, verify_place
 from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import begin, sign
@@ -32,9 +32,10 @@ from agent.pipeline.sealing import SealLane
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.pipeline.verify import Report, Scope, verify
-from agent.signing import station_key
+from agent.signing import SigningKey, station_key
 from agent.tlog.checkpoint import Checkpoint
 from agent.tlog.keys import Signer
+from agent.tlog.note import signed
 from agent.verbs.verify import _Bar
 from tests import stations
 from tests.conftest import SettableClock
@@ -543,3 +544,34 @@ def test_the_bar_tells_share_speed_and_what_is_left(capsys: pytest.CaptureFixtur
     assert "files [........................]   0%" in told
     _Bar(show=False)("files", 1, 2)
     assert capsys.readouterr().err == ""
+
+
+# Keys.
+
+
+def rotated(station: Station, new: SigningKey, *signers: SigningKey) -> KeyRotated:
+    """A word that the station's key is followed by another one, signed by whom it is said to be signed by, or not."""
+    old = station.custody.key
+    assert old is not None
+    names = (Signer(station.custody.origin, key) for key in signers)
+    note = signed(f"{old.public.hex()}\n{new.public.hex()}\n", *names).encode().decode()
+    return KeyRotated(old.public.hex(), new.public.hex(), note, "李四", "轮换")
+
+
+async def test_keys_follow_each_other_by_both_signatures_or_it_is_told(station: Station, tmp_path: Path) -> None:
+    old, new = station.custody.key, station_key(tmp_path, NOWHERE)
+    assert isinstance(old, SigningKey)
+    await station.journal.record(rotated(station, new, old, new))
+    assert (await checked(station, LOG)).sound
+    other = station_key(station.vault.work_dir, NOWHERE)
+    await station.journal.record(rotated(station, other, other))
+    (problem,) = (await checked(station, LOG)).problems
+    assert problem.endswith("the keys did not both sign that one follows the other")
+
+
+async def test_a_key_that_was_put_there_is_for_a_person_to_judge(station: Station, tmp_path: Path) -> None:
+    """A station that lost its key goes on with another one; so does who exchanges it."""
+    await begin(station, station_key(tmp_path, NOWHERE))
+    report = await checked(station, LOG)
+    assert (report.sound, len(report.notes)) == (True, 1)
+    assert "another key signs from here on" in report.notes[0]

@@ -51,7 +51,7 @@ class Report:
 
     Of `stored` copies the store proved again that it has them; `read_back` of these by reading them. `checkpoints` and
     `manifests` are signed by this station's keys, and hold; the store has proved `deposited` of the checkpoints.
-    `resumed`: what an earlier call had checked is counted too.
+    `resumed`: what an earlier call had checked is counted too. `notes` tell what only a person can judge.
     """
 
     events: int = 0
@@ -65,6 +65,7 @@ class Report:
     found: int = 0
     resumed: bool = False
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
@@ -148,6 +149,21 @@ class _Check:
                 opened(Note.parse(one.note.encode()), origin, self._ours)
             except (NoteError, ValueError) as error:
                 self._report.tell(f"checkpoint {one.number}: {error}")
+        self._keys()
+
+    def _keys(self) -> None:
+        """Each key follows the one before by a note that both signed; one that was lost can't have signed."""
+        for one in self._reader.announced_keys()[1:]:
+            if one.rotation is None:
+                what = "another key signs from here on, and none before it signed that: compare its fingerprint"
+                self._report.notes.append(f"event {one.seq}: {what}")
+                continue
+            try:
+                signed = Note.parse(one.rotation.note.encode()).verified(self._ours)
+            except NoteError:
+                signed = frozenset()
+            if not {one.rotation.old, one.rotation.new} <= {key.public.hex() for key in signed}:
+                self._report.tell(f"event {one.seq}: the keys did not both sign that one follows the other")
 
     def files(self, after: str, reached: Callable[[str], None]) -> None:
         """Read every file that is here, and see what else lies among them."""

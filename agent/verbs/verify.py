@@ -50,6 +50,8 @@ def _verify(options: argparse.Namespace, clock: Clock) -> int:
         return Exit.OK if report.sound else Exit.EVIDENCE
     if options.resume and not report.resumed:
         print("begun anew: there was nothing to go on with, or the log is not the one that was checked then")
+    for note in report.notes:
+        print(f"NOTE {note}")
     for problem in report.problems:
         print(f"PROBLEM {problem}")
     print(
