@@ -14,6 +14,7 @@ import pytest
 from agent import durable
 from agent.config import Scrub
 from agent.deadline import ZONE
+from agent.errors import StoreError
 from agent.model import Asset, AssetState, Scrubbed
 from agent.pipeline import scrubbing
 from agent.pipeline.runner import Runner
@@ -206,20 +207,41 @@ async def test_whatever_is_done_to_a_file_is_found(station: Station, clock: Sett
     assert other.read_bytes() == beside, "the other one is as it was"
 
 
-async def test_a_disk_that_is_gone_damages_no_more_than_a_few(station: Station, clock: SettableClock) -> None:
+async def test_a_vault_that_is_gone_damages_nothing(station: Station, clock: SettableClock) -> None:
     """An unmounted vault must not make thousands of recordings damaged; what comes back is read on."""
     folder = station.vault.originals_dir
     folder.rename(folder.with_name("away"))
     clock.now += MONTH
     lane = lane_of(station)
+    for _ in range(3):
+        with pytest.raises(StoreError, match="mounted over"):
+            await lane.step()
+    await steps(lane, 3)
+    assert "many files in a row can't be read" in lane.progress.trouble
+    assert {asset.state for asset in held(station)} == {AssetState.HELD}
+    folder.with_name("away").rename(folder)
+    await steps(lane, len(FILES) + 1)
+    assert (lane.progress.full_files, lane.progress.full_damaged) == (len(FILES), 0)
+
+
+async def test_a_disk_that_gives_nothing_damages_no_more_than_a_few(station: Station, clock: SettableClock) -> None:
+    """The names are there, and all reading fails: that is no damage of each."""
+    for asset in held(station):
+        path_of(station, asset).rename(path_of(station, asset).with_suffix(".away"))
+        path_of(station, asset).symlink_to("/nonexistent")
+    clock.now += MONTH
+    lane = lane_of(station)
     await steps(lane, 3 * len(FILES))
-    states = [asset.state for asset in held(station)]
-    assert states.count(AssetState.STUCK) == 3
+    here = held(station)
+    assert [asset.state for asset in here].count(AssetState.STUCK) == 3
     assert "many files in a row can't be read" in lane.progress.trouble
     assert lane.progress.full_at is None, "nobody says that all was read"
-    folder.with_name("away").rename(folder)
+    for asset in here:
+        if asset.state is AssetState.HELD:
+            path_of(station, asset).unlink()
+            path_of(station, asset).with_suffix(".away").rename(path_of(station, asset))
     await steps(lane, len(FILES))
-    assert (lane.progress.trouble, lane.progress.full_files) == ("", len(FILES))
+    assert (lane.progress.trouble, lane.progress.full_files, lane.progress.full_damaged) == ("", len(FILES), 3)
 
 
 async def test_many_changed_files_are_all_told(station: Station, clock: SettableClock) -> None:
