@@ -25,6 +25,7 @@ from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.console import Console
 from simulator.demo_copies import Copies
+from simulator.demo_receipts import Receipts
 from simulator.demo_s3 import ceph_store
 from simulator.demo_store import DemoStore, folder_store
 from simulator.demo_words import Words
@@ -127,6 +128,7 @@ class Demo:
                 self._check_store()
                 self._outage(handling, service, self._store.server)
             self._tell_deadlines()
+            Receipts(self._stage, show).tell(service)
             copies = Copies(self._stage, show)
             copies.tell(service, self._recorders)
             self._verify()
