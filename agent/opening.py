@@ -35,7 +35,7 @@ _DISK_THREADS: Final = 8
 async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
     """Open everything a station works with; raises ConfigError, StoreError or JournalError with what to do."""
     _check_owner(config.storage.root)
-    vault = Vault(config.storage.root, seal=config.storage.seal)
+    vault = Vault(config.storage.root, seal=config.storage.seal, verity=config.storage.verity)
     with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk") as disk:
         async with (
             opened_store(config, clock) as store,

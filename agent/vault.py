@@ -47,9 +47,10 @@ class Vault:
     Raises EvidenceError when bytes are not what they were, and StoreError when the vault's disk refuses.
     """
 
-    def __init__(self, root: Path, *, seal: bool) -> None:
+    def __init__(self, root: Path, *, seal: bool, verity: bool = False) -> None:
         self.root = root
         self.seal = seal
+        self._verity = verity
         self.staging_dir = root / "staging"
         self.originals_dir = root / "vault"
         self.damaged_dir = root / "damaged"
@@ -136,6 +137,8 @@ class Vault:
         with world(part), contextlib.suppress(FileNotFoundError):
             if not part.stat().st_mode & stat.S_IWUSR:
                 durable.make_writable(part)
+            if (found := seen(part)) is not None and found.verity:
+                durable.remove_part(part)  # it can't be written any more, by nobody
         return part.name
 
     def take_in(self, path: Path, asset_id: str) -> None:
@@ -181,6 +184,8 @@ class Vault:
             return True  # renamed before a crash; `claim` looks whether it is really there
         if size != item.size_bytes:
             raise differs(part, f"{size} bytes instead of {item.size_bytes}")
+        if self._verity:
+            durable.enable_verity(part)  # before the name: our rights still reach
         durable.make_read_only(part)
         try:
             self._rename(part, address)

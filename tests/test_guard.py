@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import cli
 from agent.errors import StoreError
 from agent.inotify import Ears
 from agent.model import AssetState
@@ -23,6 +24,7 @@ from agent.pipeline.guarding import Guard
 from agent.pipeline.healing import HealLane
 from agent.pipeline.station import Station
 from tests.conftest import SettableClock, is_immutable, unseal
+from tests.daemons import running, stage
 from tests.disks import MIB, ext4
 from tests.fakes import FakeRecorder, FakeStore
 from tests.stations import dock, opened
@@ -191,7 +193,7 @@ async def test_our_own_work_alarms_nobody(station: Station) -> None:
         ("chmod 777 {1}", ""),
         ("mkdir {0}/new; chattr -R -i {1}; mv {1} {0}/away; mv {0}/new {1}; mv {0}/away/* {1}/", ""),
         ("chmod 666 {0}/journal.db", "journal.db"),
-        ("touch {0}/journal.db-wal", "journal.db-wal"),
+        ("mv {0}/journal.db-wal {0}/away; mv {0}/away {0}/journal.db-wal", "journal.db-wal"),
         ("chmod 700 {0}/damaged", "damaged"),
     ],
 )
@@ -322,3 +324,28 @@ async def test_an_alarm_stays_until_a_person_has_examined_it(tmp_path: Path, clo
         await until(lambda: not list(guard.problems()))
         details = [event.detail for event in station.journal.reader.events(0, 1000) if "examined" in event.detail]
         assert json.loads(details[-1])["detail"]["who"] == "D. Wang"
+
+
+def test_the_page_turns_red_and_the_command_line_says_what_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real service, attacked as root; what a person says of it ends the alarm, and is kept."""
+    made = stage(tmp_path)
+    guard = ["--config", str(made.config), "guard"]
+
+    def problems() -> str:
+        return json.dumps(daemon.status()["health"]["problems"], ensure_ascii=False)
+
+    with running(made) as daemon:
+        assert cli.main(guard) == 0
+        assert "外部改动" not in problems()
+        (made.vault / "stray").write_text("not ours")
+        daemon.until(lambda: "外部改动" in problems())
+        assert daemon.status()["health"]["name"] == "degraded"
+        capsys.readouterr()
+        assert cli.main(guard) == 1
+        assert "vault/stray: written, closed, created" in capsys.readouterr().out
+        assert cli.main([*guard, "--examined"]) == 2, "somebody must say so"
+        assert cli.main([*guard, "--examined", "--who", "D. Wang", "--why", "a test"]) == 0
+        daemon.until(lambda: "外部改动" not in problems())
+        assert cli.main(guard) == 0

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import agent.read_back
 from agent import durable
+from agent.changes import seen
 from agent.errors import EvidenceError, StoreError
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.vault import ReadBack, Settled, Vault, fingerprint
@@ -481,6 +482,33 @@ def test_effects_come_in_the_order_that_makes_the_promise(vault: Vault, monkeypa
 def test_the_effects_listed_here_are_all_there_are() -> None:
     public = {name for name, _ in inspect.getmembers(durable, inspect.isfunction) if not name.startswith("_")}
     assert public - {"cached_bytes", "enable_verity", "is_immutable", "opened"} == set(EFFECTS)
+
+
+def test_verity_is_asked_for_before_the_name_and_its_absence_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def refuse(path: Path) -> bool:
+        asked.append((path.name, bool(path.stat().st_mode & 0o200)))
+        return False
+
+    monkeypatch.setattr(durable, "enable_verity", refuse)
+    vault = Vault(tmp_path / "station", seal=False, verity=True)
+    held = hold(vault, "a", b"footage")
+    assert asked == [("a.part", True)], "the kernel wants the right to write"
+    assert vault.reread(held) == held.digests
+
+
+def test_a_part_under_verity_that_is_not_named_gives_way(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = write_part(vault, "a", b"footage")
+    found = seen(part)
+    assert found is not None
+    assert vault.ready_part("a") == "a.part"
+    assert part.exists()
+    monkeypatch.setattr("agent.vault.seen", lambda _: found._replace(verity=True))
+    assert vault.ready_part("a") == "a.part"
+    assert not part.exists()
 
 
 # What is there.

@@ -73,6 +73,7 @@ class Storage:
     root: Path = folder("/var/lib/capture-agent")
     reserve_bytes: int = integer(2 * _GIB, 0, 1 << 50, "bytes")
     seal: bool = flag(default=True)
+    verity: bool = flag(default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +243,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
 
 
 AT_START: Final[Mapping[str, tuple[str, ...]]] = {
-    "storage": ("root", "seal"),
+    "storage": ("root", "seal", "verity"),
     "store": ("kind", "name", "options"),
     "dock": ("usb", "image_dir", "rescan_s"),
     "status": ("host", "port", "allow_remote"),

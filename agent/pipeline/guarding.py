@@ -32,9 +32,13 @@ _PENDING: Final = 10_000
 _TOLD_EACH: Final = 100
 _TOLD_IN_ALL: Final = 10_000
 _FOLDER: Final = re.compile(r"[0-9a-f]{2}")
-_WATCHED: Final = frozenset({"journal.db", "journal.db-wal", "vault", "damaged"})
 _SQLITE: Final = What.CREATED | What.WRITTEN | What.CLOSED
 """What SQLite does to its files all the time."""
+
+_WAL: Final = "journal.db-wal"
+"""Whoever reads the journal as root gives it to its owner once more: that is SQLite, too."""
+
+_WATCHED: Final = frozenset({"journal.db", _WAL, "vault", "damaged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Guard:
         for happened in ears.heard():
             is_moved = happened.what & What.IS_FOLDER and happened.what & What.MOVED_HERE
             self._lost |= bool(happened.is_lost or is_moved or len(self._pending) >= _PENDING)
-            if happened.path.parent == self._station.vault.root and not happened.what & ~_SQLITE:
+            if happened.path.parent == self._station.vault.root and not happened.what & ~_done_by_sqlite(happened.path):
                 continue
             if self._is_new_folder(happened):
                 self._listen(ears, happened.path)
@@ -170,7 +174,7 @@ class Guard:
             elif path.is_relative_to(vault.originals_dir):
                 yield Found(path, _words(what))
             elif path.parent == vault.root and path.name in _WATCHED:
-                yield Found(path, _words(what & ~_SQLITE))
+                yield Found(path, _words(what & ~_done_by_sqlite(path)))
 
     async def _look_around(self) -> list[Found]:
         """What nobody tells: mounts, and another one's writing to the journal."""
@@ -255,6 +259,10 @@ def _look(station: Station, path: Path) -> tuple[Asset | None, Seen | None]:
     same = station.journal.reader.assets_with([path.name])
     with world(path):
         return next((asset for asset in same if is_here(asset)), None), seen(path)
+
+
+def _done_by_sqlite(path: Path) -> What:
+    return _SQLITE | What.ATTRIBUTES if path.name == _WAL else _SQLITE
 
 
 def _words(what: What) -> tuple[str, ...]:

@@ -119,12 +119,9 @@ class Runner:
         return self._store.rate_bytes_s()
 
     def troubles(self) -> tuple[str, ...]:
-        """Why nothing can be made from any original, signed, stamped or freed; empty texts where it can."""
-        return (self._derive.trouble, self._seal.trouble, self._stamp.trouble, self._release.trouble)
-
-    def tampering(self) -> tuple[str, ...]:
-        """What others did to this station's files, for the status page."""
-        return tuple(self._guard.problems())
+        """Why nothing can be made from any original, signed, stamped or freed, or what others did; empty if nothing."""
+        lanes = (self._derive.trouble, self._seal.trouble, self._stamp.trouble, self._release.trouble)
+        return (*lanes, *self._guard.problems())
 
     def audit(self) -> AuditProgress:
         """What the audit of stored originals has found."""

@@ -21,14 +21,14 @@ def add_guard(add: Add) -> None:
     options = add("guard", _guard, "list what others did to this station's files, or say that a person looked at it")
     options.add_argument("--examined", action="store_true", help="all alarms so far were looked at; they stay known")
     for name, does in (("--who", "who did"), ("--why", "what came of it")):
-        options.add_argument(name, default="", type=text_of(line), help=f"{does} (is kept in the journal)")
+        options.add_argument(name, type=text_of(line), help=f"{does} (is kept in the journal)")
     json_option(options)
 
 
 def _guard(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
     if options.examined:
-        if not (options.who and options.why):
+        if options.who is None or options.why is None:
             raise RequestError("--examined needs --who and --why.", safe="Nothing was changed.")
         told = asyncio.run(entered(config, clock, "guard_examined", {"who": options.who, "why": options.why}))
         return show(options, told, [f"{told['alarms']} alarms examined, event {told['seq']}"])
