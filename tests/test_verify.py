@@ -27,6 +27,7 @@ from agent.pipeline.checkpoint_store import CheckpointStoreLane
 from agent.pipeline.checkpoints import begin, sign
 from agent.pipeline.custody import Custody
 from agent.pipeline.documents import add_document
+from agent.pipeline.rotation import rotate, rotation_text
 from agent.pipeline.scrubbing import ScrubLane
 from agent.pipeline.sealing import SealLane
 from agent.pipeline.station import Station
@@ -551,22 +552,35 @@ def test_the_bar_tells_share_speed_and_what_is_left(capsys: pytest.CaptureFixtur
 
 def rotated(station: Station, new: SigningKey, *signers: SigningKey) -> KeyRotated:
     """A word that the station's key is followed by another one, signed by whom it is said to be signed by, or not."""
-    old = station.custody.key
+    old, origin = station.custody.key, station.custody.origin
     assert old is not None
-    names = (Signer(station.custody.origin, key) for key in signers)
-    note = signed(f"{old.public.hex()}\n{new.public.hex()}\n", *names).encode().decode()
+    text = rotation_text(Signer(origin, old).key, Signer(origin, new).key)
+    note = signed(text, *(Signer(origin, key) for key in signers)).encode().decode()
     return KeyRotated(old.public.hex(), new.public.hex(), note, "李四", "轮换")
 
 
-async def test_keys_follow_each_other_by_both_signatures_or_it_is_told(station: Station, tmp_path: Path) -> None:
-    old, new = station.custody.key, station_key(tmp_path, NOWHERE)
-    assert isinstance(old, SigningKey)
-    await station.journal.record(rotated(station, new, old, new))
-    assert (await checked(station, LOG)).sound
+async def test_keys_follow_each_other_by_both_signatures_or_it_is_told(station: Station) -> None:
+    await sealed(station)
+    await rotate(station, {"who": "李四", "why": "轮换"})
+    await station.journal.record(Incident("tick"))
+    await sign(station)
+    report = await checked(station)
+    assert (report.problems, report.notes, report.checkpoints, report.manifests) == ([], [], 4, len(FILES))
     other = station_key(station.vault.work_dir, NOWHERE)
     await station.journal.record(rotated(station, other, other))
     (problem,) = (await checked(station, LOG)).problems
     assert problem.endswith("the keys did not both sign that one follows the other")
+
+
+async def test_a_key_that_was_followed_by_another_signs_no_more(station: Station) -> None:
+    """Whoever stole the old one can't go on with it."""
+    old = station.custody.key
+    await rotate(station, {"who": "李四", "why": "轮换"})
+    station.custody.key = old
+    await station.journal.record(Incident("tick"))
+    await sign(station)
+    (problem,) = (await checked(station, LOG)).problems
+    assert problem == "checkpoint 4: The note is not signed by a key that is trusted here."
 
 
 async def test_a_key_that_was_put_there_is_for_a_person_to_judge(station: Station, tmp_path: Path) -> None:

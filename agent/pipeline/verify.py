@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from agent.manifest import contradictions, verified
 from agent.model import DERIVED_ROLES, SEAL_ROLES, Asset, AssetState, Receipt, Role, Sealing
 from agent.pipeline.checkpoints import verifiers
 from agent.pipeline.rereading import read_all
+from agent.pipeline.rotation import rotation_text
 from agent.pipeline.verify_place import Place, Places
 from agent.states import is_kept
 from agent.tlog.checkpoint import opened
@@ -136,34 +137,44 @@ class _Check:
         self._scope = scope
         self._report = report
         self._tell = tell
-        self._ours: tuple[Verifier, ...] = ()
+        self._ours: Sequence[Verifier] = ()
+        self._rotated: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def signatures(self) -> None:
-        """Every checkpoint is signed by a key that this log told of, in the name of its first one."""
+        """Every checkpoint is signed by a key that signed at that time, in the name of the log's first one."""
         origin = ""
         for one in self._checkpoints():
-            origin = origin or one.note.partition("\n")[0]
             try:
-                self._ours = self._ours or verifiers(self._reader, origin)
-                opened(Note.parse(one.note.encode()), origin, self._ours)
+                if not origin:
+                    origin = one.note.partition("\n")[0]
+                    self._keys(verifiers(self._reader, origin))
+                opened(Note.parse(one.note.encode()), origin, self._trusted(one.seq))
             except (NoteError, ValueError) as error:
                 self._report.tell(f"checkpoint {one.number}: {error}")
-        self._keys()
 
-    def _keys(self) -> None:
+    def _keys(self, ours: Sequence[Verifier]) -> None:
         """Each key follows the one before by a note that both signed; one that was lost can't have signed."""
+        self._ours = ours
+        by_public = {verifier.key.public.hex(): verifier.key for verifier in ours}
         for one in self._reader.announced_keys()[1:]:
             if one.rotation is None:
                 what = "another key signs from here on, and none before it signed that: compare its fingerprint"
                 self._report.notes.append(f"event {one.seq}: {what}")
                 continue
+            old, new = by_public.get(one.rotation.old), by_public[one.rotation.new]
+            self._rotated[one.rotation.old] = one.seq
             try:
-                signed = Note.parse(one.rotation.note.encode()).verified(self._ours)
+                note = Note.parse(one.rotation.note.encode())
+                holds = old is not None and note.text == rotation_text(old, new) and {old, new} <= note.verified(ours)
             except NoteError:
-                signed = frozenset()
-            if not {one.rotation.old, one.rotation.new} <= {key.public.hex() for key in signed}:
+                holds = False
+            if not holds:
                 self._report.tell(f"event {one.seq}: the keys did not both sign that one follows the other")
+
+    def _trusted(self, seq: int) -> list[Verifier]:
+        """The keys whose signatures count in event `seq`: one that was followed by another signs no more."""
+        return [one for one in self._ours if seq < self._rotated.get(one.key.public.hex(), seq + 1)]
 
     def files(self, after: str, reached: Callable[[str], None]) -> None:
         """Read every file that is here, and see what else lies among them."""
@@ -199,8 +210,9 @@ class _Check:
     def _manifest(self, asset: Asset) -> None:
         """Its file is as it was recorded; whether it is signed, and says of each file what the log says."""
         assert asset.digests is not None
+        told = self._reader.document(asset.asset_id)
         try:
-            manifest, _ = verified(self._vault.address(asset.digests.blake3).read_bytes(), self._ours)
+            manifest, _ = verified(self._vault.address(asset.digests.blake3).read_bytes(), self._trusted(told.seq))
         except (NoteError, OSError) as error:
             self._report.tell(f"{asset.asset_id}: the manifest is not valid: {error}")
             return
@@ -211,7 +223,7 @@ class _Check:
         wrong = contradictions(manifest, asset.recording_id, known)
         if any(one.role is Role.ORIGINAL and one.recording_id != asset.recording_id for one in known):
             wrong.append("it lists the original of another recording")
-        if self._reader.document(asset.asset_id).said != Sealing(manifest.number, manifest.covers, manifest.previous):
+        if told.said != Sealing(manifest.number, manifest.covers, manifest.previous):
             wrong.append("the log tells of another number, or of another manifest before it")
         for what in wrong:
             self._report.tell(f"{asset.asset_id}: manifest {manifest.number} of {asset.recording_id}: {what}")
