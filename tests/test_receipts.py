@@ -26,6 +26,7 @@ from agent.model import AssetChanged, Clearing, Clip, Damaged, Finding, Incident
 from agent.papers.printing import printed
 from agent.pipeline import checkpoints
 from agent.pipeline.receipts import ReceiptLane, asked_for, issue
+from agent.pipeline.rotation import rotate
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.receipts import NOT_ALL_SEEN, composed, list_digest, verified
@@ -252,6 +253,19 @@ async def test_a_receipt_that_another_key_signed_is_forged(station: Station, tmp
         verified(moved, trusted(station))
 
 
+async def test_receipts_of_before_the_key_was_changed_stay_genuine(station: Station) -> None:
+    before = await code(station)
+    old = issued(station.journal.reader, "").fingerprints
+    await rotate(station, {"who": "李四", "why": "每年更换"})
+    after = await code(station, {"/DCIM/NEW.MP4": b"new"})
+    found = issued(station.journal.reader, "")
+    assert len(found.fingerprints) == len(old) == 1
+    assert found.fingerprints != old
+    assert found.fingerprints[0] in receipt_page(found, NAMED)
+    for text in (before, after):
+        assert verified(Proof.parse(text.encode()), trusted(station)).said.taken
+
+
 async def test_an_event_that_is_no_receipt_proves_none(station: Station) -> None:
     seq = await station.journal.record(Incident("may-be-cleared", {"docking_id": "d1"}))
     await checkpoints.sign(station)
@@ -285,6 +299,8 @@ async def test_the_html_has_the_list_that_was_signed(station: Station, tmp_path:
     await code(station, files, refused={"/loop": "a loop"})
     found = issued(station.journal.reader, "")
     _, listed = read_receipt(receipt_page(found, NAMED))
+    with pytest.raises(EvidenceError, match="more than one"):
+        read_receipt(receipt_page(found, NAMED) + '<pre id="list" class="digest">a list that is seen</pre>')
     assert listed is not None
     assert list_digest(listed) == found.receipt.said.list_sha256
     assert "# refused  /loop\n" in listed

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from html import unescape
-from re import DOTALL, search
+from re import DOTALL, findall
 from typing import Final, NamedTuple
 
 from agent.config import Station
@@ -112,10 +112,15 @@ def receipt_page(issued: Issued, station: Station, *, is_whole: bool = True) -> 
 
 
 def read_receipt(text: str) -> tuple[str, str | None]:
-    """Return the text of the code, and the list if `text` is the HTML of a receipt."""
-    code, listed = (search(rf'<pre id="{name}"[^>]*>\n?(.*?)</pre>', text, DOTALL) for name in ("proof", "list"))
-    found = unescape(code[1]) if code else text
-    return found.replace("\r\n", "\n").strip() + "\n", unescape(listed[1]) if listed else None
+    """Return the text of the code, and the list if `text` is the HTML of a receipt.
+
+    Raises EvidenceError if it has several: one that is read would hide one that is seen.
+    """
+    code, listed = (findall(rf'<pre id="{name}"[^>]*>\n?(.*?)</pre>', text, DOTALL) for name in ("proof", "list"))
+    if max(len(code), len(listed)) > 1:
+        raise EvidenceError("The page has more than one list or code.", do="Compare it with what the station prints.")
+    found = unescape(code[0]) if code else text
+    return found.replace("\r\n", "\n").strip() + "\n", unescape(listed[0]) if listed else None
 
 
 def told(said: ReceiptIssued, at: datetime) -> list[tuple[str, str, str]]:
