@@ -58,7 +58,7 @@ def use(station: Station, config: Config) -> None:
     station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
     station.scrub = config.scrub
     station.manifests, station.timestamp = config.manifest, config.timestamp
-    station.terms = config.release.terms
+    station.terms = config.terms
     station.refuse_unknown = config.dock.unknown is Unknown.REFUSE
     station.satisfied_by = config.deadline.satisfied_by
 

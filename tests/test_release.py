@@ -52,6 +52,7 @@ from agent.pipeline.releasable import plan, rule_of, too_many
 from agent.pipeline.releasing import ReleaseLane
 from agent.pipeline.station import Station
 from agent.pipeline.verify import verify
+from agent.verbs.base import here
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder, FakeStore
 from tests.journal_entries import NOW
@@ -610,6 +611,14 @@ async def test_verifying_beside_a_service_that_frees_tells_nothing_wrong(
     assert report.problems == []
 
 
+async def test_who_wants_to_read_it_here_is_told_that_it_is_not(station: Station, clock: SettableClock) -> None:
+    await released(station, clock)
+    first = originals(station)[0]
+    assert first.digests is not None
+    with pytest.raises(RequestError, match="可能已释放"):
+        here(station.vault.address(first.digests.blake3))
+
+
 async def test_a_file_that_was_left_over_goes_when_the_service_has_looked(
     station: Station, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -686,7 +695,7 @@ def config_of(station: Station, when: str) -> Path:
     """A configuration as shipped, but for this station and its terms."""
     folder = station.vault.root.parent / "etc"
     shutil.copytree(ROOT / "config", folder)
-    terms = f'when = "{when}"\nretention_days = {DAYS}\nlock_days = 0\nfiles_max = 100\npercent_max = 100\n'
+    terms = f'when = "{when}"\nretention_days = {DAYS}\nlock_days = 0\nfiles_max = 100\npercent_max = 50\n'
     (folder / "agent.toml").write_text(f'[storage]\nroot = "{station.vault.root}"\n[release]\n{terms}', "utf-8")
     return folder / "agent.toml"
 
@@ -719,6 +728,9 @@ async def test_the_command_line_tells_what_would_go_and_takes_two_persons_words(
         assert told("--confirm", "--who", "李四", "--why", "已核对").startswith("0 ")
         answer = json.loads(told("--dry-run", "--json").partition(" ")[2])
         assert (answer["on"], answer["goes"]["files"], answer["second_person"]) == (True, ALL, False)
+
+        config.write_text(config.read_text("utf-8") + '[store.options]\npath = "/elsewhere"\n', "utf-8")
+        assert "须由第二人确认" in told("--dry-run"), "another store has to prove it now"
 
     await asyncio.to_thread(work)
 

@@ -204,6 +204,7 @@ LOOSER: dict[str, Any] = {
     "read_back": False,
     "lock_days": 0,
     "keep_marked": False,
+    "store": "directory, another one",
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time
 from enum import StrEnum
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,7 +42,7 @@ from agent.config.release import Release
 from agent.config.rules import read_calendars, read_profile
 from agent.config.slots import read_slots
 from agent.errors import ConfigError
-from agent.model import CalendarYear, Forms, FreeWhen, OrgType, Profile, Recorder
+from agent.model import CalendarYear, Forms, FreeWhen, OrgType, Profile, Recorder, Terms
 
 _GIB: Final = 1 << 30
 _NOT_STARTED: Final = "\nNothing was started and no recording was touched."
@@ -220,6 +221,12 @@ class Config:
     slots: Mapping[str, str]
     forms: Forms
     refused: tuple[str, ...] = ()
+
+    @property
+    def terms(self) -> Terms:
+        """On which terms local copies may be freed, with the store that has to prove them."""
+        store = (self.store.kind, self.store.name, sorted(self.store.options.items()))
+        return replace(self.release.terms, store=f"{self.store.kind} {sha256(repr(store).encode()).hexdigest()}")
 
 
 SECTIONS: Final[Mapping[str, type[Any]]] = {

@@ -20,10 +20,11 @@ class FreeWhen(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On which terms local copies may be freed; journalled, so none of the fields has a default.
+    """On which terms local copies may be freed; journalled, so hardly any of the fields has a default.
 
     `roles`: of which documents every recording must have one at the centre. `lock_days`: so long must the store's own
     lock still last. More than `files_max` originals, or `percent_max` of all that are here, need a second person.
+    `store` is the one that proves its copies: its kind, and a digest of how it is configured.
     """
 
     when: FreeWhen
@@ -34,6 +35,7 @@ class Terms:
     keep_marked: bool
     files_max: int
     percent_max: int
+    store: str = ""
 
     @property
     def retention(self) -> timedelta:

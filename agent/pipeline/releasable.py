@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError
@@ -200,7 +201,7 @@ def _is_frozen(history: Sequence[Told]) -> bool:
 
 def _is_marked(one: Told) -> bool:
     """Recorders that follow GA/T 947 put IMP behind the name of what their officer marked (重点)."""
-    return isinstance(one.entry, ClipSeen) and one.entry.clip.path.rpartition(".")[0].upper().endswith("IMP")
+    return isinstance(one.entry, ClipSeen) and PurePosixPath(one.entry.clip.path).stem.upper().endswith("IMP")
 
 
 def _is_read(history: Sequence[Told], rule: Rule) -> bool:
@@ -233,6 +234,7 @@ def is_within(terms: Terms, agreed: Terms) -> bool:
         and terms.read_back >= agreed.read_back
         and terms.lock_days >= agreed.lock_days
         and terms.keep_marked >= agreed.keep_marked
+        and terms.store == agreed.store
     )
 
 

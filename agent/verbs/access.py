@@ -22,7 +22,19 @@ from agent.register import line
 from agent.status.access import access_view, certificate_lines, file_lines, finding_lines
 from agent.transcripts import read_sealed
 from agent.vault import Vault
-from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, show, signed_options, text_of
+from agent.verbs.base import (
+    Add,
+    Command,
+    Exit,
+    Fields,
+    entered,
+    group,
+    here,
+    json_option,
+    show,
+    signed_options,
+    text_of,
+)
 
 _OUTCOMES: Final[Mapping[str, tuple[str, str]]] = {
     "same": ("字节相同", "the same bytes"),
@@ -89,10 +101,7 @@ def _make(options: argparse.Namespace, clock: Clock) -> int:
 def _check(options: argparse.Namespace, _clock: Clock) -> int:
     config, shown, blake3 = _shown(options)
     told = _certificate(shown)
-    if not Vault(config.storage.root, seal=False).address(blake3).exists():
-        what = "本机没有原始资料（可能已释放），无法复核 / the original is not here (its copy may have been freed)."
-        raise RequestError(what, safe="Nothing was changed.", do="Check it where the original is.")
-    original = Vault(config.storage.root, seal=False).address(blake3)
+    original = here(Vault(config.storage.root, seal=False).address(blake3))
     with tempfile.TemporaryDirectory(prefix="capture-agent-check-") as folder:
         now = asyncio.run(_tool())
         found = [asyncio.run(_made_again(one, original, Path(folder), now)) for one in told["files"]]

@@ -6,10 +6,12 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from agent.config import Config
 from agent.control import NotRunningError, ask
+from agent.errors import RequestError
 from agent.model import Clock
 from agent.opening import opened
 from agent.pipeline.asked import FILE_VERBS, VERBS
@@ -82,6 +84,14 @@ def text_of(reader: Callable[[str], str]) -> Callable[[str], str]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+def here(original: Path) -> Path:
+    """The file of an original; raises RequestError if this station has none (any more)."""
+    if not original.exists():
+        what = "本机没有该原始资料，其副本可能已释放 / the original is not here: its copy may have been freed."
+        raise RequestError(what, safe="Nothing was changed.", do="Do it where the original is.")
+    return original
 
 
 def show(options: argparse.Namespace, told: Fields, lines: Iterable[str]) -> int:

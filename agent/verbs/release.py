@@ -54,7 +54,7 @@ def _release(options: argparse.Namespace, clock: Clock) -> int:
 
 
 def _dry_run(options: argparse.Namespace, config: Config, clock: Clock) -> int:
-    terms = config.release.terms
+    terms = config.terms
 
     def tell(done: int, of: int) -> None:
         if sys.stderr.isatty() and not options.json:

@@ -21,7 +21,19 @@ from agent.status.summary import printable
 from agent.status.transcripts import transcript_lines, transcripts_view
 from agent.transcripts import has_speech, read_sealed, read_text
 from agent.vault import Vault
-from agent.verbs.base import Add, Command, Exit, Fields, entered, group, json_option, show, signed_options, text_of
+from agent.verbs.base import (
+    Add,
+    Command,
+    Exit,
+    Fields,
+    entered,
+    group,
+    here,
+    json_option,
+    show,
+    signed_options,
+    text_of,
+)
 
 _NAME_CHARACTERS: Final = 200
 
@@ -88,7 +100,7 @@ def _written_down(config: Config, asset: Asset) -> bytes:
     if asset.digests is None or not (is_kept(asset) or asset.same_as):
         what = "本站没有这份原始资料 / this station doesn't hold the original."
         raise RequestError(what, safe="Nothing was changed.", do="Dock its recorder, then try again.")
-    original = Vault(config.storage.root, seal=False).address(asset.digests.blake3)
+    original = here(Vault(config.storage.root, seal=False).address(asset.digests.blake3))
     before = _marks(original)
     content = written_down(config.transcript.command, original, timeout_s=config.transcript.timeout_s)
     if _marks(original) != before:
