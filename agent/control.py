@@ -57,6 +57,14 @@ _KINDS: Final[Mapping[str, type[AgentError]]] = {
 Asked = dict[str, str]
 Verb = Callable[[Asked], Awaitable[dict[str, object]]]
 FileVerb = Callable[[Asked, bytes], Awaitable[dict[str, object]]]
+Refused = Callable[[str, str], None]
+"""Hears of a request that was refused: which verb, and the kind of error."""
+
+
+def _unheard(_what: str, _why: str) -> None:
+    """Nobody listens."""
+
+
 _NO_FILES: Final[Mapping[str, FileVerb]] = {}
 
 
@@ -66,10 +74,14 @@ class NotRunningError(Exception):
 
 @contextlib.asynccontextmanager
 async def serving(
-    root: Path, verbs: Mapping[str, Verb], file_verbs: Mapping[str, FileVerb] = _NO_FILES
+    root: Path,
+    verbs: Mapping[str, Verb],
+    file_verbs: Mapping[str, FileVerb] = _NO_FILES,
+    refused: Refused = _unheard,
 ) -> AsyncIterator[None]:
     """Answer `POST /<verb>` with a JSON object of texts; errors tell "error", "kind", "safe" and "do".
 
+    `refused` hears of these.
     A verb that takes a file gets multipart/form-data: the object as `asked`, then the bytes as `file`, at most 16 MiB.
     """
 
@@ -80,10 +92,13 @@ async def serving(
                 return web.json_response(await file_verbs[name](*await _with_file(request)))
             if name in verbs:
                 return web.json_response(await verbs[name](_texts(await request.read())))
+            refused("control socket", "no such verb")
             return web.json_response({"error": "no such verb"}, status=404)
         except (ValueError, KeyError, web.HTTPRequestEntityTooLarge) as error:
+            refused(name, type(error).__name__)
             return web.json_response({"error": f"bad request: {error}"}, status=400)
         except AgentError as error:
+            refused(name, type(error).__name__)
             told = {"error": error.what, "kind": type(error).__name__, "safe": error.safe, "do": error.do}
             return web.json_response(told, status=409)
 

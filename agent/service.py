@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from agent import __version__, control, notify, signing
+from agent import control, notify
 from agent.clocks import ClockState, ClockWatch, Step
 from agent.config import Config, reloaded
-from agent.config.environment import credential
 from agent.config.ports import slot_of
 from agent.deadline import CLOCK_TOLERANCE, is_plausible
 from agent.drivers.detect import UsbDock
@@ -25,7 +24,7 @@ from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident, SlotProgress
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
-from agent.pipeline import checkpoints, limits
+from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
 from agent.pipeline.runner import Runner
@@ -58,6 +57,7 @@ class Service:
         self._troubles: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
+        self._refusals = history.Refusals()
         self._run = 0
         self.judging = asyncio.Lock()
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
@@ -68,19 +68,9 @@ class Service:
 
     async def start(self) -> None:
         """Take the station's key, and tell that we begin; without a key everything but signing goes on."""
-        root, begins = self._config.storage.root, Incident("started", {"version": __version__})
         self.clocks.newest = await self._station.on_disk(self._station.journal.reader.newest)
-        try:
-            known = await self._station.on_disk(self._station.journal.reader.announced_keys)
-            rotated = known[-1].public if known else ""
-            key = await self._station.on_disk(signing.station_key, root, credential(signing.CREDENTIAL), rotated)
-        except ConfigError as error:
-            log.error("%s", error)
-            self._troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"
-            self._run = await self._station.journal.record(begins, Incident("no-signing-key", {"what": error.what}))
-            return
-        self._run = await self._station.journal.record(begins)
-        await checkpoints.begin(self._station, key)
+        self._run = await history.begun(self._station, self._config.path)
+        await checkpoints.start(self._station)
 
     def page_socket(self) -> socket.socket | None:
         """The socket at which systemd listens for the status page, if it is the configured address."""
@@ -173,6 +163,11 @@ class Service:
         self._station.held_news.set()
         return True
 
+    def on_refusal(self, what: str, why: str) -> None:
+        """Somebody asked for what isn't done here."""
+        if (incident := self._refusals.refused(what, why)) is not None:
+            self._record(incident)
+
     def _record(self, incident: Incident) -> None:
         task = asyncio.create_task(journalled(self._station, incident))
         self._recording.add(task)
@@ -218,6 +213,7 @@ class Service:
         what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
         self._troubles["restart"] = what if waiting else ""
         log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
+        await history.configured(self._station, config.path)
         await self.recompute()
         return config
 
@@ -337,8 +333,15 @@ async def serve(config: Config, clock: Clock) -> None:
         await service.start()
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         page = config.status
-        status = serving(board, page.host, page.port, any_host=page.allow_remote, bound=service.page_socket())
-        verbs = control.serving(config.storage.root, service.verbs(), service.file_verbs())
+        status = serving(
+            board,
+            page.host,
+            page.port,
+            any_host=page.allow_remote,
+            bound=service.page_socket(),
+            refused=service.on_refusal,
+        )
+        verbs = control.serving(config.storage.root, service.verbs(), service.file_verbs(), service.on_refusal)
         async with status as port, verbs, service.witness():
             log.info("status page at http://%s:%s/", page.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))

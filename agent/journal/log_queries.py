@@ -9,8 +9,8 @@ from agent.errors import JournalError
 from agent.journal.codec import KEY, from_text
 from agent.journal.connection import Connection
 from agent.journal.tree import Nodes
-from agent.journal.views import AnnouncedKey, CheckpointView
-from agent.model import CheckpointWitnessed, KeyRotated, Receipt
+from agent.journal.views import AnnouncedKey, CheckpointView, IncidentView
+from agent.model import CheckpointWitnessed, Incident, KeyRotated, Receipt
 from agent.tlog import tree
 from agent.tlog.checkpoint import Checkpoint
 from agent.tlog.keys import Algorithm, Ed25519Verifier, Key, Verifier
@@ -123,6 +123,15 @@ class LogQueries:
         """Return what verifies our signatures under a name: all keys that the log ever told of, old ones too."""
         keys = (Key(origin, Algorithm.ED25519, bytes.fromhex(key.public)) for key in self.announced_keys())
         return tuple(map(Ed25519Verifier, keys))
+
+    def last_incident(self, kind: str) -> IncidentView | None:
+        """Return the newest incident of a kind."""
+        row = self._db.one(
+            "SELECT seq, at, detail FROM event INDEXED BY event_incident"
+            " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = ? ORDER BY seq DESC LIMIT 1",
+            kind,
+        )
+        return IncidentView(row[0], datetime.fromisoformat(row[1]), from_text(Incident, row[2]).detail) if row else None
 
     def witnessed(self, origin: str) -> CheckpointWitnessed | None:
         """Return the newest checkpoint of another log that this station cosigned."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.capture_time import after_setting
 from agent.model import (
@@ -78,6 +78,14 @@ class CheckpointView:
     note: str
     signed: str
     receipt: Receipt | None
+
+
+class IncidentView(NamedTuple):
+    """An incident of one kind, in event `seq`."""
+
+    seq: int
+    at: datetime
+    detail: Mapping[str, Any]
 
 
 class AnnouncedKey(NamedTuple):

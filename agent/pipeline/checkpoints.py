@@ -8,12 +8,13 @@ import logging
 from datetime import UTC, datetime
 from typing import Final
 
-from agent.errors import EvidenceError
+from agent.config.environment import credential
+from agent.errors import ConfigError, EvidenceError
 from agent.journal import Reader
 from agent.model import CheckpointSigned, Incident
 from agent.pipeline.custody import Custody
 from agent.pipeline.station import Station
-from agent.signing import SigningKey
+from agent.signing import CREDENTIAL, SigningKey, station_key
 from agent.tlog.checkpoint import Checkpoint, opened
 from agent.tlog.keys import Verifier, is_name
 from agent.tlog.note import Note
@@ -23,6 +24,20 @@ from agent.tlog.tree import EMPTY_ROOT, continues
 log: Final = logging.getLogger("capture-agent")
 
 _ORIGIN_DIGITS: Final = 16
+
+
+async def start(station: Station) -> None:
+    """Take the station's key and begin to sign; without one everything but signing goes on."""
+    known = await station.on_disk(station.journal.reader.announced_keys)
+    rotated = known[-1].public if known else ""
+    try:
+        key = await station.on_disk(station_key, station.vault.root, credential(CREDENTIAL), rotated)
+    except ConfigError as error:
+        log.error("%s", error)
+        await station.journal.record(Incident("no-signing-key", {"what": error.what}))
+        station.custody.troubles["key"] = f"签名密钥不可用，记录照常采集入库 (no signing key): {error}"
+        return
+    await begin(station, key)
 
 
 async def begin(station: Station, key: SigningKey) -> None:

@@ -42,9 +42,23 @@ _HEADERS: Final[Mapping[str, str]] = {
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
+Refused = Callable[[str, str], None]
+"""Hears of a request that was refused: where, and why."""
+
+
+def _unheard(_what: str, _why: str) -> None:
+    """Nobody listens."""
+
+
 @contextlib.asynccontextmanager
 async def serving(
-    board: Board, host: str, port: int, *, any_host: bool = False, bound: socket.socket | None = None
+    board: Board,
+    host: str,
+    port: int,
+    *,
+    any_host: bool = False,
+    bound: socket.socket | None = None,
+    refused: Refused = _unheard,
 ) -> AsyncIterator[int]:
     """Serve until the block ends, close the board, yield the port; raises StatusUnavailable if the address
     can't be had. `bound` is a socket that has it already.
@@ -53,7 +67,7 @@ async def serving(
     so that no web page elsewhere can read the status through somebody's browser.
     """
     runner = web.AppRunner(
-        status_app(board, () if any_host else (*_LOOPBACK_NAMES, host)),
+        status_app(board, () if any_host else (*_LOOPBACK_NAMES, host), refused),
         access_log=None,
         keepalive_timeout=30,
         shutdown_timeout=2,
@@ -77,9 +91,9 @@ async def serving(
         board.close()
 
 
-def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES) -> web.Application:
-    """The routes, all GET; `hosts` are the names that are answered, none for all."""
-    app = web.Application(middlewares=[_guard(hosts), _errors], client_max_size=1)
+def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES, refused: Refused = _unheard) -> web.Application:
+    """The routes, all GET; `hosts` are the names that are answered, none for all. `refused` hears of others."""
+    app = web.Application(middlewares=[_guard(hosts, refused), _errors], client_max_size=1)
     pages = _Pages(board)
     app.router.add_get("/", pages.page)
     app.router.add_get("/healthz", pages.health)
@@ -194,12 +208,14 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(503, str(error))
 
 
-def _guard(hosts: tuple[str, ...]) -> Middleware:
+def _guard(hosts: tuple[str, ...], refused: Refused) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if hosts and re.sub(r":\d*$", "", request.headers.get("Host", "")).lower() not in hosts:
+            refused("status page", "another name")
             return _error(421, "this name is not answered here")
         if request.method in ("GET", "HEAD") and request.can_read_body:
+            refused("status page", "a body")
             return _error(413, "a request has no body here", {"Connection": "close"})
         return await handler(request)
 
