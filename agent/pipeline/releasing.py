@@ -137,6 +137,8 @@ class ReleaseLane:
                 was_read = await station.store.check(asset.receipt, read=terms.read_back)
             except EvidenceError as gone:
                 await void(station, asset, gone)
+                # If that is the store's fault, it loses more: then others mustn't all be sent again at once.
+                self._hindrance = f"专用存储器未能证明其副本，暂不释放本机副本 (a copy is not proved): {gone.what}"
                 return False
             if terms.read_back and not was_read:
                 do = "Give the station the right to read, or set release.read_back = false."
