@@ -344,3 +344,23 @@ async def test_the_screens_tell_when_all_was_read(station: Station, clock: Setta
     assert fact["zh"].endswith(f"，{len(FILES)} 个文件，异常 0")
     assert f"{clock.now.astimezone(ZONE):%Y-%m-%d %H:%M}" in fact["zh"]
     assert scrub_view(lane.progress)["full_files"] == len(FILES)
+
+
+async def test_what_is_freed_while_it_is_read_is_no_damage(
+    station: Station, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking and reading the file can go, with a receipt and by the rules; nobody may call that damage."""
+    clock.now += MONTH
+    lane, here = lane_of(station), held(station)
+    asset = station.journal.reader.asset
+
+    def released(identifier: str) -> Asset:
+        return replace(asset(identifier), state=AssetState.RELEASED)
+
+    for one in here:
+        path_of(station, one).rename(path_of(station, one).with_suffix(".away"))
+    monkeypatch.setattr(station.journal.reader, "asset", released)
+    await steps(lane, len(FILES) + 1)
+    assert (lane.progress.full_damaged, lane.progress.trouble) == (0, "")
+    monkeypatch.undo()
+    assert {one.state for one in held(station)} == {AssetState.HELD}

@@ -107,7 +107,10 @@ class ScrubLane:
             self.progress = replace(self.progress, trouble=f"{told}: {error.what})")
             await asyncio.sleep(self._station.limits.backoff_max_s)
             return False
-        return await put_aside(self._station, asset, str(error))
+        is_damaged = await put_aside(self._station, asset, str(error))
+        if not is_damaged:  # it was freed meanwhile, by the rules for that
+            self._unreadable = 0
+        return is_damaged
 
     async def _paced(self, blocks: Iterator[int]) -> None:
         """Read to the end, no faster than configured; never a block while a recorder is being read."""
