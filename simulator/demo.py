@@ -27,6 +27,7 @@ from simulator.console import Console
 from simulator.demo_copies import Copies
 from simulator.demo_receipts import Receipts
 from simulator.demo_s3 import ceph_store
+from simulator.demo_seals import Seals
 from simulator.demo_store import DemoStore, folder_store
 from simulator.demo_words import Words
 from simulator.footage import FootageError
@@ -134,6 +135,7 @@ class Demo:
             self._verify()
             self._prove(copies)
             Words(self._stage, show).tell(service)
+            Seals(self._stage, show).tell(service, [row["recording_id"] for row in recordings(self._stage)])
             self._verify()
             if stay:
                 self._stay(handling, service)

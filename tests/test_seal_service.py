@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -17,6 +18,8 @@ from agent.manifest import Manifest
 from agent.model import AssetState, Role
 from agent.vault import Vault
 from simulator.content import Noise
+from simulator.demo_seals import Seals
+from simulator.show import Show
 from simulator.stage import Stage
 from tests.cards import image
 from tests.daemons import call, running, stage
@@ -93,6 +96,7 @@ def test_manifests_are_signed_stored_and_true_and_a_kill_costs_none_of_them(tmp_
         before = len(seals(made, spoken))
         assert call(made, "metadata", "set", spoken, *SAID).returncode == 0
         daemon.until(lambda: len(seals(made, spoken)) > before and are_stored(made, 1))
+        Seals(made, Show(io.StringIO())).tell(daemon.service, list(originals))
     for recording_id, sha256 in originals.items():
         views = seals(made, recording_id)
         told = [plain(made, view, made.store) for view in views]
