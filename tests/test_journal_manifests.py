@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agent.errors import JournalError
 from agent.journal import Journal, Reader
+from agent.journal.codec import encode
+from agent.journal.log import Log
+from agent.journal.projection.manifests import touch_all
 from agent.journal.rows import sortable
 from agent.journal.schema import MIGRATIONS
 from agent.model import (
@@ -22,6 +28,7 @@ from agent.model import (
     JournalEntry,
     Matched,
     Outcome,
+    Resumed,
     Role,
     Sealing,
     Stamping,
@@ -195,3 +202,49 @@ async def test_a_journal_without_manifests_gets_the_rows_that_a_replay_gives(pat
     await write(path)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT * FROM manifest").fetchall() == before
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+NUMBERS = st.integers(1, 3)
+HISTORY: st.SearchStrategy[JournalEntry] = st.one_of(
+    st.builds(seen, NAMES, NUMBERS),
+    st.builds(acquired, NAMES, NUMBERS),
+    st.builds(lambda name: AssetChanged(name, Acquired(held(name))), st.sampled_from(["a", "s", "t", "m"])),
+    st.builds(same, NAMES, NUMBERS),
+    st.builds(document, st.sampled_from(["s", "t"]), NAMES),
+    st.builds(probed, NAMES),
+    st.builds(lambda name: AssetChanged(name, Damaged("a bit flipped", source_docked=False)), st.sampled_from("asm")),
+    st.builds(lambda name: AssetChanged(name, Blocked("why")), st.sampled_from("asm")),
+    st.builds(lambda name: AssetChanged(name, Resumed("officer", "why")), st.sampled_from("asm")),
+    st.builds(confirmed, st.sampled_from("asm")),
+    st.builds(
+        lambda name, of, number, covers, after: sealed(name, number, covers, of=of, after=after)[0],
+        st.sampled_from("mn"), NAMES, st.integers(1, 2), st.integers(0, 30), st.sampled_from(["", "m"]),
+    ),
+    st.builds(lambda of: document("z", of, said=Stamping("m", NOW)), NAMES),
+)  # fmt: skip
+
+
+def rows(log: Log) -> list[tuple[object, ...]]:
+    return log.db.execute("SELECT * FROM manifest").fetchall()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=st.lists(HISTORY, max_size=30))
+def test_whatever_happens_the_rows_follow_from_the_events_and_an_old_journal_gets_the_same(
+    history: list[JournalEntry],
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path = Path(folder) / "journal.db"
+        with closing(Log(path, lambda: NOW)) as log:
+            for entry in (opened(), seen("a"), *history):
+                encoded = encode(entry)
+                log.commit([lambda log, encoded=encoded: log.append([encoded])])  # type: ignore[misc]
+            live = rows(log)
+            log.db.execute("DELETE FROM manifest")
+            if log.db.execute("SELECT 1 FROM document WHERE kind IN ('manifest', 'timestamp')").fetchone() is None:
+                touch_all(log.db)
+                assert rows(log) == live
+            log.db.execute("DELETE FROM manifest")
+            log.db.executemany("INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?)", live)
+        assert_consistent(path)
