@@ -25,6 +25,7 @@ from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.console import Console
 from simulator.demo_copies import Copies
+from simulator.demo_kit import Kits
 from simulator.demo_receipts import Receipts
 from simulator.demo_s3 import ceph_store
 from simulator.demo_seals import Seals
@@ -136,6 +137,7 @@ class Demo:
             self._prove(copies)
             Words(self._stage, show).tell(service)
             Seals(self._stage, show).tell(service, [row["recording_id"] for row in recordings(self._stage)])
+            Kits(self._stage, show).tell(service)
             self._verify()
             if stay:
                 self._stay(handling, service)

@@ -277,6 +277,11 @@ RELISTED: dict[str, tuple[Callable[[Path], object], str]] = {
         ".manifest: 与流转记录不符",
     ),
     "a manifest is changed": (lambda kit: resummed(one(kit, "data/001*/*.manifest")), "签名无效"),
+    "a manifest is nonsense": (
+        lambda kit: one(kit, "data/001*/*.manifest").write_text("{}\nsha256 x\n\n— x AAAABBBB\n", "utf-8"),
+        "与流转记录不符",
+    ),
+    "an event is nonsense": (lambda kit: edited(kit / "data/log/events.jsonl", b"[2,", b"[[,"), "不是日志中"),
     "an event is changed": (lambda kit: edited(kit / "data/log/events.jsonl", b"acquired", b"Acquired"), "不是日志中"),
     "an event is left out": (
         lambda kit: (log := kit / "data/log/events.jsonl").write_bytes(log.read_bytes().partition(b"\n")[2]),

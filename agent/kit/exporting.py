@@ -22,7 +22,7 @@ from agent.kit.extract import Extract, Told, checkpoint_of, extract
 from agent.kit.place import check_place, part_of
 from agent.kit.premis import STATION, Happened, Object, premis
 from agent.kit.reports import NOTE_CITATION, Frame, Reviewed, note, report, time_of
-from agent.kit.review import Given, review
+from agent.kit.review import PROOFS, Given, review
 from agent.model import Acquired, Adopted, AssetChanged, Derivation, Matched, Role
 from agent.papers.page import both, digest, filled, joined
 from agent.papers.printing import PaperError, printed
@@ -59,7 +59,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What was handed over. `missing` are recordings without their original; `unsound` those of which a check fails."""
+    """What was handed over. `missing` are recordings without their original; `unsound` those of which a proof fails."""
 
     folder: Path
     bag: str
@@ -124,7 +124,7 @@ class Exporter:
         reviewed = [await self._one(bag, item, extracted) for item in items]
         extracted.write(bag)
         missing = tuple(one.name for one in reviewed if one.item.original.asset.asset_id not in one.given.sums)
-        unsound = tuple(one.name for one in reviewed if any(check.holds is False for check in one.checks))
+        unsound = tuple(one.name for one in reviewed if any(check.holds is False for check in one.checks[:PROOFS]))
         unprinted = await self._papers(bag, reviewed, extracted.view)
         bag.write(f"{_REPORTS}/premis.xml", self._premis(reviewed, extracted))
         bag.write("keys.txt", "".join(f"{key.key.vkey}\n" for key in self._keys))

@@ -146,10 +146,17 @@ def _item_rows(one: Reviewed) -> list[tuple[object, object]]:
         (both("证明对象", "what it proves"), _said(record, "proof_object")),
         (both("本地入库", "secured locally"), _said(record, "secured_local_at")),
         (both("中心接收", "accepted centrally"), _said(record, "accepted_central_at")),
+        (both("可信时间戳", "time stamp (RFC 3161)"), _stamped(record)),
         (both("SHA-256", "of the original"), digest(_sha256(one))),
         (both("BLAKE3", "of the original"), digest(asset.digests.blake3 if asset.digests else "—")),
         *((both("提示", "hint"), both(f"{hint['field']}：{hint['zh']}", hint["en"])) for hint in record["warnings"]),
     ]
+
+
+def _stamped(record: Json) -> str:
+    """What an authority said of the newest manifest; the token is in the bag, and was verified when it came."""
+    stamp = (record["manifest"] or {}).get("stamped")
+    return f"{_shown(stamp['at'])} {stamp['authority']}" if stamp else "—"
 
 
 def _sha256(one: Reviewed) -> str:

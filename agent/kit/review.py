@@ -29,6 +29,10 @@ from agent.tlog.texts import NoteError
 Json = Mapping[str, Any]
 
 
+PROOFS: Final = 5
+"""So many checks come first that tell of the proof itself; the others tell of what was recorded and said."""
+
+
 class Check(NamedTuple):
     """One thing that was checked; `holds` is None where it does not apply, or nobody can tell."""
 

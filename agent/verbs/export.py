@@ -82,5 +82,5 @@ def _lines(kit: Kit) -> list[str]:
         f"核验包摘要值 (digest of the bag): {kit.bag}",
     ]
     lines += [f"缺少原始资料 (its original is missing): {name}" for name in kit.missing]
-    lines += [f"有不成立的核验项 (a check does not hold, see the report): {name}" for name in kit.unsound]
+    lines += [f"有不成立的证明 (a proof does not hold, see the report): {name}" for name in kit.unsound]
     return lines + ([f"PDF 未生成 (not printed): {kit.unprinted}"] if kit.unprinted else [])

@@ -21,9 +21,8 @@ LISTS = ("SHA256SUMS", "manifest-sha256.txt", "tagmanifest-sha256.txt")
 FILE = re.compile(r"^data/\d+_([^/]+)/([a-z_]+)_([^/_.]+)\.\w+\Z")  # recording, role, asset
 OURS = re.compile(r"data/(?!log/|reports/)(?!.*\.(event|tlog-proof)$)")
 OK, WRONG, UNKNOWN = "正确 OK", "错误 WRONG", "无法核验 UNKNOWN"
-CHANGED = "SHA-256 不符：内容已改变 the content was changed"
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 GONE = "缺失，或不是普通文件，或是清单中不规范的行 missing, no plain file, or a malformed line of a list"
-NOTE_LIMIT, SIGNATURE_LIMIT, PROOF_LIMIT = 1 << 18, 64, 63
 P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
@@ -115,7 +114,7 @@ def unbase64(text: str) -> bytes:
 def numbered(words: list) -> tuple:  # a number, and the hashes behind it
     is_number = re.fullmatch("0|[1-9][0-9]{0,18}", words[0]) and not int(words[0]) >> 63
     path = [unbase64(word) for word in words[1:]]
-    is_path = len(path) <= PROOF_LIMIT and {len(one) for one in path} <= {32}
+    is_path = len(path) <= 63 and {len(one) for one in path} <= {32}
     need(is_number and is_path, "数字或哈希值不规范 no number of a log, or no hashes of a proof")
     return int(words[0]), path
 
@@ -131,10 +130,10 @@ def key_of(vkey: str) -> tuple:  # name, id, type and public key of a line
 
 def note_of(data: bytes) -> tuple:  # its text and its signatures (name, id, rest), unchecked
     text, separator, lines = data.decode("utf-8").rpartition("\n\n")
-    is_text = len(data) <= NOTE_LIMIT and not re.search(r"[\0-\x09\x0b-\x1f]", data.decode("utf-8"))
+    is_text = len(data) <= 1 << 18 and not re.search(r"[\0-\x09\x0b-\x1f]", data.decode("utf-8"))
     need(is_text and separator, "不是签名文本 no signed note")
     found = [re.fullmatch(r"— ([^\s+]+) ([^\s]+)", line) for line in lines[:-1].split("\n")]
-    is_whole = lines.endswith("\n") and all(found) and len(found) <= SIGNATURE_LIMIT
+    is_whole = lines.endswith("\n") and all(found) and len(found) <= 64
     need(is_whole, "签名行不规范或被截断 signature lines are malformed or cut")
     return text + "\n", [(one[1], unbase64(one[2])[:4], unbase64(one[2])[4:]) for one in found if one]
 
@@ -184,7 +183,7 @@ class Check:
         for file, digest in sorted(listed):
             self.sums[file] = self.digest(file) if file in self.plain else ""
             if self.sums[file] != digest or not digest:
-                self.tell(WRONG, file, CHANGED if self.sums[file] else GONE)
+                self.tell(WRONG, file, "SHA-256 不符：内容已改变 it was changed" if self.sums[file] else GONE)
         for name in sorted(self.names.keys() - {*self.sums, *LISTS}) if listed else ():
             self.tell(WRONG, name, "不在任何清单中 is in no list: it was added")
         what = (
@@ -207,8 +206,9 @@ class Check:
         if suffix in ("note", "manifest"):
             note, known = note_of(data), self.names[beside].read_bytes() if beside in self.plain else None
             need(known in (None, note[0].encode()), "与所签内容不同 the file beside it is not what was signed")
-            self.manifests.update({name: note[0].split("\n")[:2]} if suffix == "manifest" else {})
-            return signers(note, self.keys), "签名有效 is signed"
+            said = signers(note, self.keys)
+            self.manifests.update({name: note[0].split("\n")[:2]} if suffix == "manifest" and said else {})
+            return said, "签名有效 is signed"
         if suffix == "checkpoint":
             return self.checkpoint(data)[3], "检查点签名有效 is a signed checkpoint"
         head, _, note = data.partition(b"\n\n")
@@ -269,7 +269,7 @@ class Check:
                 who, what = self.signed(name)
                 names = ", ".join(f"{one} {when}".strip() for one, _, when in sorted(set(who)))
                 self.tell(OK if who else UNKNOWN, name, f"{what}: {names or '没有已知密钥 by no key that is known'}")
-            except ValueError as error:  # noqa: PERF203  each file for itself
+            except MALFORMED as error:  # noqa: PERF203  each file for itself
                 self.tell(WRONG, name, str(error))
         if "bagit.txt" in self.plain:
             self.kit()
