@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -24,7 +25,6 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 
 from agent import durable
-from agent.cli import main
 from agent.drivers import detect
 from agent.errors import EvidenceError, JournalError, RequestError, UnknownError
 from agent.journal import Reader, verify
@@ -40,10 +40,12 @@ from agent.pipeline.checkpoints import sign
 from agent.pipeline.documents import add_document
 from agent.pipeline.exporting import journal_export
 from agent.pipeline.station import Station
+from simulator.content import Noise
+from tests.cards import image
 from tests.conftest import SettableClock, unseal
-from tests.daemons import stage
+from tests.daemons import call, running, stage
 from tests.fakes import FakeRecorder, FakeStore
-from tests.kits import ALL, CASE, FILES, config_of, export, filled
+from tests.kits import ALL, FILES, config_of, export, filled
 from tests.stations import dock, opened
 from tests.test_kit import check
 
@@ -524,12 +526,29 @@ async def test_the_journal_takes_no_export_without_approval_name_or_content(
 # The command.
 
 
-def test_the_command_asks_for_an_approval_and_exports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = stage(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main(["--config", str(made.config), "export", "--case", CASE, "--to", "x", "--who", "a", "--why", "b"])
-    assert ended.value.code == 2
-    assert "--approval" in capsys.readouterr().err
+def test_the_running_service_signs_and_journals_what_the_command_hands_over(tmp_path: Path) -> None:
+    made = stage(tmp_path, {"manifest.quiet_s": "0", "runner.probe_pause_s": "0.1"})
+    target = tmp_path / "kit"
+    with running(made) as daemon:
+        slot = daemon.dock(image(tmp_path / "card.img", {"DCIM/0001.MP4": Noise(70_000, 1)}))
+        docking = daemon.until_phase(slot, "finished")["docking_id"]
+        daemon.until(lambda: daemon.status()["counters"]["assets"]["stored"]["files"] == 1)
+        daemon.until(lambda: not daemon.status()["manifests"]["to_sign"])
+        asked = ("export", "--docking", docking, "--to", str(target), "--who", "李四", "--why", "移送", "--json")
+        refused = call(made, *asked)
+        assert (refused.returncode, "--approval" in refused.stderr) == (2, True)
+        assert call(made, *asked, "--approval", "  ").returncode == 2
+        assert not target.exists()
+        done = call(made, *asked, "--approval", "批〔2026〕7号", timeout_s=100)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told = json.loads(done.stdout)
+        again = call(made, *asked, "--approval", "批〔2026〕8号")
+        assert (again.returncode, json.loads(again.stdout)["exit"]) == (2, 2)
+    code, text = check(target)
+    assert code == 0, text
+    assert told["bag"] in text
+    with closing(Reader(made.station / "journal.db")) as reader:
+        assert [one.bag for _, _, one in reader.exports(told["recordings"])] == [told["bag"]]
 
 
 # The bag by itself.
