@@ -137,7 +137,7 @@ class Demo:
             self._prove(copies)
             Words(self._stage, show).tell(service)
             Seals(self._stage, show).tell(service, [row["recording_id"] for row in recordings(self._stage)])
-            Kits(self._stage, show).tell(service)
+            Kits(self._stage, show).tell()
             self._verify()
             if stay:
                 self._stay(handling, service)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any, Final
 
 from simulator import proof
-from simulator.handling import LOOK_S
 from simulator.show import Show
-from simulator.stage import DemoError, Service, Stage, with_options
+from simulator.stage import DemoError, Stage
 
-SEALED_LIMIT_S: Final = 120.0
 APPROVAL: Final = ("--approval", "批〔2026〕7号", "--who", "李四", "--why", "移送法制审核")
 BARE_PYTHON: Final = ("/usr/bin/python3", "-I", "-S")
 LINES: Final = 4
@@ -31,10 +26,9 @@ class Kits:
         self._stage = stage
         self._show = show
 
-    def tell(self, service: Service) -> None:
+    def tell(self) -> None:
         """Raises DemoError at the first claim that is not true."""
         self._show.step("核验包", "capture-agent export: a case is handed to a court")
-        self._sealed(service)
         kit = self._stage.root / "kit"
         activity = self._ask("activity", "list")["activities"][0]["activity_id"]
         told = self._ask("export", "--activity", activity, "--to", str(kit), *APPROVAL)
@@ -48,18 +42,6 @@ class Kits:
             self._show.say(line)
         self._show.claim("the log has the digest of this kit", f"compare: {told['bag']}" in said, True)
         self._changed()
-
-    def _sealed(self, service: Service) -> None:
-        """Manifests are signed ten minutes behind the last news; a demo has less time."""
-        config = self._stage.config
-        config.write_text(with_options(config.read_text("utf-8"), {"manifest.quiet_s": "0"}), "utf-8")
-        os.kill(service.process.pid, signal.SIGHUP)
-        end = time.monotonic() + SEALED_LIMIT_S
-        while waiting := service.status()["manifests"]["to_sign"]:
-            if time.monotonic() > end:
-                raise DemoError(f"after {SEALED_LIMIT_S:g} s {waiting} manifests are not signed")
-            time.sleep(LOOK_S)
-        self._show.claim("清单 every recording has its signed manifest", waiting, 0)
 
     def _ask(self, *arguments: str) -> Json:
         code, said = proof.run(self._stage.command(*arguments, "--json"))

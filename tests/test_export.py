@@ -146,7 +146,7 @@ def test_the_papers_say_what_was_found(made: Made) -> None:
         for text in ("批〔2026〕7号", "李四", "证明药店未按处方销售药品", "张三", "视频2.MP4"):
             assert text in printed, f"{name}: {text}"
             assert text in plain, f"{name}: {text}"
-    assert "共3份记录：3份无不成立项" in plain
+    assert "共3份记录，原始性证明全部成立。" in plain
     for text in ("现已再次证明", "BLAKE3与SHA-256均已比对", "第1号清单", "按期入库", "时钟偏差未测", "不是对证据资格"):
         assert text in plain, text
     assert "删除" not in plain

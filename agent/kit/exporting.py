@@ -21,7 +21,7 @@ from agent.kit.contents import HEAD_BYTES, Item, Piece, Wanted, chosen, items_of
 from agent.kit.extract import Extract, Told, checkpoint_of, extract
 from agent.kit.place import check_place, part_of
 from agent.kit.premis import STATION, Happened, Object, premis
-from agent.kit.reports import NOTE_CITATION, Frame, Reviewed, note, report, time_of
+from agent.kit.reports import Frame, Reviewed, note, report, time_of
 from agent.kit.review import PROOFS, Given, review
 from agent.model import Acquired, Adopted, AssetChanged, Derivation, Matched, Role
 from agent.papers.page import both, digest, filled, joined
@@ -238,7 +238,6 @@ class Exporter:
                 both("已签名的检查点", "signed checkpoint"),
                 f"{checkpoint.origin}  № {view.number}  {checkpoint.size}  {' '.join(checkpoint.extensions)}",
             ),
-            (both("依据", "by"), NOTE_CITATION),
         ]
         return Frame(order.at, rows, f"{station.name}  {order.approval}  {time_of(order.at)}")
 

@@ -12,14 +12,14 @@ from agent.deadline import ZONE
 from agent.kit.contents import Item, said_of
 from agent.kit.custody import detail_of, meaning_of
 from agent.kit.extract import Told
-from agent.kit.review import Check, Given, word_of
+from agent.kit.review import PROOFS, Check, Given, word_of
 from agent.model import NANCHANG_RECORD, Role
 from agent.papers.page import Markup, both, digest, facts, filled, joined, page, table
 from agent.status.words import WORDS
 
 Json = Mapping[str, Any]
 
-NOTE_CITATION: Final = f"{NANCHANG_RECORD}第二十三条"
+_NOTE_CITATION: Final = f"{NANCHANG_RECORD}第二十三条"
 _NOBODY: Final = both("未登记", "nobody has said so")
 _HEADS: Final = ("原始", "摘要", "中心", "清单", "流转", "完整", "中断", "时间", "要素", "文字", "期限", "副本")
 """The checks of `review.review`, in their order, as heads of narrow columns."""
@@ -55,7 +55,7 @@ class Reviewed:
 
 def note(frame: Frame, reviewed: Sequence[Reviewed]) -> str:
     """说明: who took the evidence, when and where; what nobody has said is left open, never made up."""
-    parts = [facts(frame.given)]
+    parts = [facts([*frame.given, (both("依据", "by"), _NOTE_CITATION)])]
     for one in reviewed:
         parts += [_title(one), facts(_note_rows(one))]
     parts.append(_SPACE)
@@ -88,15 +88,26 @@ def report(frame: Frame, reviewed: Sequence[Reviewed]) -> str:
 
 
 def _verdict(reviewed: Sequence[Reviewed]) -> Markup:
-    wrong = [one for one in reviewed if any(check.holds is False for check in one.checks)]
-    whole = len(reviewed) - len(wrong)
-    zh = f"共 {len(reviewed)} 份记录：{whole} 份无不成立项"
-    en = f"{len(reviewed)} recordings: of {whole} nothing that was checked fails to hold"
-    if wrong:
-        numbers = ", ".join(str(one.item.number) for one in wrong)
-        zh += f"；{len(wrong)} 份有不成立项（第 {numbers} 号）"
-        en += f"; of {len(wrong)} something does (no. {numbers})"
+    """Proofs first; what was recorded and said of it is another matter."""
+    count = len(reviewed)
+    unproved = _numbers(reviewed, slice(PROOFS))
+    lacking = _numbers(reviewed, slice(PROOFS, None))
+    zh, en = (
+        f"共 {count} 份记录，原始性证明全部成立",
+        f"{count} recordings, and all proofs that they are the originals hold",
+    )
+    if unproved:
+        zh = f"共 {count} 份记录，第 {unproved} 号的原始性证明有不成立项"
+        en = f"{count} recordings; proofs that they are the originals fail for no. {unproved}"
+    if lacking:
+        zh += f"；第 {lacking} 号的其他核验项有不成立项"
+        en += f"; something else that was checked does not hold for no. {lacking}"
     return filled('<p class="verdict">{text}</p>\n', text=both(f"{zh}。", f"{en}."))
+
+
+def _numbers(reviewed: Sequence[Reviewed], checks: slice) -> str:
+    wrong = (one for one in reviewed if any(check.holds is False for check in one.checks[checks]))
+    return "、".join(str(one.item.number) for one in wrong)
 
 
 def _legend() -> Markup:
