@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import struct
 import threading
@@ -92,49 +93,55 @@ class Whose(StrEnum):
 class Changes:
     """The newest 10,000 files that we changed, and how each was left. For any thread.
 
-    Whose a change is follows from what a file is like now, never from when it was made or told.
+    Whose a change is follows from what a file is like now, never from when it was made or told. Of that only a digest
+    is kept: 10,000 take 4 MB.
     """
 
     def __init__(self, look: Callable[[Path], Seen | None] = seen) -> None:
         self._look = look
         self._lock = threading.Lock()
-        self._in_hand: dict[Path, int] = {}
-        self._left: OrderedDict[Path, Seen | None] = OrderedDict()
-        self._foreign: OrderedDict[Path, None] = OrderedDict()
+        self._in_hand: dict[str, int] = {}
+        self._left: OrderedDict[str, bytes] = OrderedDict()
+        self._foreign: OrderedDict[str, None] = OrderedDict()
 
     @contextlib.contextmanager
     def of(self, path: Path) -> Iterator[None]:
         """What is done to this name meanwhile is ours; raises OSError if it can't be looked at."""
+        name = os.fspath(path)
         with self._lock:
-            if path in self._left and path not in self._in_hand and self._left[path] != self._look(path):
-                self._foreign[path] = None  # our own change would hide it
+            if name in self._left and name not in self._in_hand and self._left[name] != self._now(name):
+                self._foreign[name] = None  # our own change would hide it
                 _bound(self._foreign)
-            self._in_hand[path] = self._in_hand.get(path, 0) + 1
+            self._in_hand[name] = self._in_hand.get(name, 0) + 1
         try:
             yield
         finally:
             with self._lock:
-                self._in_hand[path] -= 1
-                if not self._in_hand[path]:
-                    del self._in_hand[path]
-                self._left[path] = self._look(path)
-                self._left.move_to_end(path)
+                self._in_hand[name] -= 1
+                if not self._in_hand[name]:
+                    del self._in_hand[name]
+                self._left[name] = self._now(name)
+                self._left.move_to_end(name)
                 _bound(self._left)
 
     def whose(self, path: Path) -> Whose:
         """Whose the last change of this name was; each of somebody else's is told once. Raises OSError."""
+        name = os.fspath(path)
         with self._lock:
-            if path in self._in_hand:
+            if name in self._in_hand:
                 return Whose.IN_HAND
-            if path in self._foreign:
-                del self._foreign[path]
+            if name in self._foreign:
+                del self._foreign[name]
                 return Whose.FOREIGN
-            if path not in self._left:
+            if name not in self._left:
                 return Whose.FOREIGN
-            left, self._left[path] = self._left[path], self._look(path)
-            return Whose.OURS if left == self._left[path] else Whose.FOREIGN
+            left, self._left[name] = self._left[name], self._now(name)
+            return Whose.OURS if left == self._left[name] else Whose.FOREIGN
+
+    def _now(self, name: str) -> bytes:
+        return hashlib.blake2b(repr(self._look(Path(name))).encode(), digest_size=16).digest()
 
 
-def _bound(remembered: OrderedDict[Path, Any]) -> None:
+def _bound(remembered: OrderedDict[str, Any]) -> None:
     while len(remembered) > _REMEMBERED:
         remembered.popitem(last=False)
