@@ -12,7 +12,6 @@ from agent.journal import sealing
 from agent.model import Asset, Stamping
 from agent.pipeline.documents import add_document
 from agent.pipeline.station import Station
-from agent.timestamps import ASK_TYPE, proved, request_for
 from agent.transcripts import read_sealed
 from agent.uploader.network import Network, NetworkOptions
 
@@ -51,6 +50,8 @@ class StampLane:
 
     async def _stamp(self, asset: Asset) -> None:
         """Raises AgentError: no connection, an answer that proves nothing, a manifest that is damaged, a full disk."""
+        from agent.timestamps import ASK_TYPE, proved, request_for  # 4 MB that few stations need
+
         station, settings = self._station, self._station.timestamp
         assert asset.digests is not None, "a document is entered with its fingerprints"
         assert settings.ca_file is not None, "the configuration was checked"
