@@ -19,10 +19,11 @@ from agent.pipeline import documents
 from agent.pipeline.checkpoints import begin, sign, verifiers
 from agent.pipeline.documents import add_document
 from agent.pipeline.recover import recover
+from agent.pipeline.rotation import rotate
 from agent.pipeline.sealing import SealLane
 from agent.pipeline.station import Station
 from agent.signing import CommandKey, station_key
-from agent.tlog.keys import Key
+from agent.tlog.keys import Algorithm, Key
 from agent.tlog.note import Note
 from agent.transcripts import read_sealed
 from simulator import sm2
@@ -256,3 +257,30 @@ async def test_a_command_that_gives_no_signature_is_refused_and_leaves_nobody_be
 ) -> None:
     with pytest.raises(Exception, match=why):
         await asyncio.to_thread(CommandKey(words, b"", 0.2).sign, b"text")
+
+
+async def test_no_key_signs_behind_the_event_that_another_follows_it(station: Station) -> None:
+    """Also if it is changed while a few manifests are being made."""
+    await sign(station)
+    first, second = recordings(station)
+    loop, changed = asyncio.get_running_loop(), []
+
+    def changing(recording_id: str) -> Json:
+        if not changed:
+            asked = rotate(station, {"who": "李四", "why": "the old one was copied"})
+            changed.append(asyncio.run_coroutine_threadsafe(asked, loop))
+        return metadata(recording_id)
+
+    station.background = lambda: Background({}, {}, changing)
+    await lane_of(station).step()
+    await asyncio.wrap_future(changed[0])
+    reader = station.journal.reader
+    (event,) = (one for one in reader.events(0, 100) if one.kind == "key_rotated")
+    old, new = (bytes.fromhex(key.public) for key in reader.announced_keys())
+    for recording_id in (first, second):
+        (view,) = reader.seals(recording_id)
+        assert view.asset.digests is not None
+        (signature,) = Note.parse(station.vault.address(view.asset.digests.blake3).read_bytes()).signatures
+        key = Key(station.custody.origin, Algorithm.ED25519, new if view.seq > event.seq else old)
+        assert signature.key_id == key.key_id
+    assert len({view.seq > event.seq for each in (first, second) for view in reader.seals(each)}) == 2

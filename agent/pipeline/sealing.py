@@ -33,20 +33,23 @@ class SealLane:
 
     async def step(self) -> None:
         """Seal the next few recordings, or wait a little if there are none, or others need the station."""
-        station, told, signers = self._station, self._station.background, self._station.custody.signers
+        station, told = self._station, self._station.background
         due: Sequence[str] = ()
-        if signers and not station.custody.fork and not self._is_busy():
+        if _may_sign(station) and not self._is_busy():
             due = await station.on_disk(_due, station)
         if not due or told is None:
             await asyncio.sleep(station.limits.probe_pause_s)
             return
         background = await station.on_disk(told)
         for recording_id in due:
-            await self._seal(recording_id, signers, background)
+            await self._seal(recording_id, background)
         station.custody.asked.set()
 
-    async def _seal(self, recording_id: str, signers: Sequence[Signer], background: Background) -> None:
-        """One attempt, counted before the work: what kills the process again and again must not do so at once."""
+    async def _seal(self, recording_id: str, background: Background) -> None:
+        """One attempt, counted before the work: what kills the process again and again must not do so at once.
+
+        No other key takes over between the signature and its event: what a key signs after that counts for nothing.
+        """
         station, subject = self._station, sealing(recording_id)
         before = await station.on_disk(station.journal.reader.attempt, subject)
         if before is not None and before.begun - before.failed >= _INTERRUPTED:
@@ -54,8 +57,11 @@ class SealLane:
             return
         await station.journal.begun([subject])
         try:
-            said, content = await station.on_disk(_signed, station, recording_id, signers, background)
-            await add_document(station, said, [recording_id], content)
+            async with station.custody.signing:
+                if not _may_sign(station):
+                    return
+                said, content = await station.on_disk(_signed, station, recording_id, background)
+                await add_document(station, said, [recording_id], content)
         except AgentError as error:  # a disk that refuses refuses this too, and that ends the step
             self.trouble = f"清单无法签名，稍后重试（原始资料不受影响）(no manifest of {recording_id}: {error})"
             await station.failed(subject, str(error))
@@ -68,10 +74,12 @@ def _due(station: Station) -> Sequence[str]:
     return station.journal.reader.next_to_seal(station.clock(), quiet, station.longest_pause, _BATCH)
 
 
-def _signed(
-    station: Station, recording_id: str, signers: Sequence[Signer], background: Background
-) -> tuple[Sealing, bytes]:
-    reader, settings = station.journal.reader, station.manifests
+def _may_sign(station: Station) -> bool:
+    return bool(station.custody.signers) and not station.custody.fork
+
+
+def _signed(station: Station, recording_id: str, background: Background) -> tuple[Sealing, bytes]:
+    reader, settings, signers = station.journal.reader, station.manifests, station.custody.signers
     if settings.command:
         key = Key.parse(settings.key)
         behind = CommandKey(settings.command, key.public, settings.command_limit_s)
