@@ -99,6 +99,12 @@ async def test_it_keeps_what_it_saw_before_it_answers(tmp_path: Path, monkeypatc
             patch.setattr(type(theirs.journal), "record", full)
             with pytest.raises(JournalError):
                 await cosign(theirs, request)
+            async with (
+                listening(theirs, "127.0.0.1", 0) as port,
+                ClientSession() as session,
+                session.post(f"http://127.0.0.1:{port}{PATH}", data=request) as response,
+            ):
+                assert response.status == 503
         assert seen_by(theirs) == []
         before = theirs.journal.reader.log_size()
         answers = await asyncio.gather(*(cosign(theirs, request) for _ in range(3)))

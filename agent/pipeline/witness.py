@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from agent.errors import RequestError
+from agent.errors import AgentError, RequestError
 from agent.model import CheckpointWitnessed
 from agent.pipeline.checkpoints import origin_of, verifiers
 from agent.pipeline.station import Station
@@ -72,7 +72,11 @@ async def listening(station: Station, host: str, port: int) -> AsyncIterator[int
     """Answer at an address until the block ends, and yield the port; one that can't be had is told and stops nobody."""
 
     async def handle(request: web.Request) -> web.Response:
-        told = await cosign(station, await request.read())
+        try:
+            told = await cosign(station, await request.read())
+        except AgentError as error:  # our own disk or key: the neighbour asks again
+            log.warning("nothing is cosigned now: %s", error)
+            return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
         return web.Response(status=told.status, body=told.body, headers={"Content-Type": told.content_type})
 
     app = web.Application(client_max_size=TEXT_LIMIT_BYTES)
