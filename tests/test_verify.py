@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -36,14 +37,16 @@ from agent.pipeline.verify import Report, Scope, verify
 from agent.signing import SigningKey, station_key
 from agent.tlog.checkpoint import Checkpoint
 from agent.tlog.keys import Signer
-from agent.tlog.note import signed
+from agent.tlog.note import Signature, signed
 from agent.verbs.verify import _Bar
 from tests import stations
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder, FakeStore
 from tests.stations import QUICK, dock
+from tests.test_checkpoint_store import signed as signed_log
 from tests.test_journal_audit import intruder
 from tests.test_scrubbing import change, held, path_of
+from tests.test_witness import by_stick, docks, objection
 
 FILES = {f"/{number}.MP4": b"footage %d" % number * 50 for number in range(6)}
 NOWHERE = Path("/nonexistent/credential")
@@ -589,3 +592,42 @@ async def test_a_key_that_was_put_there_is_for_a_person_to_judge(station: Statio
     report = await checked(station, LOG)
     assert (report.sound, len(report.notes)) == (True, 1)
     assert "another key signs from here on" in report.notes[0]
+
+
+# Witnesses.
+
+
+async def shown(ours: Station) -> Report:
+    """What is found by who knows the witnesses' keys."""
+    path, known = ours.vault.root / "journal.db", [one.verifier for one in ours.custody.settings.witnesses]
+    return await verify(path, ours.vault, ours.store, ours.clock(), quiet, scope=LOG, witnesses=known)
+
+
+async def test_what_a_witness_signed_is_counted_and_what_is_said_of_it_is_checked(tmp_path: Path) -> None:
+    async with docks(tmp_path) as (ours, theirs):
+        await signed_log(ours, 5)
+        await by_stick(ours, theirs)
+        report = await shown(ours)
+        assert (report.problems, report.cosigned) == ([], 1)
+        with intruder(ours.vault.root / "journal.db") as db:
+            (note,) = db.execute("SELECT note FROM checkpoint").fetchone()
+            last = Signature.parse(note.splitlines()[-1])
+            forged = note.replace(str(last), str(replace(last, data=last.data[:-1] + b"?")))
+            db.execute("UPDATE checkpoint SET note = ?", (forged,))
+        assert any("cosigned it, and it did not" in problem for problem in (await shown(ours)).problems)
+
+
+async def test_an_older_journal_that_a_witness_objects_to_is_told(tmp_path: Path) -> None:
+    async with docks(tmp_path) as (ours, theirs):
+        await signed_log(ours, 5)
+    copy = shutil.copy(tmp_path / "ours" / "journal.db", tmp_path / "copy.db")
+    async with docks(tmp_path) as (ours, theirs):
+        await signed_log(ours, 5)
+        await by_stick(ours, theirs)
+    shutil.copy(copy, tmp_path / "ours" / "journal.db")
+    async with docks(tmp_path) as (ours, theirs):
+        await signed_log(ours, 1)
+        assert (await shown(ours)).sound, "nothing in it shows that it is an older one"
+        await objection(ours, theirs)
+        (problem,) = (await shown(ours)).problems
+        assert problem.startswith("checkpoint 2: a witness objects, which has seen another log, first at 2026-")

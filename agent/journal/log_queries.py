@@ -111,11 +111,12 @@ class LogQueries:
         rotated = {rotation.new: AnnouncedKey(seq, rotation.new, rotation) for seq, rotation in rotations}
         return tuple(sorted({**first, **rotated}.values(), key=lambda key: key.seq))
 
-    def refused_checkpoints(self) -> dict[int, datetime]:
-        """Return the numbers of checkpoints that the store refused, and when it did first."""
+    def objections(self, kind: str) -> dict[int, datetime]:
+        """Return the numbers of checkpoints to which somebody objected by this kind of incident, and when first."""
         rows = self._db.all(
             "SELECT json_extract(detail, '$.detail.number') AS number, min(at) FROM event INDEXED BY event_incident"
-            " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = 'checkpoint-refused' GROUP BY number"
+            " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = ? GROUP BY number",
+            kind,
         )
         return {number: datetime.fromisoformat(at) for number, at in rows}
 

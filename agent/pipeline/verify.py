@@ -27,10 +27,15 @@ from agent.tlog.checkpoint import opened
 from agent.tlog.keys import Verifier
 from agent.tlog.note import Note
 from agent.tlog.texts import NoteError
+from agent.tlog.witness import cosigned
 from agent.uploader.base import Store
 from agent.vault import Vault
 
 _PAGE: Final = 50
+REFUSED: Final = "checkpoint-refused"
+OBJECTS: Final = "witness-objects"
+"""Kinds of incidents: what the centre and witnesses say against a checkpoint."""
+
 _TOLD_LIMIT: Final = 1000
 
 Tell = Callable[[str, int, int], None]
@@ -51,7 +56,8 @@ class Report:
     """What was checked, and the first thousand of the differences that were `found`, as sentences.
 
     Of `stored` copies the store proved again that it has them; `read_back` of these by reading them. `checkpoints` and
-    `manifests` are signed by this station's keys, and hold; the store has proved `deposited` of the checkpoints.
+    `manifests` are signed by this station's keys, and hold; the store has proved `deposited` of the checkpoints, and
+    witnesses have signed `cosigned` of them.
     `resumed`: what an earlier call had checked is counted too. `notes` tell what only a person can judge.
     """
 
@@ -63,6 +69,7 @@ class Report:
     read_back: int = 0
     checked_bytes: int = 0
     deposited: int = 0
+    cosigned: int = 0
     found: int = 0
     resumed: bool = False
     problems: list[str] = field(default_factory=list)
@@ -84,11 +91,13 @@ _ALL: Final = Scope()
 
 
 async def verify(
-    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *, scope: Scope = _ALL, resume: bool = False
-) -> Report:
+    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *,
+    scope: Scope = _ALL, resume: bool = False, witnesses: Sequence[Verifier] = (),
+) -> Report:  # fmt: skip
     """Check the log, and what else the scope has, by reading it again; changes nothing but a note of how far it is.
 
-    `resume`: go on where a call with the same scope was interrupted, if the log still begins with what that had seen.
+    `witnesses` are those that our log is shown to. `resume`: go on where a call with the same scope was interrupted, if
+    the log still begins with what that had seen.
     """
     places = Places(vault.root)
     place = places.recall() if resume else None
@@ -110,7 +119,7 @@ async def verify(
             places.keep(place(*counts, tuple(report.problems[len(chain.differences) :])))
 
         check = _Check(reader, vault, store, scope, report, tell)
-        check.signatures()
+        check.signatures(witnesses)
         if scope.files and (place is None or place.stage == "files"):
             check.files(place.after if place else "", partial(reached, "files"))
         if scope.centre:
@@ -141,17 +150,27 @@ class _Check:
         self._rotated: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def signatures(self) -> None:
-        """Every checkpoint is signed by a key that signed at that time, in the name of the log's first one."""
-        origin = ""
+    def signatures(self, witnesses: Sequence[Verifier]) -> None:
+        """Every checkpoint is signed by a key that signed at that time, in the name of the log's first one.
+
+        What is said to be of one of our witnesses is, and none of them objects to what it was shown last.
+        """
+        origin, seen = "", 0
         for one in self._checkpoints():
             try:
                 if not origin:
                     origin = one.note.partition("\n")[0]
                     self._keys(verifiers(self._reader, origin))
-                opened(Note.parse(one.note.encode()), origin, self._trusted(one.seq))
+                note = Note.parse(one.note.encode())
+                opened(note, origin, self._trusted(one.seq))
+                if cosigned(note, witnesses):
+                    self._report.cosigned, seen = self._report.cosigned + 1, one.number
             except (NoteError, ValueError) as error:
                 self._report.tell(f"checkpoint {one.number}: {error}")
+        for number, at in self._reader.objections(OBJECTS).items():
+            if number > seen:
+                what = f"a witness objects, which has seen another log, first at {_shown(at)}"
+                self._report.tell(f"checkpoint {number}: {what}")
 
     def _keys(self, ours: Sequence[Verifier]) -> None:
         """Each key follows the one before by a note that both signed; one that was lost can't have signed."""
@@ -241,7 +260,7 @@ class _Check:
             self._tell("copies", done, total)
             reached(asset.asset_id)
         if not self._scope.recording_id:
-            refused = self._reader.refused_checkpoints()
+            refused = self._reader.objections(REFUSED)
             for one in self._checkpoints():
                 if one.receipt is not None:
                     await self._deposited(one, one.receipt)

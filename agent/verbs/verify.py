@@ -69,7 +69,9 @@ async def _verified(config: Config, clock: Clock, options: argparse.Namespace, b
     root = config.storage.root
     async with opened_store(config, clock) as store:
         vault = Vault(root, seal=False)
-        return await verify(root / "journal.db", vault, store, clock(), bar, scope=scope, resume=options.resume)
+        known = [one.verifier for one in config.log.witnesses]
+        asked = {"scope": scope, "resume": options.resume, "witnesses": known}
+        return await verify(root / "journal.db", vault, store, clock(), bar, **asked)
 
 
 class _Bar:
