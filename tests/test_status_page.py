@@ -8,8 +8,19 @@ from pathlib import Path
 
 from agent.absence import Absence, Evidence, Sure
 from agent.deadline import ZONE
-from agent.model import DeviceIssued, DockingListed, Finding, Observed, Phase, Upload
+from agent.model import (
+    Clearing,
+    DeviceIssued,
+    DockingClosed,
+    DockingListed,
+    Finding,
+    Observed,
+    Phase,
+    ReceiptIssued,
+    Upload,
+)
 from agent.pipeline.absences import detail_of
+from agent.receipts import list_digest
 from tests.chromium import browsing
 from tests.journal_entries import NOW, acquired, confirmed, opened
 from tests.status_station import HOSTILE, footage, serve, slot
@@ -94,6 +105,22 @@ async def test_what_is_missing_stands_below_its_docking_once(tmp_path: Path) -> 
         assert "此前已采集的" not in text
         assert r"[DCIM/A_0002.MP4 → DCIM/<script>alert(1)</script>\u202e\udc80\u0007.MP4]" in text
         assert await page.value(SMALLEST_FONT_PX) >= 24
+        assert page.console == []
+
+
+async def test_each_docking_leads_to_its_receipt(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+        await page.shows("请插入")
+        said = ReceiptIssued("d1", 1, Clearing.CLEAR, "V8", 0, 0, 0, 0, list_digest(""))
+        ended = (DockingListed("d1", 0, "ab" * 32), DockingClosed("d1", "complete"))
+        await served.journal.record(opened(), *ended, said)
+        await page.shows("可以清空")
+        assert await page.value(SMALLEST_FONT_PX) >= 24
+        await page.value("document.querySelector('#dockings a').click()")
+        await page.shows("可以清空：记录仪中的全部文件已采集并校验，且已按规定入库。")
+        assert "尚未签名" in await page.text()
+        width = await page.value("document.querySelector('table').offsetWidth")
+        assert 600 < width < 800, "its style is allowed by its policy"
         assert page.console == []
 
 
