@@ -71,6 +71,17 @@ async def test_a_store_that_is_away_is_tried_until_it_is_back(tmp_path: Path) ->
         assert not list(station.vault.staging_dir.iterdir())
 
 
+async def test_a_store_that_stays_away_is_told_until_it_is_back(tmp_path: Path) -> None:
+    async with signing(tmp_path) as station:
+        station.store = FakeStore(fail_before=12)
+        await signed(station, 1)
+        lane = CheckpointStoreLane(station)
+        for step in range(13):
+            assert any("尚未送达中心" in problem for problem in station.custody.problems()) == (step >= 10)
+            await lane.step()
+        assert station.custody.problems() == ("",)
+
+
 async def test_it_goes_behind_every_original(tmp_path: Path) -> None:
     @dataclass(slots=True)
     class Asked(FakeStore):

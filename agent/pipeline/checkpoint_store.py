@@ -22,6 +22,8 @@ _LOOK_AGAIN_S: Final = 60.0
 _ATTEMPT_LIMIT_S: Final = 600.0
 _BEHIND_ALL: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _TAKEN: Final = "centre"
+_AWAY: Final = "centre-away"
+_TOLD_AFTER: Final = 10
 
 
 class _Errand:
@@ -70,6 +72,7 @@ class CheckpointStoreLane:
             await self._not_stored(view, error)
             return
         self._errand, self._failures = _Errand(), 0
+        station.custody.troubles.pop(_AWAY, None)
 
     async def _store(self, view: CheckpointView) -> None:
         station = self._station
@@ -88,6 +91,9 @@ class CheckpointStoreLane:
             await self._refused(view, error)
             return
         self._failures += 1
+        if self._failures == _TOLD_AFTER:
+            what = f"第 {view.number} 号日志签名尚未送达中心 (not at the centre: checkpoint {view.number}): {error}"
+            self._station.custody.troubles[_AWAY] = what
         await asyncio.sleep(min(limits.backoff_max_s, limits.backoff_base_s * 2.0 ** min(self._failures - 1, 30)))
 
     async def _refused(self, view: CheckpointView, error: StoreError) -> None:
