@@ -127,11 +127,11 @@ def whole(station: Station) -> bool:
         ("chattr -i {0}", "flag"),
         ("chattr -i {0}; rm -f {0}", "deleted"),
         ("chattr -i {0}; mv {0} {1}/away", "moved away"),
-        ("chattr -i {0}; mv {0} {1}/away; ln -s {1}/away {0}", "created"),
-        ("chattr -i {0}; mv {0} {1}/away; ln {1}/away {0}; rm {1}/away", "created"),
+        ("chattr -i {0}; mv {0} {1}/away; ln -s {1}/away {0}", "moved away"),
+        ("chattr -i {0}; mv {0} {1}/away; ln {1}/away {0}; rm {1}/away", "moved away"),
         ("chattr -i {0}; cp -p {0} {1}/new; mv -f {1}/new {0}", "moved here"),
-        ("chattr -i {0}; mv {0} {1}/away; mkdir {0}", "created"),
-        ("chattr -i {0}; mv {0} {1}/away; mkfifo {0}", "created"),
+        ("chattr -i {0}; mv {0} {1}/away; mkdir {0}", "moved away"),
+        ("chattr -i {0}; mv {0} {1}/away; mkfifo {0}", "moved away"),
     ],
 )
 async def test_whatever_is_done_to_an_original_is_told_and_mended(station: Station, attack: str, told: str) -> None:
