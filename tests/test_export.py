@@ -481,6 +481,7 @@ async def test_what_the_vault_lost_comes_from_the_store_and_else_is_told(tmp_pat
     rows = station.journal.reader.recordings()
     lost = next(row for row in rows if row.clip and row.clip.path == "/DCIM/0001.MP4")
     await station.journal.record(AssetChanged(lost.asset.asset_id, Lost("gone")))
+    await sign(station)
     kit = await export(station, tmp_path / "kit2")
     assert kit.missing == (lost.recording.recording_id,)
     assert "不在包内" in (tmp_path / "kit2/data/reports/verification-report.html").read_text("utf-8")
@@ -491,6 +492,7 @@ async def test_a_case_is_what_was_said_last_and_an_empty_folder_is_taken(tmp_pat
     rows = station.journal.reader.recordings()
     moved = rows[0].recording.recording_id
     await add_document(station, Statement("张三", "改", station.clock(), {"case_no": "另案"}), [moved])
+    await refused(station, tmp_path / "kit", RequestError, "2 条流转记录尚未签名", Wanted([moved]))
     (tmp_path / "kit").mkdir()
     await sign(station)
     kit = await export(station, tmp_path / "kit")
@@ -506,7 +508,7 @@ async def test_without_a_signed_checkpoint_nothing_is_exported(tmp_path: Path, c
     async with opened(tmp_path / "station", clock) as station:
         await dock(station, FakeRecorder(dict(FILES), station.vault.staging_dir))
         name = station.journal.reader.recordings()[0].recording.recording_id
-        await refused(station, tmp_path / "kit", RequestError, "尚无已签名的检查点", Wanted([name]))
+        await refused(station, tmp_path / "kit", RequestError, "条流转记录尚未签名", Wanted([name]))
 
 
 @pytest.mark.parametrize("change", [{"approval": " "}, {"bag": "x"}, {"recordings": "[]"}, {"who": ""}])

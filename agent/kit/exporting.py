@@ -97,7 +97,7 @@ class Exporter:
         check_place(self.order.folder, self.config, self._total_bytes + _SPARE_BYTES)
         extracted = self._extract(items)
         part = part_of(self.order.folder)
-        part.mkdir(mode=0o700)
+        part.mkdir(mode=0o750)
         with ExitStack() as undo:
             undo.callback(durable.remove_work, part)
             with Bag(part) as bag:
@@ -110,15 +110,15 @@ class Exporter:
     def _extract(self, items: Sequence[Item]) -> Extract:
         view = self.reader.newest_checkpoint()
         seqs = self.reader.events_of(sorted({one for item in items for one in item.subjects}))
-        covered = [seq for seq in seqs if view is not None and seq <= view.size]
-        if view is None or not covered:
+        unsigned = sum(view is None or seq > view.size for seq in seqs)
+        if view is None or unsigned:
             raise RequestError(
-                "尚无已签名的检查点包含这些记录 / no signed checkpoint covers these recordings yet.",
+                f"{unsigned} 条流转记录尚未签名 / {unsigned} events of these recordings are not signed yet.",
                 safe="Nothing was exported.",
-                do="Start the service, which signs with the station's key, then export again.",
+                do="Start the service, which signs the log with the station's key, and export again.",
             )
         self._keys = verifiers(self.reader, checkpoint_of(view).origin)
-        return extract(self.reader, covered, view, self._keys)
+        return extract(self.reader, seqs, view, self._keys)
 
     async def _fill(self, bag: Bag, items: Sequence[Item], extracted: Extract) -> Kit:
         reviewed = [await self._one(bag, item, extracted) for item in items]
