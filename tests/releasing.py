@@ -54,7 +54,16 @@ async def describe(station: Station, asset: Asset) -> None:
         return
     said = Statement("张三", "补充", station.clock(), {"proof_object": f"现场 {asset.asset_id}"})
     await add_document(station, said, about)
-    await add_document(station, Sealing(1, 1), about, b"manifest of " + asset.recording_id.encode())
+    await seal(station, asset)
+
+
+async def seal(station: Station, asset: Asset) -> None:
+    """The next manifest of a recording says all there is by now."""
+    reader = station.journal.reader
+    known = reader.belongings(asset.recording_id)
+    said = Sealing(known.number, known.covers, known.previous)
+    content = f"manifest {known.number} of {asset.recording_id}".encode()
+    await add_document(station, said, [asset.recording_id], content)
 
 
 async def store_all(station: Station) -> None:

@@ -88,6 +88,13 @@ class ReleaseQueries:
         query = f"SELECT 1 FROM note WHERE subject IN ({marks}) AND name = ? LIMIT 1"  # noqa: S608  as above
         return self._db.one(query, *subjects, name) is not None
 
+    def wants_manifest(self, recordings: Collection[str]) -> bool:
+        """Tell whether the newest manifest of one of these recordings doesn't say all, or there is none."""
+        marks = ", ".join("?" * len(recordings))
+        query = f"SELECT count(*) FROM manifest WHERE touched_at IS NULL AND recording_id IN ({marks})"  # noqa: S608
+        row = self._db.one(query, *recordings)
+        return row is None or row[0] < len(recordings)
+
     def witness(self) -> Witness:
         """Return on which days the log was signed, and when the clock was set forwards."""
         days = self._db.all("SELECT max(seq) FROM checkpoint JOIN event USING (seq) GROUP BY substr(at, 1, 10)")

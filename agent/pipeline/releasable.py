@@ -52,7 +52,7 @@ class Content:
     """The bytes of one file of the vault: every asset that they are, and all that hangs on these assets.
 
     `histories` by asset id. `belongings` are (recording, asset), a matched asset being the one that keeps its bytes.
-    `under_way`: a part with the same bytes is being taken in.
+    `under_way`: a part with the same bytes is being taken in. `unsealed`: a manifest is still to be made.
     """
 
     assets: tuple[Asset, ...]
@@ -61,6 +61,7 @@ class Content:
     doubted: bool
     marked: bool
     under_way: bool
+    unsealed: bool = False
 
     @property
     def originals(self) -> tuple[Asset, ...]:
@@ -114,6 +115,7 @@ def content_of(reader: Reader, blake3: str) -> Content:
         reader.is_noted({asset.asset_id for _, asset in belongings}, DOUBT),
         any(isinstance(mark := one.get("mark"), dict) and mark.get("mark") != "none" for one in said),
         reader.is_settled(blake3),
+        reader.wants_manifest(recordings),
     )
 
 
@@ -136,7 +138,8 @@ def what_keeps(content: Content, rule: Rule) -> frozenset[Stays]:
         Stays.SHARED: not originals or content.assets != originals,
         Stays.YOUNG: any(_is_young(history, rule) for history in histories),
         Stays.UNSTORED: not all(map(_is_at_centre, (asset for _, asset in content.belongings))),
-        Stays.LACKING: not all(_has_roles(content, asset.recording_id, terms.roles) for asset in originals),
+        Stays.LACKING: (content.unsealed and Role.MANIFEST in terms.roles)
+        or not all(_has_roles(content, asset.recording_id, terms.roles) for asset in originals),
         Stays.UNLOCKED: not all(_is_locked(asset, terms, rule.now) for asset in needed(content, terms)),
         Stays.FROZEN: any(map(_is_frozen, histories)),
         Stays.MARKED: terms.keep_marked and (content.marked or any(map(_is_marked, told))),
