@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import StoreError
+from agent.errors import CommitError, StoreError
 from agent.model import AssetState, Receipt, Transcript, TranscriptKind
 from agent.pipeline import healing
 from agent.pipeline.damage import put_aside
@@ -179,3 +179,26 @@ async def test_a_recorder_that_is_faster_wins_and_nothing_stumbles_over_it(
     assert list(station.vault.staging_dir.iterdir()) == []
     await recover(station)
     assert contents(station) == set(FILES.values())
+
+
+@pytest.mark.parametrize("moment", ["settled", "record"])
+async def test_a_death_on_the_way_back_is_finished_by_the_next_start(
+    station: Station, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the note the store is asked again; after it, the note finishes what was begun."""
+    asset_id = damage(station)
+    await put_aside(station, station.journal.reader.asset(asset_id), "a byte differs")
+
+    async def dies(*_: object) -> int:
+        raise CommitError("The process is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(station.journal, moment, dies)
+        with pytest.raises(CommitError):
+            await HealLane(station).step()
+    await recover(station)
+    await HealLane(station).step()
+    assert station.journal.reader.asset(asset_id).state is AssetState.HELD
+    assert contents(station) == set(FILES.values())
+    assert list(station.vault.staging_dir.iterdir()) == []
+    assert station.journal.reader.settled() == ()
