@@ -82,15 +82,16 @@ def test_it_is_installed_offline_and_everything_in_it_works(debian: Machine, pac
     assert debian.run("dpkg --verify capture-agent") == ""
 
 
-def test_papers_can_be_printed_in_chinese(debian: Machine, package: Path) -> None:
-    """With the fonts that the package depends on, and no other."""
+def test_a_receipt_is_printed_in_chinese(debian: Machine, package: Path, tmp_path: Path) -> None:
+    """With the fonts that the package depends on and no other, by the child that can read little else."""
     debian.install(package)
-    told = "import weasyprint; weasyprint.HTML(string='<p lang=zh-CN>交接回执').write_pdf('/srv/paper.pdf')"
-    debian.run(f'/usr/lib/capture-agent/bin/python3 -I -c "{told}"')
-    (sheet,) = PdfReader(debian.root / "srv" / "paper.pdf").pages
-    assert sheet.extract_text().strip() == "交接回执"
-    (font,) = sheet["/Resources"]["/Font"].values()  # type: ignore[index]
-    assert "CJK" in font["/BaseFont"]
+    pulled(debian, tmp_path)
+    printed = "runuser -u capture-agent -- capture-agent receipt show --pdf /var/tmp/receipt.pdf"
+    debian.run(f"{UNTIL_READY} until {printed}; do sleep 0.2; done; kill $!; wait $!")
+    (sheet,) = PdfReader(debian.root / "var/tmp/receipt.pdf").pages
+    assert "交接回执" in sheet.extract_text()
+    fonts = [font.get_object()["/BaseFont"] for font in sheet["/Resources"]["/Font"].values()]  # type: ignore[index]
+    assert any("CJK" in font for font in fonts), fonts
 
 
 def test_the_service_gets_ready_and_stores_what_is_pulled(debian: Machine, package: Path, tmp_path: Path) -> None:
