@@ -236,7 +236,7 @@ async def stored(station: Station) -> list[str]:
 
 async def sound(station: Station) -> bool:
     path = station.vault.root / "journal.db"
-    report = await verify_station(path, station.vault, station.store, station.clock(), lambda *_: None)
+    report = await verify_station(path, station.vault, station.store, lambda *_: None)
     return report.problems == []
 
 

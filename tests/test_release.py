@@ -107,7 +107,7 @@ async def test_what_is_proved_goes_and_everything_else_goes_on(station: Station,
     assert set(CARD.values()) <= set(store_of(station).objects.values())
     events = [event.kind for event in station.journal.reader.events(limit=1000)]
     assert events.count("released") == ALL
-    report = await verify(station.vault.root / "journal.db", station.vault, station.store, clock(), lambda *_: None)
+    report = await verify(station.vault.root / "journal.db", station.vault, station.store, lambda *_: None)
     assert [told for told in report.problems if "the manifest is not valid" not in told] == [], "ours are mere bytes"
     assert (report.stored, report.originals) == (3 * ALL, 2 * ALL)
 
@@ -623,7 +623,7 @@ async def test_verifying_beside_a_service_that_frees_tells_nothing_wrong(
     before = originals(station)
     await one_round(station)
     monkeypatch.setattr("agent.pipeline.verify._Check._here", lambda _self, _after: iter(before))
-    report = await verify(station.vault.root / "journal.db", station.vault, station.store, clock(), lambda *_: None)
+    report = await verify(station.vault.root / "journal.db", station.vault, station.store, lambda *_: None)
     assert report.problems == []
 
 

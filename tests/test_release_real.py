@@ -113,7 +113,7 @@ async def test_a_station_frees_what_it_may_and_everything_still_verifies(
     assert lane.trouble == ""
     assert not set(CARD.values()) & vault_files(station)
     assert set(CARD.values()) <= {path.read_bytes() for path in elsewhere.glob("originals/??/*")}
-    report = await verify(station.vault.root / "journal.db", station.vault, station.store, clock(), lambda *_: None)
+    report = await verify(station.vault.root / "journal.db", station.vault, station.store, lambda *_: None)
     assert report.problems == []
     assert station.journal.reader.alarms()[0] == [], "the guard knows its own"
     audit = AuditLane(station)

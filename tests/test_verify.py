@@ -91,9 +91,7 @@ async def station(tmp_path: Path, clock: SettableClock) -> AsyncIterator[Station
 
 async def checked(station: Station, scope: Scope | None = None, *, resume: bool = False) -> Report:
     path = station.vault.root / "journal.db"
-    return await verify(
-        path, station.vault, station.store, station.clock(), quiet, scope=scope or Scope(), resume=resume
-    )
+    return await verify(path, station.vault, station.store, quiet, scope=scope or Scope(), resume=resume)
 
 
 def originals(station: Station) -> list[Asset]:
@@ -424,7 +422,7 @@ async def interrupted(station: Station, files: int, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rereading, "_READERS", 1)
     path = station.vault.root / "journal.db"
     with pytest.raises(InterruptedByHandError):
-        await verify(path, station.vault, station.store, station.clock(), tell, scope=scope)
+        await verify(path, station.vault, station.store, tell, scope=scope)
     return station.vault.root / verify_place.FILE
 
 
@@ -434,9 +432,7 @@ async def test_it_goes_on_behind_what_was_read(station: Station, monkeypatch: py
     await interrupted(station, files, monkeypatch)
     told: list[tuple[str, int, int]] = []
     path, total = station.vault.root / "journal.db", sum(map(len, FILES.values()))
-    report = await verify(
-        path, station.vault, station.store, station.clock(), lambda *one: told.append(one), scope=LOCAL, resume=True
-    )
+    report = await verify(path, station.vault, station.store, lambda *one: told.append(one), scope=LOCAL, resume=True)
     assert report.resumed
     assert (report.originals, report.found) == (len(FILES) - 1, 1), "what was found before is told again"
     read = [done for what, done, _ in told if what == "files"]
@@ -600,7 +596,7 @@ async def test_a_key_that_was_put_there_is_for_a_person_to_judge(station: Statio
 async def shown(ours: Station) -> Report:
     """What is found by who knows the witnesses' keys."""
     path, known = ours.vault.root / "journal.db", [one.verifier for one in ours.custody.settings.witnesses]
-    return await verify(path, ours.vault, ours.store, ours.clock(), quiet, scope=LOG, witnesses=known)
+    return await verify(path, ours.vault, ours.store, quiet, scope=LOG, witnesses=known)
 
 
 async def test_what_a_witness_signed_is_counted_and_what_is_said_of_it_is_checked(tmp_path: Path) -> None:

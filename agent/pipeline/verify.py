@@ -91,7 +91,7 @@ _ALL: Final = Scope()
 
 
 async def verify(
-    journal: Path, vault: Vault, store: Store, now: datetime, tell: Tell, *,
+    journal: Path, vault: Vault, store: Store, tell: Tell, *,
     scope: Scope = _ALL, resume: bool = False, witnesses: Sequence[Verifier] = (),
 ) -> Report:  # fmt: skip
     """Check the log, and what else the scope has, by reading it again; changes nothing but a note of how far it is.

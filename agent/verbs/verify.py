@@ -68,10 +68,9 @@ async def _verified(config: Config, clock: Clock, options: argparse.Namespace, b
     scope = Scope(files, centre, options.recording)
     root = config.storage.root
     async with opened_store(config, clock) as store:
-        vault = Vault(root, seal=False)
-        known = [one.verifier for one in config.log.witnesses]
-        asked = {"scope": scope, "resume": options.resume, "witnesses": known}
-        return await verify(root / "journal.db", vault, store, clock(), bar, **asked)
+        vault, known = Vault(root, seal=False), [one.verifier for one in config.log.witnesses]
+        journal, resume = root / "journal.db", options.resume
+        return await verify(journal, vault, store, bar, scope=scope, resume=resume, witnesses=known)
 
 
 class _Bar:
