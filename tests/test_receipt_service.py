@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from agent.config import load
 from agent.journal import Reader
 from agent.status.receipt import read_receipt
 from simulator.content import Noise
-from simulator.stage import Stage
+from simulator.stage import CHECKOUT, Stage
 from tests.cards import image
 from tests.daemons import call, running, stage
 
@@ -102,6 +104,22 @@ def test_another_station_verifies_it_with_a_file_of_keys(docked: Docked, tmp_pat
     code, told = say(other, "verify", str(tmp_path / "code.txt"), "--keys", str(tmp_path / "none.txt"))
     assert code == 1
     assert "not signed by a key that is trusted" in told
+
+
+def test_a_bare_python_verifies_it_without_this_software(docked: Docked, tmp_path: Path) -> None:
+    """As docs/receipts.md tells it: the event lies beside its proof; the kit's checker knows nothing of receipts."""
+    made, _, text = docked
+    code = read_receipt(text)[0]
+    (tmp_path / "receipt").write_bytes(base64.b64decode(code.split("\n")[1].removeprefix("extra ")))
+    (tmp_path / "receipt.tlog-proof").write_text(code)
+    (tmp_path / "keys.txt").write_text(keys_of(made))
+    check = ("python3", "-I", "-S", str(CHECKOUT / "packaging" / "kit" / "verify.py"), str(tmp_path))
+    note = "sha256sum receipt receipt.tlog-proof keys.txt > SHA256SUMS"
+    subprocess.run(note, shell=True, cwd=tmp_path, check=True)
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+    (tmp_path / "receipt").write_text((tmp_path / "receipt").read_text().replace("clear", "cleax"))
+    subprocess.run(note, shell=True, cwd=tmp_path, check=True)
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 1
 
 
 def test_forged_papers_are_refused(docked: Docked, tmp_path: Path, say: Say) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,19 @@ from agent.config import Milestone
 from agent.config import Station as StationName
 from agent.errors import AgentError, EvidenceError, JournalError, RequestError
 from agent.journal.codec import leaf, read_leaf, to_text
-from agent.model import AssetChanged, Clearing, Clip, Damaged, Finding, Incident, Lost, ReceiptIssued
+from agent.journal.views import Accounting, DockingView, TakenFile
+from agent.model import (
+    AssetChanged,
+    AssetState,
+    Clearing,
+    Clip,
+    Damaged,
+    Finding,
+    Incident,
+    Lost,
+    Outcome,
+    ReceiptIssued,
+)
 from agent.papers.printing import printed
 from agent.pipeline import checkpoints
 from agent.pipeline.receipts import ReceiptLane, asked_for, issue
@@ -30,6 +42,7 @@ from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.receipts import NOT_ALL_SEEN, composed, list_digest, verified
 from agent.signing import station_key
+from agent.states import is_kept
 from agent.status.receipt import code_of, issued, read_receipt, receipt_page
 from agent.tlog.checkpoint import Checkpoint
 from agent.tlog.keys import Algorithm, Ed25519Verifier, Key, Signer, Verifier
@@ -39,7 +52,7 @@ from agent.tlog.tree import leaf_hash
 from tests.chromium import browsing
 from tests.conftest import SettableClock
 from tests.fakes import FakeRecorder
-from tests.journal_entries import NOW
+from tests.journal_entries import DEVICE, NOW, clip, receipt, wanted
 from tests.noted import made_log
 from tests.stations import dock, opened
 
@@ -189,6 +202,64 @@ async def test_what_a_store_lost_again_is_not_counted(station: Station) -> None:
     await station.journal.record(AssetChanged(asset.asset_id, Lost("gone")))
     said = composed(station.journal.reader, docking, Milestone.CENTRAL)
     assert (said.clearing, said.stored) == (Clearing.NOT_STORED, 2)
+
+
+@dataclass
+class Told:
+    """A reader that tells of one docking whatever it is given."""
+
+    view: DockingView
+    files: tuple[TakenFile, ...]
+    found: tuple[Finding, ...]
+
+    def docking(self, _: str) -> DockingView:
+        return self.view
+
+    def taken_files(self, _: str) -> tuple[TakenFile, ...]:
+        return self.files
+
+    def receipt_of(self, _: str) -> None:
+        return None
+
+    def findings(self, _: str, kinds: tuple[str, ...]) -> tuple[Finding, ...]:
+        return tuple(one for one in self.found if one.kind in kinds)
+
+    def absences(self, _: str) -> list[dict[str, object]]:
+        return []
+
+
+KEEPERS = st.builds(
+    lambda state, stored, resume_to: replace(
+        wanted("a"), state=state, resume_to=resume_to, receipt=receipt("a") if stored else None
+    ),
+    st.sampled_from(AssetState), st.booleans(), st.sampled_from([None, AssetState.WANTED, AssetState.HELD]),
+)  # fmt: skip
+TAKEN_FILES = st.builds(
+    lambda outcome, keeper, cut: TakenFile(replace(clip(1), readable_bytes=1000 - cut), outcome, keeper, None),
+    st.sampled_from([Outcome.PULLED] * 6 + list(Outcome)), st.none() | KEEPERS, st.sampled_from([0, 0, 0, 1]),
+)  # fmt: skip
+
+
+@given(
+    st.lists(TAKEN_FILES, max_size=4),
+    st.sampled_from(["complete", "complete", "yanked", "changed", "failed"]),
+    st.sampled_from([(), (), (Finding("truncated-volume", {}),)]),
+    st.sampled_from(Milestone),
+)
+def test_whatever_happened_cleared_is_only_what_is_whole_here_and_stored(
+    files: list[TakenFile], reason: str, found: tuple[Finding, ...], by: Milestone
+) -> None:
+    view = DockingView("d1", DEVICE, "1", NOW, NOW, NOW, reason, Accounting())
+    said = composed(Told(view, tuple(files), found), "d1", by)  # type: ignore[arg-type]
+    assert said.seen == len(files) >= said.taken >= said.stored
+    if said.clearing is Clearing.CLEAR:
+        assert (reason, found) == ("complete", ())
+        for one in files:
+            assert one.keeper is not None
+            assert is_kept(one.keeper)
+            assert by is Milestone.LOCAL or one.keeper.receipt is not None
+            assert one.outcome in (Outcome.PULLED, Outcome.ALREADY_HELD)
+            assert one.clip.readable_bytes == one.clip.size_bytes
 
 
 async def test_a_docking_that_is_under_way_has_no_receipt_and_numbers_have_no_gap(station: Station) -> None:
