@@ -149,6 +149,8 @@ def test_the_papers_say_what_was_found(made: Made) -> None:
     assert "共3份记录，原始性证明全部成立。" in plain
     for text in ("现已再次证明", "BLAKE3与SHA-256均已比对", "第1号清单", "按期入库", "时钟偏差未测", "不是对证据资格"):
         assert text in plain, text
+    assert "原始资料：已采集，回读校验一致" in plain
+    assert "采集信息：已保存，回读校验一致" in plain
     assert "删除" not in plain
 
 

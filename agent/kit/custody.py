@@ -47,9 +47,13 @@ _MEANINGS: Final[Mapping[str, Meaning]] = {
     "derive_asked": Meaning("要求重新制作副本", "copies were asked to be made again"),
     "no_speech_found": Meaning("工具未发现语音", "a tool found no speech"),
     "frozen": Meaning("审核冻结或解除", "kept for review, or no longer"),
+    "receipt_issued": Meaning("签发交接回执", "a custody receipt was issued"),
     "key_rotated": Meaning("采集站更换签名密钥", "the station's key was rotated"),
     "exported": Meaning("经批准导出", "exported with approval", ("exporting",)),
 }
+_KEPT: Final = Meaning("已保存，回读校验一致", "kept, and read back with the same digest", _PULLED)
+"""As `acquired`, of what never was on a recorder."""
+
 _ENDS: Final[Mapping[str, str]] = {
     "complete": "全部完成",
     "yanked": "中途拔出",
@@ -67,8 +71,10 @@ _ROLE_TYPES: Final[Mapping[Role, tuple[str, ...]]] = {
 }
 
 
-def meaning_of(told: Told) -> Meaning:
-    """What an event is called; one of a later kind keeps its name."""
+def meaning_of(told: Told, role: Role | None = None) -> Meaning:
+    """What an event is called, about an asset of this role; one of a later kind keeps its name."""
+    if told.kind == "acquired" and role not in (None, Role.ORIGINAL):
+        return _KEPT
     if isinstance(told.entry, DocumentAdded):
         role = told.entry.asset.role
         zh, en = WORDS[Role][role]

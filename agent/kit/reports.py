@@ -13,7 +13,7 @@ from agent.kit.contents import Item, said_of
 from agent.kit.custody import detail_of, meaning_of
 from agent.kit.extract import Told
 from agent.kit.review import PROOFS, Check, Given, word_of
-from agent.model import NANCHANG_RECORD, Role
+from agent.model import NANCHANG_RECORD, DocumentAdded, Role
 from agent.papers.page import Markup, both, digest, facts, filled, joined, page, table
 from agent.status.words import WORDS
 
@@ -217,8 +217,9 @@ def _events(one: Reviewed) -> Markup:
     roles = {piece.asset.asset_id: piece.asset.role for piece in one.item.pieces}
     rows = []
     for told in one.told:
-        meaning, role = meaning_of(told), roles.get(told.subject)
-        zh, en = WORDS[Role][role] if role is not None else ("", "")
+        role = roles.get(told.subject)
+        meaning = meaning_of(told, role)
+        zh, en = WORDS[Role][role] if role is not None and not isinstance(told.entry, DocumentAdded) else ("", "")
         shown = both(f"{zh}：{meaning.zh}" if zh else meaning.zh, f"{en}: {meaning.en}" if en else meaning.en)
         rows.append((told.seq, time_of(told.at), shown, detail_of(told)))
     heads = (both("序号", "no."), both("时间", "time"), both("流转记录", "event"), both("说明", "detail"))
