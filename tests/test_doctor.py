@@ -79,10 +79,13 @@ def grades(findings: list[Finding]) -> set[Grade]:
 
 
 def everything(folder: Path) -> dict[Path, tuple[int, int, int, bytes]]:
-    """All files beneath a folder, with content; lists of names and times tell of any other change."""
+    """All files beneath a folder, with content; lists of names and times tell of any other change.
+
+    Not checkpoints, which the running service may store at any moment.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and "checkpoints" not in path.parts:
             status = path.stat()
             found[path] = (status.st_mode, status.st_uid, status.st_mtime_ns, path.read_bytes())
     return found
