@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from agent.model import Basis, CalendarYear, Clip, ClockTrust, Deadline, Declared, Profile, Rule, RuleKind, Stamp
@@ -343,7 +344,13 @@ def instant(stamp: Stamp) -> datetime | None:
         return None
     try:
         local = datetime.fromisoformat(stamp.local)
-        zone = ZONE if stamp.offset_min is None else timezone(timedelta(minutes=stamp.offset_min))
+        zone = ZONE if stamp.offset_min is None else _zone(stamp.offset_min)
     except (ValueError, OverflowError):
         return None
     return local.replace(tzinfo=zone)
+
+
+@lru_cache(maxsize=256)
+def _zone(offset_min: int) -> timezone:
+    """One object for all times of a card: a hundred thousand of them are kept at once."""
+    return timezone(timedelta(minutes=offset_min))

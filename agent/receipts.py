@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -15,7 +15,7 @@ from agent.errors import EvidenceError, RequestError
 from agent.journal import Reader
 from agent.journal.codec import read_leaf
 from agent.journal.views import DockingView, TakenFile
-from agent.model import Clearing, Outcome, ReceiptIssued
+from agent.model import Clearing, Deadline, Outcome, ReceiptIssued
 from agent.register import device_name, line
 from agent.states import is_kept
 from agent.tlog.checkpoint import Checkpoint
@@ -49,24 +49,49 @@ def composed(reader: Reader, docking_id: str, satisfied_by: Milestone, by: str =
 
     `satisfied_by` tells where a recording must be before its recorder may be cleared.
     """
-    docking, files, before = reader.docking(docking_id), reader.taken_files(docking_id), reader.receipt_of(docking_id)
+    docking, before = reader.docking(docking_id), reader.receipt_of(docking_id)
     if docking.listed_at is None or docking.closed_at is None:
         raise RequestError(
             f"Docking {docking_id} is {'under way' if docking.closed_at is None else 'over, and was never listed'}.",
             safe="Nothing was changed.",
             do="A receipt is issued when all that is on the recorder was listed, and the docking has ended.",
         )
-    taken = [one for one in files if one.outcome in _TAKEN and one.keeper is not None and is_kept(one.keeper)]
-    stored = sum(one.keeper.receipt is not None for one in taken if one.keeper)
-    due = min((one.deadline for one in taken if one.deadline), key=lambda limit: limit.alarm_at, default=None)
-    is_whole = len(taken) == len(files) and _was_read_to_its_end(reader, docking, files)
+    total = _Total()
+    for one in reader.taken_files(docking_id):
+        total.add(one)
+    is_whole = total.taken == total.files and not total.is_cut and _was_read_to_its_end(reader, docking)
+    is_stored = satisfied_by is Milestone.LOCAL or total.stored == total.taken
     return ReceiptIssued(
         docking_id, before.said.number + 1 if before else 1,
-        _clearing(is_whole, _has_traces(reader, docking_id), satisfied_by is Milestone.LOCAL or stored == len(taken)),
-        _cut(device_name(docking.device)), len(files), len(taken), stored,
-        sum(one.keeper.size_bytes or 0 for one in taken if one.keeper), list_digest(list_of(files)),
-        due.due_at if due else None, due.basis if due else None, by or (before.said.by if before else ""),
+        _clearing(is_whole, _has_traces(reader, docking_id), is_stored),
+        _cut(device_name(docking.device)), total.files, total.taken, total.stored, total.size_bytes,
+        total.digest.hexdigest(), total.due.due_at if total.due else None, total.due.basis if total.due else None,
+        by or (before.said.by if before else ""),
     )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Total:
+    """What a receipt says of all files of a docking, of which there may be too many to keep; `due` is the earliest."""
+
+    files: int = 0
+    taken: int = 0
+    stored: int = 0
+    size_bytes: int = 0
+    is_cut: bool = False
+    due: Deadline | None = None
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    def add(self, one: TakenFile) -> None:
+        self.files += 1
+        self.is_cut |= one.clip.readable_bytes < one.clip.size_bytes
+        self.digest.update(_line(one).encode())
+        if one.outcome in _TAKEN and one.keeper is not None and is_kept(one.keeper):
+            self.taken += 1
+            self.stored += one.keeper.receipt is not None
+            self.size_bytes += one.keeper.size_bytes or 0
+            if one.deadline and (self.due is None or one.deadline.alarm_at < self.due.alarm_at):
+                self.due = one.deadline
 
 
 def list_of(files: Iterable[TakenFile]) -> str:
@@ -111,9 +136,8 @@ def _cut(name: str) -> str:
     return name
 
 
-def _was_read_to_its_end(reader: Reader, docking: DockingView, files: Sequence[TakenFile]) -> bool:
-    cut = any(one.clip.readable_bytes < one.clip.size_bytes for one in files)
-    return docking.reason == "complete" and not cut and not reader.findings(docking.docking_id, NOT_ALL_SEEN)
+def _was_read_to_its_end(reader: Reader, docking: DockingView) -> bool:
+    return docking.reason == "complete" and not reader.findings(docking.docking_id, NOT_ALL_SEEN)
 
 
 def _has_traces(reader: Reader, docking_id: str) -> bool:

@@ -185,7 +185,7 @@ async def test_the_same_footage_on_another_recorder_is_taken_over_too(station: S
 
 async def test_what_the_vault_has_lost_is_not_said_to_be_here(station: Station) -> None:
     await dock(station, recorder(station))
-    file = station.journal.reader.taken_files(station.journal.reader.dockings()[0].docking_id)[0]
+    file = next(station.journal.reader.taken_files(station.journal.reader.dockings()[0].docking_id))
     assert file.keeper is not None
     await station.journal.record(AssetChanged(file.keeper.asset_id, Damaged("a bit", source_docked=False)))
     await store_all(station)
@@ -197,7 +197,7 @@ async def test_what_a_store_lost_again_is_not_counted(station: Station) -> None:
     await dock(station, recorder(station))
     await store_all(station)
     docking = station.journal.reader.dockings()[0].docking_id
-    asset = station.journal.reader.taken_files(docking)[0].keeper
+    asset = next(station.journal.reader.taken_files(docking)).keeper
     assert asset is not None
     await station.journal.record(AssetChanged(asset.asset_id, Lost("gone")))
     said = composed(station.journal.reader, docking, Milestone.CENTRAL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from agent.model import (
     Standing,
 )
 
+_PAGE: Final = 500
 _SELECT_DOCKING: Final = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason, clearing FROM docking"
 
 
@@ -115,17 +116,21 @@ class DockingQueries:
         )
         return next((row[0] for row in rows if row[0] not in taken), None)
 
-    def taken_files(self, docking_id: str) -> tuple[TakenFile, ...]:
-        """Return the clips of a docking in the order of the card, each with the original that keeps its bytes."""
-        rows = self._db.all(
-            f"SELECT json_extract(detail, '$.clip'), outcome, deadline, {ASSET_COLUMNS}"  # noqa: S608
+    def taken_files(self, docking_id: str) -> Iterator[TakenFile]:
+        """Yield the clips of a docking in the order of the card, each with the original that keeps its bytes."""
+        after = -1
+        while rows := self._db.all(
+            f"SELECT json_extract(detail, '$.clip'), outcome, deadline, {ASSET_COLUMNS}, number"  # noqa: S608
             " FROM clip JOIN event USING (seq) LEFT JOIN asset AS own ON own.asset_id = clip.asset_id"
             " LEFT JOIN recording ON recording.recording_id = own.recording_id"
             " LEFT JOIN asset ON asset.asset_id = iif(own.same_as = '', own.asset_id, own.same_as)"
-            " WHERE docking_id = ? ORDER BY number",
+            " WHERE docking_id = ? AND number > ? ORDER BY number LIMIT ?",
             docking_id,
-        )
-        return tuple(_taken_file(row) for row in rows)
+            after,
+            _PAGE,
+        ):
+            yield from map(_taken_file, rows)
+            after = rows[-1][-1]
 
     def newest_receipted(self) -> str:
         """Return the newest docking that has a receipt; raises JournalError if none has."""
