@@ -124,7 +124,12 @@ async def test_a_copy_to_a_folder(tmp_path: Path, vault: Path, monkeypatch: pyte
 def test_the_helper_of_a_folder_stands_still_until_it_may_go_on(tmp_path: Path, vault: Path, ending: str) -> None:
     """After a line of progress it waits, as long as it takes; if nobody is left to tell it to go on, it ends."""
     place, original = made(tmp_path / "store"), held(vault, os.urandom(3 * MIB))
-    told = {"path": str(original.path), "size": original.size_bytes, "blake3": original.digests.blake3}
+    told = {
+        "path": str(original.path),
+        "key": original.key,
+        "size": original.size_bytes,
+        "blake3": original.digests.blake3,
+    }
     request = {"number": 1, "put": told | {"sha256": original.digests.sha256}, "prepare": True}
     code = "import sys, agent.uploader.directory_worker as w; w._TELL_EACH_S = 0; sys.exit(w.main(sys.argv[1:]))"
     command = [sys.executable, "-I", "-c", code, str(place), str(vault), "s", "plain"]
