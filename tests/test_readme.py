@@ -122,6 +122,17 @@ def test_each_promise_names_tests_that_exist(readme: str) -> None:
             assert re.search(rf"def {test}\(", source), f"{path}::{test}"
 
 
+def test_each_attack_names_tests_that_exist() -> None:
+    attacks = (CHECKOUT / "docs" / "attacks.md").read_text("utf-8")
+    rows = [line for line in attacks.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) >= 14
+    for row in rows[1:]:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert named, row
+        for path, test in named:
+            assert re.search(rf"def {test}\(", (CHECKOUT / path).read_text()), f"{path}::{test}"
+
+
 def test_the_chinese_page_never_says_that_something_is_deleted_by_the_agent() -> None:
     """删除 is what happened on a recorder before, and nothing else."""
     chinese = (CHECKOUT / "README.zh-CN.md").read_text("utf-8")
