@@ -19,7 +19,7 @@ from simulator.recorders import Fate, Original, Recorder
 from simulator.show import Show
 from simulator.stage import DemoError, Service, Stage
 
-LIMIT_S: Final = 300.0
+LIMIT_S: Final = 600.0
 VIEWED: Final = (".mp4", ".wav", ".jpg")
 FINDING_LINES: Final = 4
 

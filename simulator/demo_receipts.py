@@ -12,7 +12,7 @@ from simulator.handling import LOOK_S
 from simulator.show import Show
 from simulator.stage import DemoError, Service, Stage
 
-ISSUED_LIMIT_S: Final = 60.0
+ISSUED_LIMIT_S: Final = 240.0
 
 
 class Receipts:

@@ -14,7 +14,7 @@ from simulator.handling import LOOK_S, recordings
 from simulator.show import Show
 from simulator.stage import DemoError, Service, Stage
 
-STORED_LIMIT_S: Final = 120.0
+STORED_LIMIT_S: Final = 300.0
 SAID: Final = ("--who", "张三", "--why", "现场检查后登记")
 PROOF: Final = "证明检查人员到场后封存了药品进销存台账"
 TRANSCRIPT: Final = "问：你单位的进销存台账由谁保管？\n答：由我保管。\n"

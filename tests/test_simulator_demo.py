@@ -338,7 +338,7 @@ def demo_command(folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "simulator.demo", "--fast", "--dir", str(folder), *options]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_demo_runs_and_every_claim_is_true(tmp_path: Path) -> None:
     done = subprocess.run(demo_command(tmp_path / "demo"), cwd=demo.CHECKOUT, capture_output=True, check=False)
     told = done.stdout.decode()
@@ -364,7 +364,7 @@ def test_the_demo_against_ceph_survives_the_death_of_the_gateway(tmp_path: Path,
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_no_service_outlives_an_interrupted_demo(tmp_path: Path, number: signal.Signals) -> None:
     command = demo_command(tmp_path / "demo")
