@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import AgentError, EvidenceError, JournalError
+from agent.errors import AgentError, CommitError, EvidenceError, JournalError
 from agent.journal import Journal
 from agent.journal.lock import WriterLock
 from agent.journal.log import Job, Log
@@ -43,6 +44,7 @@ from agent.model import (
     Resumed,
 )
 from tests.conftest import SettableClock
+from tests.disks import faulty_share
 from tests.journal_entries import (
     NOW,
     acquired,
@@ -458,3 +460,25 @@ def test_a_counter_counts_only_events_that_were_applied_and_jobs_that_were_done(
         projection.forget()
         projection.flush()
         assert rows()[1] == ("asset", "wanted", 0, 0)
+
+
+@pytest.mark.root
+async def test_what_writes_nothing_does_not_tell_that_the_disk_works(tmp_path: Path, clock: SettableClock) -> None:
+    """A question that goes through the writer, and a job that is refused, ask nothing of the disk."""
+    (behind := tmp_path / "behind").mkdir()
+    with faulty_share(behind, tmp_path / "share") as share:
+        async with Journal.open(share.path / "journal.db", clock) as journal:
+            await journal.record(Incident("started"))
+            share.fail(write=errno.EDQUOT)
+            with pytest.raises(CommitError):
+                await journal.record(Incident("stopped"))
+            trouble = journal.trouble
+            assert trouble
+            assert not await journal.written_by_others()
+            assert journal.trouble == trouble
+            with pytest.raises(JournalError):
+                await journal.record(DockingClosed("unknown", "complete"))
+            assert journal.trouble
+            share.fail()
+            await journal.record(Incident("stopped"))
+            assert not journal.trouble

@@ -50,6 +50,8 @@ class Log:
             raise
         self._projection = Projection(self.db)
         self._version = self._data_version()
+        self.changes = 0
+        """Rows that jobs have changed, refused ones not counted: a commit of none asks nothing of the disk."""
 
     def written_by_others(self) -> list[int]:
         """[1] if another connection has committed something since the last call: nobody but us ever does."""
@@ -155,11 +157,12 @@ class Log:
             self.db.execute("DELETE FROM note WHERE subject = ?", (entry.asset_id,))
 
     def _run(self, job: Job) -> list[int] | AgentError:
-        head, frontier = self._head, self._tree.frontier
+        head, frontier, before = self._head, self._tree.frontier, self.db.total_changes
         self.db.execute("SAVEPOINT job")
         try:
             result: list[int] | AgentError = job(self)
             self._projection.flush()
+            self.changes += self.db.total_changes - before
         except (AgentError, sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
             self.db.execute("ROLLBACK TO job")
             self._projection.forget()

@@ -23,7 +23,7 @@ _Queued = tuple[Job, "Future[list[int]]"]
 class Writer:
     """Owns the writing connection. `submit` may be called from any thread; futures resolve after the commit only.
 
-    `trouble` says why the last commit failed; it is empty after one that didn't.
+    `trouble` says why the last commit failed; it is empty after one that wrote something.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -84,8 +84,10 @@ class Writer:
     def _commit(self) -> None:
         try:
             self._log = self._log or Log(self._path, self._clock)
+            before = self._log.changes
             results = self._log.commit([job for job, _ in self._group])
-            self.trouble = ""
+            if self._log.changes != before:
+                self.trouble = ""
         except (sqlite3.Error, JournalError) as error:
             self._drop_log()  # a fresh connection starts from what is on the disk
             results = [_not_committed(error) for _ in self._group]
