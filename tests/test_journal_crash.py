@@ -106,6 +106,10 @@ class DyingConnection:
         self._step()
         return self._db.executemany(statement, rows)
 
+    @property
+    def total_changes(self) -> int:
+        return self._db.total_changes
+
     def close(self) -> None:
         self._db.close()
 
