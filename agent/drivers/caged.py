@@ -28,6 +28,9 @@ _PROGRAMS: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
 _OUTPUT: Final = READ_FILE | WRITE_FILE | READ_DIR | MAKE_REG | REMOVE_FILE | TRUNCATE
 _DEVICE: Final = READ_FILE | WRITE_FILE | READ_DIR | IOCTL_DEV
 _OF_FILES: Final = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
+# Else the C library may give the memory of each packet back to the kernel, to ask for it anew (mallopt(3)).
+_KEEP_MEMORY: Final = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+_ENVIRONMENT: Final = {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8", **_KEEP_MEMORY}
 
 
 def _rule(path: str, rights: int) -> tuple[int, int]:
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         lock_tool(rules, **cage["limits"])
         if os.getppid() == cage["parent"]:  # else it ended before the kernel was told that this ends with it
-            os.execvpe(command[0], command, {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8"})  # noqa: S606 - a fixed path
+            os.execvpe(command[0], command, _ENVIRONMENT)  # noqa: S606 - a fixed path
     except OSError as error:
         os.write(2, f"can't be started: {error.strerror}\n".encode("ascii", "replace"))
     return 127
