@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agent.drivers.sandbox import (
@@ -29,8 +29,11 @@ _OUTPUT: Final = READ_FILE | WRITE_FILE | READ_DIR | MAKE_REG | REMOVE_FILE | TR
 _DEVICE: Final = READ_FILE | WRITE_FILE | READ_DIR | IOCTL_DEV
 _OF_FILES: Final = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
 # Else the C library may give the memory of each packet back to the kernel, to ask for it anew (mallopt(3)).
-_KEEP_MEMORY: Final = {"MALLOC_TRIM_THRESHOLD_": str(64 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-_ENVIRONMENT: Final = {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8", **_KEEP_MEMORY}
+_KEEP_MEMORY: Final[Mapping[str, str]] = {
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+}
+_ENVIRONMENT: Final[Mapping[str, str]] = {"PATH": _PATH, "TZ": "UTC", "LANG": "C.UTF-8", **_KEEP_MEMORY}
 
 
 def _rule(path: str, rights: int) -> tuple[int, int]:
