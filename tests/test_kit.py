@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -294,6 +295,15 @@ def test_a_good_folder_is_all_right_and_the_fingerprints_are_shown(folder: Path)
     assert "至第 18 条（日志共 40 条） proved, to entry 18 of 40" in text
     assert "neighbour.example/w1 2026-11-23T04:00:00Z" in text
     assert fingerprint(LOG) in text
+
+
+def test_without_a_folder_it_checks_the_one_it_lies_in_wherever_it_is_called(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(SCRIPT, folder / "verify.py")
+    summed(folder)
+    words = ["/usr/bin/python3", "-I", "-S", folder / "verify.py"]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=60, cwd=tmp_path.parent)
+    assert done.returncode == 0, done.stdout.decode()
+    assert "11 个文件已核对 SHA-256" in done.stdout.decode()
 
 
 def test_sha256sum_takes_the_same_list(folder: Path) -> None:

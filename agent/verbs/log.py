@@ -49,7 +49,7 @@ def _show(options: argparse.Namespace, _clock: Clock) -> int:
         newest, size = _newest(reader), reader.log_size()
         checkpoint = _content(newest)
         waiting = reader.checkpoint_to_store()
-        keys = [key.public for key in reader.announced_keys()]
+        keys = [verifier.key.fingerprint for verifier in reader.verifiers(checkpoint.origin)]
         names = sorted({one.name for one in Note.parse(newest.note.encode()).signatures} - {checkpoint.origin})
     told: Fields = {
         "origin": checkpoint.origin, "events": size, "checkpoint": newest.number, "covers": newest.size,
@@ -61,7 +61,7 @@ def _show(options: argparse.Namespace, _clock: Clock) -> int:
         f"checkpoint {newest.number} of {newest.size} events, signed {told['signed']}",
         f"stored at the centre up to checkpoint {told['stored']}",
         f"cosigned by {', '.join(names) or 'nobody yet'}",
-        *(f"key {public}" for public in keys),
+        *(f"key SHA256 {fingerprint}" for fingerprint in keys),
     )
     return show(options, told, lines)
 

@@ -5,8 +5,8 @@ SHA256SUMS, manifest-sha256.txt, tagmanifest-sha256.txt: every file has its SHA-
 X.note, X.manifest: signed notes (c2sp.org/signed-note). X.checkpoint: signed by a log (c2sp.org/tlog-checkpoint).
 X.tlog-proof, X.proofs: X, or each line of X, is an entry of a log (c2sp.org/tlog-proof@v1; docs/kit.md).
 X.consistency: a log was only added to (c2sp.org/tlog-witness). In a kit every recording's file is one the log tells of.
-Keys: lines "name+id+base64" of the files --keys, or of keys.txt in the folder, which is as good as the folder: compare
-fingerprints with those on paper. It ends with 0: all was checked and holds; 1: something is wrong; 2: can't be checked.
+Keys: lines "name+id+base64" of files --keys, or of keys.txt in the folder: compare fingerprints with those on paper.
+Folder: that in which it lies, unless named. Ends with 0: all was checked and holds; 1: something is wrong; 2: unknown.
 """
 
 import base64
@@ -284,7 +284,7 @@ class Check:
 
 def main() -> int:
     sys.stdout.reconfigure(errors="replace")  # a console that knows no Chinese
-    folder, *files = [one for one in sys.argv[1:] if one != "--keys"] or [""]
+    folder, *files = [one for one in sys.argv[1:] if one != "--keys"] or [Path(__file__).parent]
     try:
         need(Path(folder).is_dir(), f"没有这个文件夹 there is no folder {folder!r}")
         texts = [Path(file).read_text("utf-8") for file in files or Path(folder).glob("keys.txt")]
