@@ -51,8 +51,10 @@ def pulled(debian: Machine, folder: Path) -> None:
 
 
 def originals(debian: Machine) -> list[bytes]:
+    """What is in the vault of what was pulled; what was made of it meanwhile (findings) may lie beside it."""
     vault = debian.root / "var/lib/capture-agent/vault"
-    return sorted(path.read_bytes() for path in vault.rglob("*") if path.is_file())
+    held = [path.read_bytes() for path in vault.rglob("*") if path.is_file()]
+    return sorted(content for content in held if content in CLIPS.values())
 
 
 def test_it_is_installed_offline_and_everything_in_it_works(debian: Machine, package: Path) -> None:
