@@ -32,8 +32,8 @@ from agent.pipeline.snapshot import snapshot
 from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
 from agent.pipeline.witness import listening
+from agent.screens.server import serving
 from agent.status.board import Board
-from agent.status.http import serving
 from agent.status.reasons import both, reason_words
 from agent.status.record import known_of, sealed_view
 from agent.status.summary import one_line

@@ -17,8 +17,8 @@ from agent.config import Config, load
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal import Journal
 from agent.model import ClipSeen, ClockTrust, Outcome, Phase, SlotProgress
+from agent.screens.server import serving
 from agent.status.board import Board
-from agent.status.http import serving
 from agent.status.views import Live
 from tests.journal_entries import seen
 

@@ -18,8 +18,8 @@ from agent.model import Incident
 from agent.pipeline import history
 from agent.pipeline.history import Refusals, begun, configured
 from agent.pipeline.station import Station
+from agent.screens.server import status_app
 from agent.status.board import Board
-from agent.status.http import status_app
 from tests import stations
 from tests.conftest import SettableClock
 

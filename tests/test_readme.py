@@ -18,8 +18,8 @@ from agent.errors import JournalError
 from agent.journal.codec import _KINDS
 from agent.model import AssetState
 from agent.pipeline.storing import StoreLane
+from agent.screens.server import status_app
 from agent.status.board import Board
-from agent.status.http import status_app
 from agent.status.words import WORDS
 from agent.uploader import directory
 from agent.uploader.s3.store import S3Options

@@ -22,8 +22,8 @@ from agent.deadline import ZONE
 from agent.errors import AgentError
 from agent.model import DockingClosed, DockingListed, Finding, Incident, JournalEntry, Observed, Phase
 from agent.pipeline.absences import detail_of
+from agent.screens.server import serving
 from agent.status.client import StatusUnavailable, fetch_status
-from agent.status.http import serving
 from agent.status.summary import summary
 from tests.journal_entries import acquired, confirmed, opened
 from tests.status_station import HOSTILE, NOW, Served, board_of, footage, serve, slot
@@ -451,7 +451,7 @@ async def test_a_wrong_last_event_id_is_refused(served: Served, last: str) -> No
 
 
 async def test_a_quiet_stream_beats(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.status.stream._BEAT_S", 0.5)
+    monkeypatch.setattr("agent.screens.stream._BEAT_S", 0.5)
     session, request = events_of(served)
     async with session, request as answer, asyncio.timeout(20):
         while b": still here\n" != await answer.content.readline():
@@ -485,7 +485,7 @@ def raw_follower(served: Served, after: str = "") -> tuple[socket.socket, int]:
 async def test_a_client_that_takes_nothing_is_let_go_and_holds_no_memory(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.status.http.LIMIT_S", 0.5)
+    monkeypatch.setattr("agent.screens.server.LIMIT_S", 0.5)
     reader_calls: list[int] = []
     events = served.board.events
 

@@ -19,9 +19,9 @@ from aiohttp.typedefs import Handler, Middleware
 from agent import __version__
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.model import AssetState
+from agent.screens.stream import LIMIT_S, Stream
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
-from agent.status.stream import LIMIT_S, Stream
 
 _ANSWER_LIMIT_S: Final = 5.0
 _FOLLOWERS: Final = 16

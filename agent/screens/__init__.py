@@ -1,0 +1,1 @@
+"""What people and programs see of a station: pages, JSON and metrics, over HTTP."""

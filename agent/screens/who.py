@@ -1,0 +1,58 @@
+"""Who asks: the role a request has, and which roles a route answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+H = TypeVar("H", bound=Callable[..., object])
+
+
+class Role(StrEnum):
+    """What somebody may do; none of them may delete or edit. Requirements §5, README."""
+
+    PUBLIC = "public"
+    KIOSK = "kiosk"
+    OFFICER = "officer"
+    SUPERVISOR = "supervisor"
+    CUSTODIAN = "custodian"
+    IT = "it"
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Somebody who asks: `account` is empty for the kiosk's screen and for who has not signed in.
+
+    `session` is what a form's token belongs to; empty for tokens of programs, which no browser sends by itself.
+    """
+
+    role: Role
+    account: str = ""
+    session: str = ""
+
+
+WHO: Final = "who"
+"""Key of a request: its `Who`, put there by the middleware before any handler runs."""
+
+_ROLES: Final = "roles_allowed"
+
+
+def allowed(*roles: Role) -> Callable[[H], H]:
+    """Mark a handler with the roles it answers; a route whose handler has no mark is not served."""
+
+    def marked(handler: H) -> H:
+        setattr(handler, _ROLES, frozenset(roles))
+        return handler
+
+    return marked
+
+
+def roles_of(handler: Handler | type[web.View]) -> frozenset[Role]:
+    """The roles a handler answers; none for one without a mark."""
+    found: frozenset[Role] = getattr(handler, _ROLES, frozenset())
+    return found
