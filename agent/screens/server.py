@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from agent import __version__
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.model import AssetState
+from agent.screens.pages import routes as shared_routes
 from agent.screens.stream import LIMIT_S, Stream
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
@@ -31,7 +32,6 @@ _CURSOR_LIMIT: Final = 200
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "capture-agent",
-    "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -103,6 +103,7 @@ def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES, refused: 
     app.router.add_get("/api/v1/metadata/{recording}", pages.metadata)
     app.router.add_get("/api/v1/events", pages.events)
     app.router.add_get("/receipt/{docking}", pages.receipt)
+    app.router.add_routes(shared_routes())
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(pages.close)
     return app
@@ -225,6 +226,7 @@ def _guard(hosts: tuple[str, ...], refused: Refused) -> Middleware:
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers[name] = value
+    response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", _NOTHING)
 
 

@@ -1,0 +1,113 @@
+"""What all pages share: templates that escape everything, static files by their digest, language and theme."""
+
+from __future__ import annotations
+
+import mimetypes
+import unicodedata
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+import jinja2
+from aiohttp import web
+from markupsafe import Markup
+
+from agent.screens.who import WHO, Role, allowed
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+"""Of every page: nothing from elsewhere, nothing inline."""
+
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"lang": ("zh", "en"), "theme": ("auto", "light", "dark")}
+"""What who looks may choose, by `?lang=en`, and is remembered in a cookie of that name; the first unless chosen."""
+
+_REMEMBERED_S: Final = 365 * 86400
+
+
+class _File(NamedTuple):
+    body: bytes
+    kind: str
+    digest: str
+
+
+def routes() -> list[web.RouteDef]:
+    """The static files."""
+    return [web.get("/static/{name}", _static)]
+
+
+def page(request: web.Request, template: str, status: int = 200, **values: object) -> web.Response:
+    """A page of templates/, in the language and theme of who looks; `?lang=` and `?theme=` are remembered.
+
+    Every template knows `lang`, `theme`, `path` (of the request), `who` (None without the accounts' middleware),
+    `asset(name)` (the address of a static file) and `t(words)` (which of {"zh": …, "en": …} is shown).
+    """
+    chosen = {name: _chosen(request, name) for name in CHOICES}
+    lang = chosen["lang"]
+    found = _templates().get_template(template)
+    shown = found.render(**values, **chosen, path=request.path, who=request.get(WHO), t=lambda words: words[lang])
+    response = web.Response(text=shown, status=status, content_type="text/html", charset="utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    for name in CHOICES.keys() & request.query.keys():
+        response.set_cookie(
+            name, chosen[name], max_age=_REMEMBERED_S, httponly=True, samesite="Strict", secure=request.secure
+        )
+    return response
+
+
+def visible(value: object) -> object:
+    """A text in which control characters, and those that turn the direction of writing, are shown as escapes.
+
+    They could make one name look like another. What is markup already stays as it is.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else _escape(c) for c in value)
+
+
+def _escape(character: str) -> str:
+    return f"\\u{ord(character):04x}"
+
+
+def _chosen(request: web.Request, name: str) -> str:
+    known = CHOICES[name]
+    asked = request.query.get(name, request.cookies.get(name, ""))
+    return asked if asked in known else known[0]
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("agent.screens"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, finalize=visible,
+    )  # fmt: skip
+    made.globals["asset"] = asset
+    return made
+
+
+def asset(name: str) -> str:
+    """The address of a static file: another one when its content changes, so that browsers may keep it."""
+    return f"/static/{name}?v={_files()[name].digest}"
+
+
+@cache
+def _files() -> Mapping[str, _File]:
+    found: dict[str, _File] = {}
+    for file in resources.files("agent.screens").joinpath("static").iterdir():
+        body = file.read_bytes()
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        found[file.name] = _File(body, kind, sha256(body).hexdigest()[:16])
+    return found
+
+
+@allowed(Role.PUBLIC)
+async def _static(request: web.Request) -> web.Response:
+    found = _files().get(request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound(text="there is no such file")
+    keep = "public, max-age=31536000, immutable" if request.query.get("v") == found.digest else "no-cache"
+    headers: dict[str, Any] = {"Cache-Control": keep, "ETag": f'"{found.digest}"'}
+    return web.Response(body=found.body, content_type=found.kind, headers=headers)

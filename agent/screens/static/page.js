@@ -1,0 +1,34 @@
+"use strict";
+/* Keeps what is marked data-live as the server would render it now: it asks for the page again after each change in the
+   journal, never more than one question at a time, and says so at once when the service doesn't answer. */
+const lost = document.getElementById("lost");
+let asking = false, again = false;
+
+function old(is) {
+  if (lost) lost.hidden = !is;
+  document.querySelectorAll("[data-live]").forEach((part) => part.classList.toggle("old", is));
+}
+async function renew() {
+  if (asking) { again = true; return; }
+  asking = true;
+  try {
+    const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
+    if (answer.redirected) { location.reload(); return; }
+    if (!answer.ok) throw new Error(String(answer.status));
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const now = fresh.getElementById(part.id);
+      if (now && now.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) part.innerHTML = now.innerHTML;
+    }
+    old(false);
+  } catch { old(true); }
+  setTimeout(() => { asking = false; if (again) { again = false; renew(); } }, 1000);
+}
+function follow() {
+  const events = new EventSource("/api/v1/events");
+  let known = false;
+  events.onopen = () => { if (known) renew(); known = true; old(false); };
+  events.onerror = () => { old(true); if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000); };
+  for (const name of ["slots", "journal", "reset"]) events.addEventListener(name, renew);
+}
+if (document.querySelector("[data-live]")) { follow(); setInterval(renew, 30000); }
