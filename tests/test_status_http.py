@@ -23,6 +23,7 @@ from agent.errors import AgentError
 from agent.model import DockingClosed, DockingListed, Finding, Incident, JournalEntry, Observed, Phase
 from agent.pipeline.absences import detail_of
 from agent.screens.server import serving
+from agent.screens.stream import FOLLOWERS
 from agent.status.client import StatusUnavailable, fetch_status
 from agent.status.summary import summary
 from tests.journal_entries import acquired, confirmed, opened
@@ -459,8 +460,8 @@ async def test_a_quiet_stream_beats(served: Served, monkeypatch: pytest.MonkeyPa
 
 
 async def test_only_so_many_clients_follow_and_others_are_told(served: Served) -> None:
-    followers = [await asyncio.to_thread(raw_follower, served) for _ in range(16)]
-    assert [status for _, status in followers] == [200] * 16
+    followers = [await asyncio.to_thread(raw_follower, served) for _ in range(FOLLOWERS)]
+    assert {status for _, status in followers} == {200}
     refused, status = await asyncio.to_thread(raw_follower, served)
     assert status == 503
     for client, _ in followers:
@@ -485,7 +486,7 @@ def raw_follower(served: Served, after: str = "") -> tuple[socket.socket, int]:
 async def test_a_client_that_takes_nothing_is_let_go_and_holds_no_memory(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.screens.server.LIMIT_S", 0.5)
+    monkeypatch.setattr("agent.screens.api.LIMIT_S", 0.5)
     reader_calls: list[int] = []
     events = served.board.events
 

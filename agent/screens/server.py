@@ -6,29 +6,25 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from importlib import resources
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from agent import __version__
 from agent.errors import AgentError, RequestError, UnknownError
-from agent.model import AssetState
+from agent.screens.answers import TEXT_LIMIT, error, parameters
+from agent.screens.api import EVENTS, Api
 from agent.screens.pages import routes as shared_routes
-from agent.screens.stream import LIMIT_S, Stream
+from agent.screens.who import Role, allowed
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
 
 _ANSWER_LIMIT_S: Final = 5.0
-_FOLLOWERS: Final = 16
 _LINE_LIMIT_BYTES: Final = 2048
-_PAGE_LIMIT: Final = 100
-_CURSOR_LIMIT: Final = 200
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "capture-agent",
@@ -94,119 +90,53 @@ async def serving(
 def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES, refused: Refused = _unheard) -> web.Application:
     """The routes, all GET; `hosts` are the names that are answered, none for all. `refused` hears of others."""
     app = web.Application(middlewares=[_guard(hosts, refused), _errors], client_max_size=1)
-    pages = _Pages(board)
+    pages, api = _Pages(board), Api(board)
     app.router.add_get("/", pages.page)
-    app.router.add_get("/healthz", pages.health)
-    app.router.add_get("/api/v1/status", pages.status)
-    app.router.add_get("/api/v1/recordings", pages.recordings)
-    app.router.add_get("/api/v1/deadline/{recording}", pages.deadline)
-    app.router.add_get("/api/v1/metadata/{recording}", pages.metadata)
-    app.router.add_get("/api/v1/events", pages.events)
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    app.router.add_routes(shared_routes())
+    app.router.add_routes([*shared_routes(), *api.routes()])
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.append(pages.close)
+    app.on_shutdown.append(api.close)
     return app
 
 
 class _Pages:
-    """The handlers; each returns bytes that were made once for everybody."""
+    """What a person reads."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._closing = asyncio.Event()
-        self._followers = 0
         self._page, self._policy = _page()
 
-    async def close(self, _: web.Application) -> None:
-        """End the streams; browsers come back by themselves."""
-        self._closing.set()
-
+    @allowed(Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
     async def page(self, _: web.Request) -> web.Response:
         headers = {"Content-Security-Policy": self._policy}
         return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=headers)
 
-    async def health(self, _: web.Request) -> web.Response:
-        state = await self._board.health()
-        return _json(json.dumps({"status": state, "version": __version__}).encode())
-
-    async def status(self, request: web.Request) -> web.Response:
-        _parameters(request, ())
-        return _json(await self._board.status())
-
-    async def recordings(self, request: web.Request) -> web.Response:
-        asked = _parameters(request, ("state", "after", "limit"))
-        limit = _whole(asked.get("limit", "50"), "limit", 1, _PAGE_LIMIT)
-        after = asked.get("after", "")
-        if len(after) > _CURSOR_LIMIT or not after.isprintable():
-            raise web.HTTPBadRequest(text="after must be the next_after of the page before")
-        return _json(await self._board.recordings(_state(asked.get("state")), after, limit))
-
-    async def deadline(self, request: web.Request) -> web.Response:
-        return await _of_recording(request, self._board.deadline)
-
-    async def metadata(self, request: web.Request) -> web.Response:
-        return await _of_recording(request, self._board.metadata)
-
+    @allowed(Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
     async def receipt(self, request: web.Request) -> web.Response:
-        _parameters(request, ())
+        parameters(request)
         try:
-            paper = await self._board.receipt(request.match_info["docking"][:_CURSOR_LIMIT])
-        except (UnknownError, RequestError) as error:
-            raise web.HTTPNotFound(text=str(error)) from error
+            paper = await self._board.receipt(request.match_info["docking"][:TEXT_LIMIT])
+        except (UnknownError, RequestError) as unknown:
+            raise web.HTTPNotFound(text=str(unknown)) from unknown
         headers = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}  # all else in it is escaped
         return web.Response(body=paper, content_type="text/html", charset="utf-8", headers=headers)
-
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        _parameters(request, ())
-        last = request.headers.get("Last-Event-ID", "")
-        after = _whole(last, "Last-Event-ID", 0, 1 << 62) if last else None
-        if self._followers >= _FOLLOWERS:
-            raise web.HTTPServiceUnavailable(text=f"more than {_FOLLOWERS} clients follow the events")
-        self._followers += 1
-        try:
-            return await self._follow(request, await Stream.open(self._board, after, self._closing))
-        finally:
-            self._followers -= 1
-
-    async def _follow(self, request: web.Request, stream: Stream) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        # A client that doesn't read is let go, and everybody if the journal fails. Who comes back with Last-Event-ID
-        # has missed nothing, or is told at once what is wrong.
-        with contextlib.suppress(ConnectionResetError, TimeoutError, AgentError):
-            async for frame in stream.frames():
-                if request.transport is None or request.transport.is_closing():
-                    break
-                async with asyncio.timeout(LIMIT_S):
-                    if frame:
-                        await response.write(frame)
-        return response
-
-
-async def _of_recording(request: web.Request, ask: Callable[[str], Awaitable[bytes]]) -> web.Response:
-    _parameters(request, ())
-    try:
-        return _json(await ask(request.match_info["recording"][:_CURSOR_LIMIT]))
-    except UnknownError as error:
-        raise web.HTTPNotFound(text=str(error)) from error
 
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors as JSON, in words, never with a traceback."""
     try:
-        if request.path == "/api/v1/events":
+        if request.path == EVENTS:
             return await handler(request)
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             return await handler(request)
-    except web.HTTPException as error:
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _error(error.status, error.text or error.reason, headers)
+    except web.HTTPException as refusal:
+        headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
+        return error(refusal.status, refusal.text or refusal.reason, headers)
     except TimeoutError:
-        return _error(503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
-    except AgentError as error:
-        return _error(503, str(error))
+        return error(503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
+    except AgentError as failure:
+        return error(503, str(failure))
 
 
 def _guard(hosts: tuple[str, ...], refused: Refused) -> Middleware:
@@ -214,10 +144,10 @@ def _guard(hosts: tuple[str, ...], refused: Refused) -> Middleware:
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if hosts and re.sub(r":\d*$", "", request.headers.get("Host", "")).lower() not in hosts:
             refused("status page", "another name")
-            return _error(421, "this name is not answered here")
+            return error(421, "this name is not answered here")
         if request.method in ("GET", "HEAD") and request.can_read_body:
             refused("status page", "a body")
-            return _error(413, "a request has no body here", {"Connection": "close"})
+            return error(413, "a request has no body here", {"Connection": "close"})
         return await handler(request)
 
     return guard
@@ -228,40 +158,6 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[name] = value
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", _NOTHING)
-
-
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json", charset="utf-8")
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    body = json.dumps({"error": {"status": status, "message": message}}, ensure_ascii=False).encode()
-    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8", headers=headers)
-
-
-def _parameters(request: web.Request, known: tuple[str, ...]) -> dict[str, str]:
-    asked: dict[str, str] = {}
-    for name, value in request.query.items():
-        if name not in known:
-            there = f"known are {', '.join(known)}" if known else "there are none here"
-            raise web.HTTPBadRequest(text=f"unknown parameter {name[:40]!r}; {there}")
-        if name in asked:
-            raise web.HTTPBadRequest(text=f"parameter {name!r} is given twice")
-        asked[name] = value
-    return asked
-
-
-def _whole(text: str, name: str, low: int, high: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
-        raise web.HTTPBadRequest(text=f"{name} must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def _state(text: str | None) -> AssetState | None:
-    known = [state.value for state in AssetState]
-    if text is not None and text not in known:
-        raise web.HTTPBadRequest(text=f"state must be one of {', '.join(known)}")
-    return AssetState(text) if text is not None else None
 
 
 def _page() -> tuple[bytes, str]:

@@ -1,0 +1,56 @@
+"""The form of every answer and question of the API: JSON with a tag, errors in words, parameters that are known."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from aiohttp import web
+
+TEXT_LIMIT: Final = 200
+"""How long a text in an address may be, in characters."""
+
+
+def tag_of(body: bytes) -> str:
+    """The entity tag of a body (RFC 9110 §8.8.3): the same for the same bytes."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def answer(request: web.Request, body: bytes, tag: str = "") -> web.Response:
+    """JSON, or 304 to who has these bytes already; `tag` is that of the body, if it is known."""
+    tag = tag or tag_of(body)
+    if any(known.value in (tag, "*") for known in request.if_none_match or ()):
+        response = web.Response(status=304)
+    else:
+        response = web.Response(body=body, content_type="application/json", charset="utf-8")
+    response.etag = tag
+    return response
+
+
+def error(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """What was wrong, as JSON."""
+    body = json.dumps({"error": {"status": status, "message": message}}, ensure_ascii=False).encode()
+    return web.Response(status=status, body=body, content_type="application/json", charset="utf-8", headers=headers)
+
+
+def parameters(request: web.Request, known: Collection[str] = ()) -> dict[str, str]:
+    """What the address asks; raises HTTPBadRequest for what isn't known, given twice, or can't be a text."""
+    asked: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in known:
+            there = f"known are {', '.join(known)}" if known else "there are none here"
+            raise web.HTTPBadRequest(text=f"unknown parameter {name[:40]!r}; {there}")
+        if name in asked:
+            raise web.HTTPBadRequest(text=f"parameter {name!r} is given twice")
+        asked[name] = value
+    return asked
+
+
+def whole(text: str, name: str, low: int, high: int) -> int:
+    """A whole number within its limits; raises HTTPBadRequest."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
+        raise web.HTTPBadRequest(text=f"{name} must be a whole number from {low} to {high}")
+    return int(text)
