@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, error, parameters
 from agent.screens.api import EVENTS, Api
+from agent.screens.metrics import routes as metrics_routes
 from agent.screens.pages import routes as shared_routes
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
@@ -93,7 +94,7 @@ def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES, refused: 
     pages, api = _Pages(board), Api(board)
     app.router.add_get("/", pages.page)
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    app.router.add_routes([*shared_routes(), *api.routes()])
+    app.router.add_routes([*shared_routes(), *api.routes(), *metrics_routes(board)])
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(api.close)
     return app
