@@ -30,7 +30,7 @@ from agent.verbs.pull import add_pull
 from agent.verbs.receipt import add_receipt
 from agent.verbs.recover import add_recover
 from agent.verbs.release import add_release
-from agent.verbs.service import add_resume, add_run, add_status, add_unstored
+from agent.verbs.service import add_resume, add_run, add_status, add_top, add_unstored
 from agent.verbs.stats import add_stats
 from agent.verbs.transcript import add_transcript
 from agent.verbs.verify import add_verify
@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run(add)
     add_pull(add)
     add_status(add)
+    add_top(add)
     add_unstored(add)
     add_verify(add)
     add_resume(add)

@@ -44,9 +44,14 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
     yield "  ".join(
         f"{tile['zh']} {tile['en']}: {tile['count']}{'+' if tile['or_more'] else ''}" for tile in status["tiles"]
     )
-    yield from _forecast(status["forecast"])
     yield from _slots(status["slots"])
-    yield from _at_risk(status["at_risk"])
+    yield from lines_at_risk(status["at_risk"])
+    yield from details(status)
+
+
+def details(status: Mapping[str, Any]) -> Iterator[str]:
+    """What comes below the slots and the recordings at risk, line by line, as it is: see `printable`."""
+    yield from _forecast(status["forecast"])
     yield from device_lines(status["devices"])
     yield from _activities(status["activities"])
     yield from _dockings(status["dockings"])
@@ -69,7 +74,8 @@ def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"  {slot['message']}"
 
 
-def _at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def lines_at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The most urgent recordings, line by line."""
     for recording in recordings[:_AT_RISK_SHOWN]:
         yield (
             f"at risk {recording['recording_id']}  {_both(recording['state'])}{_sent(recording)}"

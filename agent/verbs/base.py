@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
@@ -16,6 +15,7 @@ from agent.model import Clock
 from agent.opening import opened
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.status.summary import printable
+from agent.status.views import to_json
 
 Fields = dict[str, Any]
 """A JSON object to print."""
@@ -96,7 +96,7 @@ def here(original: Path) -> Path:
 
 def show(options: argparse.Namespace, told: Fields, lines: Iterable[str]) -> int:
     """Print one JSON object if that was asked for, else its lines."""
-    for text in [json.dumps(told, ensure_ascii=False)] if options.json else map(printable, lines):
+    for text in [to_json(told).decode()] if options.json else map(printable, lines):
         print(text)
     return Exit.OK
 

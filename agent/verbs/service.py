@@ -1,13 +1,16 @@
-"""`capture-agent run`, `status`, `unstored` and `resume`: the service, what it shows, and a person's word to it."""
+"""`capture-agent run`, `status`, `top`, `unstored`, `resume`: the service, what it shows, a person's word to it."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import sys
 from contextlib import closing
+from functools import partial
 
-from agent.config import load
+from agent.config import Config, load
 from agent.journal import Reader
 from agent.journal.views import Tally
 from agent.logs import logging_service
@@ -15,7 +18,8 @@ from agent.model import Clock
 from agent.service import serve
 from agent.status.client import fetch_status
 from agent.status.summary import summary
-from agent.verbs.base import Add, Exit, entered, json_option, signed_options
+from agent.status.views import to_json
+from agent.verbs.base import Add, Exit, Fields, entered, json_option, signed_options
 
 
 def add_run(add: Add) -> None:
@@ -26,6 +30,14 @@ def add_run(add: Add) -> None:
 def add_status(add: Add) -> None:
     """`capture-agent status`."""
     json_option(add("status", _status, "show slots, recordings at risk and the state of the station"))
+
+
+def add_top(add: Add) -> None:
+    """`capture-agent top`."""
+    top = add("top", _top, "show the same again and again, until Ctrl-C")
+    top.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="default: %(default)s")
+    top.add_argument("--count", type=_times, metavar="N", help="how many times; default: until Ctrl-C")
+    json_option(top)
 
 
 def add_unstored(add: Add) -> None:
@@ -48,10 +60,49 @@ def _run(options: argparse.Namespace, clock: Clock) -> int:
 
 
 def _status(options: argparse.Namespace, clock: Clock) -> int:
-    config = load(options.config)
-    shown = fetch_status(config.status.host, config.status.port)
-    print(json.dumps(shown, ensure_ascii=False) if options.json else summary(shown))
+    shown = _fetched(load(options.config))
+    if options.json:
+        print(to_json(shown).decode())
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        from agent.status.terminal import screen
+
+        console = Console()
+        console.print(screen(shown, console.width))
+    else:
+        print(summary(shown))
     return Exit.OK
+
+
+def _top(options: argparse.Namespace, clock: Clock) -> int:
+    from rich.console import Console
+
+    from agent.status.terminal import again, watch
+
+    fetch = partial(_fetched, load(options.config))
+    with contextlib.suppress(KeyboardInterrupt):
+        if options.json:
+            again(lambda: print(to_json(fetch()).decode(), flush=True), options.interval, options.count)
+        else:
+            watch(fetch, Console(), options.interval, options.count)
+    return Exit.OK
+
+
+def _fetched(config: Config) -> Fields:
+    return fetch_status(config.status.host, config.status.port)
+
+
+def _seconds(text: str) -> float:
+    if not 0.2 <= (found := float(text)) <= 3600:
+        raise ValueError(text)
+    return found
+
+
+def _times(text: str) -> int:
+    if (found := int(text)) < 1:
+        raise ValueError(text)
+    return found
 
 
 def _unstored(options: argparse.Namespace, clock: Clock) -> int:
