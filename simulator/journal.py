@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.journal import Journal, Reader, device_id
 from agent.journal.codec import FIRST_LINK, encode, leaf, link, to_text
+from agent.journal.recordings import Sort, Wanted
 from agent.journal.rows import likeness, sortable
 from agent.journal.schema import connect, migrate
 from agent.journal.tree import Growth
@@ -125,7 +127,7 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     lacking = [(row[0], Completeness.INCOMPLETE, "method makers proof_object", 0, 0) for row in recordings]
     db.executemany("INSERT INTO metadata VALUES (?, ?, ?, ?, ?)", lacking)
     assets = [_asset_row(index, at) for index in numbers]
-    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', NULL)", assets)
+    db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', NULL, ?)", assets)
     clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
     held = [f"rec-{name_of(index)}" for index in numbers if state_of(index) is not AssetState.WANTED]
@@ -158,7 +160,7 @@ def _asset_row(index: int, at: str) -> tuple[object, ...]:
     late_at = sortable(limits.due_at) if limits.basis is Basis.OFFICIAL else None
     kept = (name, f"rec-{name}", Role.ORIGINAL, state, SIZE_BYTES, *known, receipt)
     held_at = None if state is AssetState.WANTED else at
-    return (*kept, "", None, "", sortable(limits.alarm_at), late_at, held_at, _OWNER)
+    return (*kept, "", None, "", sortable(limits.alarm_at), late_at, held_at, _OWNER, sortable(_captured(index)))
 
 
 def _clip_row(index: int, number: int) -> tuple[object, ...]:
@@ -170,7 +172,7 @@ def _clip_row(index: int, number: int) -> tuple[object, ...]:
 def _seen(docking: str, index: int, number: int) -> ClipSeen:
     name = name_of(index)
     limits = _deadline(index)
-    recording = Recording(f"rec-{name}", _OWNER, Medium.PHOTO, None, NOW, ClockTrust.UNMEASURED, limits)
+    recording = Recording(f"rec-{name}", _OWNER, Medium.PHOTO, None, _captured(index), ClockTrust.UNMEASURED, limits)
     asset = Asset(name, f"rec-{name}", Role.ORIGINAL, AssetState.WANTED, SIZE_BYTES)
     return ClipSeen(docking, _clip(index, number), Mode.PULL, name, recording, asset)
 
@@ -179,6 +181,11 @@ def _clip(index: int, number: int) -> Clip:
     path = f"DCIM/{index // 1000:06}/IMG{index:09}.JPG"
     stamp = Stamp("2026-11-23T09:00:00", None)
     return Clip(number, path, path.rpartition("/")[2].encode(), SIZE_BYTES, SIZE_BYTES, stamp, stamp)
+
+
+def _captured(index: int) -> datetime:
+    """Some time in the month before, in no order."""
+    return NOW - timedelta(seconds=index * 7919 % (30 * 86400))
 
 
 def _deadline(index: int) -> Deadline:
@@ -206,7 +213,7 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
     clip = _clip(recordings // 2 + 50, 500)
     page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
-    others = _log_questions(reader, recordings) | _seal_questions(reader, some)
+    others = _log_questions(reader, recordings) | _seal_questions(reader, some) | _pages(reader, some)
     return others | {
         "overview": lambda: reader.overview(NOW),
         "recordings, newest": reader.recordings,
@@ -248,6 +255,22 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
         "statements": lambda: reader.statements([f"rec-{some}"]),
         "brought by": lambda: reader.brought_by(docking),
         "notes": lambda: (reader.blocks(some), reader.settled(), reader.is_settled("00"), reader.attempt(some)),
+    }
+
+
+def _pages(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
+    """What the table of recordings can be asked: each order, each filter, and what nothing fits to."""
+    day = {"captured_from": NOW - timedelta(days=2), "captured_before": NOW - timedelta(days=1)}
+    filters: dict[str, dict[str, Any]] = {
+        "all": {}, "stored": {"state": AssetState.STORED}, "stuck": {"state": AssetState.STUCK}, "of a day": day,
+        "id": {"id_begins": some[:-3]}, "checked": {"completeness": Completeness.CHECKED},
+        "not safe": {"unsafe": True}, "elsewhere": {"device_id": "none", "state": AssetState.STORED, **day},
+        "accepted": {"accepts": lambda view: False, "unsafe": True},
+    }  # fmt: skip
+    return {
+        f"page by {sort}, {name}": partial(reader.page, Wanted(sort, **chosen))
+        for sort in Sort
+        for name, chosen in filters.items()
     }
 
 

@@ -24,6 +24,7 @@ TOLD_LIMIT: Final = 1000
 _PROGRESS_EVENTS: Final = 1000
 _NOT_REPLAYED: Final = (
     "asset_by_state", "asset_unsafe", "asset_late", "asset_to_probe", "asset_to_store", "asset_to_derive",
+    "asset_by_alarm", "asset_by_capture", "asset_by_size",
     "clip_by_likeness", "clip_pending",
 )  # fmt: skip
 """Indexes that only the service asks by: without them a replay takes three quarters of the time."""

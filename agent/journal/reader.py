@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from agent.errors import UnknownError
 from agent.journal import waiting
 from agent.journal.activity_queries import ActivityQueries
-from agent.journal.codec import decode, from_text
+from agent.journal.codec import from_text
 from agent.journal.connection import Connection
-from agent.journal.derived import TO_DERIVE, made_of
+from agent.journal.derived import TO_DERIVE
 from agent.journal.dockings import DockingQueries
 from agent.journal.export_queries import ExportQueries
 from agent.journal.guard_queries import GuardQueries
 from agent.journal.log_queries import LogQueries
 from agent.journal.manifests import ManifestQueries
-from agent.journal.metadata_queries import metadata_view
+from agent.journal.recordings import RecordingQueries
 from agent.journal.release_queries import ReleaseQueries
 from agent.journal.rows import (
     ASSET_COLUMNS,
-    CLOCK_SET,
     SELECT_ASSET,
     asset_of,
     holes_of,
@@ -39,27 +36,19 @@ from agent.journal.views import (
     EventView,
     Overview,
     PendingClip,
-    RecordingView,
     SettledNote,
     Tally,
     Waiting,
 )
 from agent.model import (
     DERIVED_ROLES,
-    Adopted,
     Asset,
     AssetState,
     Clip,
-    ClipSeen,
-    Deadline,
-    Declared,
     Digests,
-    Medium,
     Mode,
     Outcome,
-    Probed,
     Role,
-    Stated,
 )
 from agent.states import is_kept
 from agent.uploader.base import DOUBT
@@ -68,27 +57,11 @@ from agent.vault import Settled
 LATE_LIMIT: Final = 10_000
 _CANDIDATES: Final = 32
 _NOT_SAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
-_UNSAFE: Final = f"{_NOT_SAFE} AND asset.role = 'original'"
-# The verdict may still change: not stored, or on a provisional calendar.
-_UNDECIDED: Final = (
-    "(asset.receipt IS NULL AND asset.state <> 'matched') OR json_extract(deadline, '$.basis') = 'provisional' OR"
-    " EXISTS (SELECT 1 FROM asset AS kept WHERE kept.asset_id = asset.same_as AND kept.receipt IS NULL)"
-)
-_SELECT_RECORDING: Final = (
-    f"SELECT {ASSET_COLUMNS}, asset.alarm_at, asset.held_at, deadline, stated, declared, ended, recording.medium"  # noqa: S608
-    ", completeness, lacks, version, json_extract(made.detail, '$.found', '$.reason')"
-    f", event.at, {CLOCK_SET} > event.seq), {CLOCK_SET} > event.seq AND json_extract(detail, '$.run') <= event.seq)"
-    ", event.kind, event.detail, told.kind, told.detail FROM asset"
-    " JOIN recording USING (recording_id) JOIN metadata USING (recording_id) JOIN event ON event.seq = recording.seq"
-    " LEFT JOIN event AS told ON told.seq = recording.probed_seq"
-    " LEFT JOIN asset AS kept ON kept.asset_id = asset.same_as"
-    " LEFT JOIN event AS made ON made.seq = coalesce(kept.derived_seq, asset.derived_seq)"
-)
 
 
 class Reader(
-    DockingQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries, ScrubQueries, GuardQueries,
-    ReleaseQueries,
+    RecordingQueries, DockingQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries, ScrubQueries,
+    GuardQueries, ReleaseQueries,
 ):  # fmt: skip
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 
@@ -103,17 +76,6 @@ class Reader(
         self._db.close()
 
     # Assets and clips.
-
-    def asset(self, identifier: str) -> Asset:
-        """Return an asset by its id or that of its recording; raises JournalError if there is none."""
-        row = self._db.one(
-            SELECT_ASSET + " WHERE asset_id = coalesce("  # noqa: S608
-            "(SELECT asset_id FROM asset WHERE recording_id = ?1 AND role = 'original'), ?1)",
-            identifier,
-        )
-        if row is None:
-            raise UnknownError(f"There is no recording or asset {identifier}.", do="Check the id; the status shows it.")
-        return asset_of(row)
 
     def assets_with(self, digests: Collection[str]) -> list[Asset]:
         """Return all assets whose content has one of these BLAKE3."""
@@ -306,48 +268,6 @@ class Reader(
                 self.seal_counts(),
             )
 
-    def recordings(
-        self, *, state: AssetState | None = None, due_before: datetime | None = None, after: str = "", limit: int = 50
-    ) -> tuple[RecordingView, ...]:
-        """Return one page of recordings; `after` is that of the last one of the page before.
-
-        Without filter the newest come first; else the most urgent. `due_before`: alarm before that time, without what
-        is safe. Pages are stable: a recording that keeps its place is neither skipped nor repeated while others come
-        and go.
-        """
-        terms = ["asset.role = 'original'"]
-        values: list[object] = []
-        if state is not None:
-            terms.append("asset.state = ?")
-            values.append(state)
-        if due_before is not None:
-            terms.append(f"{_UNSAFE} AND asset.alarm_at < ?")
-            values.append(sortable(due_before))
-        is_filtered = bool(values)
-        order = "asset.alarm_at, asset.asset_id" if is_filtered else "asset.asset_id DESC"
-        if after:
-            place, _, asset_id = after.partition("/")
-            values += [place, asset_id] if is_filtered else [asset_id]
-            terms.append(f"({order}) > (?, ?)" if is_filtered else "asset.asset_id < ?")
-        where = " AND ".join(terms)
-        rows = self._db.all(f"{_SELECT_RECORDING} WHERE {where} ORDER BY {order} LIMIT ?", *values, limit)
-        return tuple(map(_recording_view, rows))
-
-    def recording(self, identifier: str) -> RecordingView:
-        """Return a recording by its id or that of its original; raises JournalError if there is none."""
-        asset = self.asset(identifier)
-        if asset.role is not Role.ORIGINAL:
-            raise UnknownError(f"{identifier} is a document, no recording.", do="Give the id of a recording.")
-        row = self._db.one(f"{_SELECT_RECORDING} WHERE asset.asset_id = ?", asset.asset_id)
-        assert row is not None, "an asset has a recording, and that an event"
-        return _recording_view(row)
-
-    def undecided(self, after: str, limit: int) -> tuple[RecordingView, ...]:
-        """Return recordings whose verdict may still change, by asset id from behind `after` on."""
-        where = f"asset.asset_id > ? AND asset.role = 'original' AND ({_UNDECIDED})"
-        query = f"{_SELECT_RECORDING} WHERE {where} ORDER BY asset.asset_id LIMIT ?"
-        return tuple(map(_recording_view, self._db.all(query, after, limit)))
-
     def newest(self) -> datetime | None:
         """Return when the last event was recorded; None if there is none."""
         found = self._db.one("SELECT at FROM event ORDER BY seq DESC LIMIT 1")
@@ -360,33 +280,3 @@ class Reader(
             EventView(seq, datetime.fromisoformat(at), kind, subject, detail, digest.hex())
             for seq, at, kind, subject, detail, digest in self._db.all(query, after_seq, limit)
         )
-
-
-def _recording_view(row: tuple[Any, ...]) -> RecordingView:
-    asset = asset_of(row)
-    alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata, made = row[12:23]
-    seen_at, set_s, set_in_run_s, kind, detail, *told = row[23:]
-    entry = decode(kind, detail)
-    assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
-    assert entry.recording is not None, "as above"
-    probed = decode(*told) if told[0] is not None else None
-    assert isinstance(probed, Probed | None), "a recording names the event that tells of its content"
-    clip, docking_id = (entry.clip, entry.docking_id) if isinstance(entry, ClipSeen) else (None, "")
-    return RecordingView(
-        replace(entry.recording, deadline=from_text(Deadline, deadline), medium=Medium(medium)),
-        asset,
-        clip,
-        docking_id,
-        f"{alarm_at}/{asset.asset_id}",
-        moment_of(held_at),
-        from_text(Stated, stated) if stated is not None else None,
-        from_text(Declared, declared) if declared is not None else None,
-        moment_of(ended),
-        probed.facts if probed else None,
-        probed.time if probed else None,
-        metadata_view(*metadata),
-        made_of(made),
-        seen_at=datetime.fromisoformat(seen_at),
-        # A step of a later run may only have put right what was wrong since a start: it makes nothing later.
-        set_by_s=set_s if set_s < 0 else max(0.0, set_in_run_s),
-    )

@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from agent.errors import JournalError
+from agent.journal.captured import PAGES
 from agent.journal.checkpoints import CHECKPOINTS
 from agent.journal.projection.manifests import MANIFESTS, touch_all
 from agent.journal.receipts import RECEIPTS
@@ -30,7 +31,7 @@ EVIDENCE_TABLES: Final = (
 """The tables that follow from the events, parents first."""
 
 _EXPORTS: Final = ("CREATE INDEX event_exported ON event (seq) WHERE kind = 'exported'",)
-MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS, _EXPORTS)
+MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS, _EXPORTS, PAGES)
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

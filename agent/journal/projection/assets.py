@@ -6,7 +6,7 @@ from agent.errors import JournalError
 from agent.journal.codec import to_text
 from agent.journal.projection.metadata import enter_metadata
 from agent.journal.projection.tables import UNCHANGED, Tables, limit_columns
-from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of
+from agent.journal.rows import SELECT_ASSET, asset_changes, asset_of, sortable
 from agent.model import Acquired, Adopted, Asset, AssetEvent, AssetState, Matched, Recording, Role
 from agent.states import is_kept, may_match, scope_of, transition
 
@@ -27,17 +27,17 @@ def insert_footage(tables: Tables, seq: int, recording: Recording, asset: Asset,
         "INSERT INTO recording (recording_id, device_id, seq, deadline, medium) VALUES (?, ?, ?, ?, ?)",
         (recording.recording_id, recording.device_id, seq, to_text(limit), recording.medium),
     )
-    insert_asset(tables, asset, *limit_columns(limit))
+    insert_asset(tables, asset, *limit_columns(limit), sortable(recording.captured_latest))
     enter_metadata(tables, recording)
 
 
-def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | None) -> None:
-    """Enter a new asset."""
+def insert_asset(tables: Tables, asset: Asset, alarm_at: str, late_at: str | None, captured_at: str = "") -> None:
+    """Enter a new asset; `captured_at` of an original only."""
     key = (asset.asset_id, asset.recording_id, asset.role, asset.state, asset.expected_bytes)
     tables.db.execute(
         "INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0,"
-        " (SELECT device_id FROM recording WHERE recording_id = ?), '', NULL)",
-        (*key, *asset_changes(asset)[1:], alarm_at, late_at, asset.recording_id),
+        " (SELECT device_id FROM recording WHERE recording_id = ?), '', NULL, ?)",
+        (*key, *asset_changes(asset)[1:], alarm_at, late_at, asset.recording_id, captured_at),
     )
     tables.count(scope_of(asset.role), asset.state, 1, asset.expected_bytes)
 

@@ -85,6 +85,9 @@ def _set_made(tables: Tables, recording_id: str, entry: TimeStated | Probed) -> 
     tables.db.execute(
         "UPDATE recording SET made_start_at = ?, made_end_at = ?, time_basis = ? WHERE recording_id = ?", row
     )
+    tables.db.execute(
+        "UPDATE asset SET captured_at = coalesce(?, captured_at) WHERE asset_id = ?", (row[1], entry.asset_id)
+    )
 
 
 def _set_limit(tables: Tables, asset_id: str) -> None:
