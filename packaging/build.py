@@ -35,6 +35,8 @@ UNITS: Final = (
     "capture-agent-failure.service",
     "capture-agent-again.timer",
 )
+PAGES: Final = ("operations.md", "operations.zh-CN.md", "metrics.md")
+FLEET: Final = ("prometheus.yml", "capture-agent.rules.yml", "capture-agent.dashboard.json")
 COPIES: Final = {
     **{f"systemd/{name}": f"lib/systemd/system/{name}" for name in UNITS},
     "systemd/capture-agent.sysusers": "usr/lib/sysusers.d/capture-agent.conf",
@@ -44,7 +46,8 @@ COPIES: Final = {
     "packaging/kit/verify.py": f"{SITE}/agent/kit/verify.py",
     "packaging/debian/lintian-overrides": "usr/share/lintian/overrides/capture-agent",
     "packaging/debian/copyright": "usr/share/doc/capture-agent/copyright",
-    **{f"docs/{name}": f"usr/share/doc/capture-agent/{name}" for name in ("operations.md", "operations.zh-CN.md")},
+    **{f"docs/{name}": f"usr/share/doc/capture-agent/{name}" for name in PAGES},
+    **{f"packaging/fleet/{name}": f"usr/share/capture-agent/fleet/{name}" for name in FLEET},
 }
 
 
