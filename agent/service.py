@@ -340,6 +340,7 @@ async def serve(config: Config, clock: Clock) -> None:
             any_host=page.allow_remote,
             bound=service.page_socket(),
             refused=service.on_refusal,
+            verbs=service.verbs(),
         )
         verbs = control.serving(config.storage.root, service.verbs(), service.file_verbs(), service.on_refusal)
         async with status as port, verbs, service.witness():

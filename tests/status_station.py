@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -27,13 +27,16 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=ZONE)
 HOSTILE = "DCIM/<script>alert(1)</script>\u202e\udc80\x07.MP4"
 
 
-def configured(tmp_path: Path, text: str = "", inventory: str = "") -> Config:
-    """The configuration as shipped, with changes, and with an inventory."""
+def configured(tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = ()) -> Config:
+    """The configuration as shipped, with changes, an inventory, and names of the dock's slots."""
     folder = tmp_path / "etc"
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     (folder / "agent.toml").write_text(text or '[station]\nname = "测试站"\ncontact = "0531-12345"\n')
     if inventory:
         (folder / "inventory.toml").write_text(inventory, "utf-8")
+    if slots:
+        ports = "".join(f'"pci-{name}" = "{name}"\n' for name in slots)
+        (folder / "slots.toml").write_text(f"[slots]\n{ports}", "utf-8")
     return load(folder / "agent.toml")
 
 
@@ -112,9 +115,11 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve(tmp_path: Path, text: str = "", inventory: str = "") -> AsyncIterator[Served]:
+async def serve(
+    tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = ()
+) -> AsyncIterator[Served]:
     """Serve an empty journal on a free port of loopback."""
-    config = configured(tmp_path, text, inventory)
+    config = configured(tmp_path, text, inventory, slots)
     world = World()
     async with Journal.open(tmp_path / "journal.db", lambda: world.now) as journal:
         board = board_of(config, journal, world)

@@ -55,6 +55,21 @@ class MetadataQueries(DocumentQueries):
         )
         return tuple(row[0] for row in rows)
 
+    def to_fill_in(self, docking_id: str) -> tuple[int, int, str]:
+        """Return how many recordings were new in a docking, how many of them lack something, and the most urgent one.
+
+        That is the one the store above has not accepted and whose limit comes first; "" if there is none.
+        """
+        brought = (
+            " FROM clip JOIN asset USING (asset_id) JOIN recording USING (recording_id) JOIN metadata USING"
+            " (recording_id) WHERE docking_id = ? AND recording.seq = clip.seq"
+        )
+        counted = self._db.one(f"SELECT count(*), coalesce(sum(completeness = 'incomplete'), 0){brought}", docking_id)
+        unsafe = f"{brought} AND asset.receipt IS NULL AND asset.state <> 'matched'"
+        urgent = self._db.one(f"SELECT recording_id{unsafe} ORDER BY asset.alarm_at LIMIT 1", docking_id)
+        assert counted is not None, "an aggregate has a row"
+        return counted[0], counted[1], urgent[0] if urgent else ""
+
 
 def metadata_view(completeness: str, lacks: str, version: int) -> MetadataView:
     """Return what the columns of these names say."""

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, error, parameters
 from agent.screens.api import EVENTS, Api
+from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.metrics import routes as metrics_routes
 from agent.screens.pages import routes as shared_routes
 from agent.screens.who import Role, allowed
@@ -26,6 +27,8 @@ from agent.status.client import StatusUnavailable
 
 _ANSWER_LIMIT_S: Final = 5.0
 _LINE_LIMIT_BYTES: Final = 2048
+_FORM_LIMIT_BYTES: Final = 64 * 1024
+_NO_VERBS: Final[Mapping[str, Verb]] = {}
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "capture-agent",
@@ -56,15 +59,16 @@ async def serving(
     any_host: bool = False,
     bound: socket.socket | None = None,
     refused: Refused = _unheard,
+    verbs: Mapping[str, Verb] = _NO_VERBS,
 ) -> AsyncIterator[int]:
     """Serve until the block ends, close the board, yield the port; raises StatusUnavailable if the address
-    can't be had. `bound` is a socket that has it already.
+    can't be had. `bound` is a socket that has it already, `verbs` are what officers may ask of the station.
 
     `any_host` accepts every Host header, for use behind a proxy; else only this machine's own names are answered,
     so that no web page elsewhere can read the status through somebody's browser.
     """
     runner = web.AppRunner(
-        status_app(board, () if any_host else (*_LOOPBACK_NAMES, host), refused),
+        status_app(board, () if any_host else (*_LOOPBACK_NAMES, host), refused, verbs),
         access_log=None,
         keepalive_timeout=30,
         shutdown_timeout=2,
@@ -88,15 +92,20 @@ async def serving(
         board.close()
 
 
-def status_app(board: Board, hosts: tuple[str, ...] = _LOOPBACK_NAMES, refused: Refused = _unheard) -> web.Application:
-    """The routes, all GET; `hosts` are the names that are answered, none for all. `refused` hears of others."""
-    app = web.Application(middlewares=[_guard(hosts, refused), _errors], client_max_size=1)
-    pages, api = _Pages(board), Api(board)
+def status_app(
+    board: Board,
+    hosts: tuple[str, ...] = _LOOPBACK_NAMES,
+    refused: Refused = _unheard,
+    verbs: Mapping[str, Verb] = _NO_VERBS,
+) -> web.Application:
+    """The routes; `hosts` are the names that are answered, none for all. `refused` hears of others."""
+    app = web.Application(middlewares=[_guard(hosts, refused), _errors], client_max_size=_FORM_LIMIT_BYTES)
+    pages, api, kiosk = _Pages(board), Api(board), Kiosk(board, verbs)
     app.router.add_get("/", pages.page)
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    app.router.add_routes([*shared_routes(), *api.routes(), *metrics_routes(board)])
+    app.router.add_routes([*shared_routes(), *api.routes(), *kiosk.routes(), *metrics_routes(board)])
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.append(api.close)
+    app.on_shutdown.extend([api.close, kiosk.close])
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,12 +15,15 @@ from agent.deadline import ZONE, Rules, coverage
 from agent.journal import Reader
 from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
+from agent.papers.page import Markup
 from agent.states import is_kept
 from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
 from agent.status.devices import DOCKINGS, devices_view, quarantined
+from agent.status.entry import entry_view
 from agent.status.explain import explain
+from agent.status.kiosk import brought_view, docking_ids, kiosk_view
 from agent.status.outlook import outlook
-from agent.status.receipt import issued, receipt_page
+from agent.status.receipt import issued, receipt_body, receipt_page
 from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
     SHOWN_AT_RISK,
@@ -106,6 +110,10 @@ class Board:
         found = await self._ask(issued, self._reader, docking_id)
         return receipt_page(found, self._config.station).encode()
 
+    async def receipt_body(self, docking_id: str) -> Markup:
+        """The same without its frame, for a page of the kiosk; raises as `receipt` does."""
+        return receipt_body(await self._ask(issued, self._reader, docking_id), self._config.station)
+
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""
         answer = self._answer
@@ -117,6 +125,14 @@ class Board:
             assert self._renewal is not None, "it was begun when the answer was half as old"
             answer = await asyncio.shield(self._renewal)  # shared: others may wait for it too
         return answer.body
+
+    async def kiosk(self) -> Json:
+        """What the screen at the dock shows; raises JournalError."""
+        return await self._ask(self._make_kiosk, json.loads(await self.status()))
+
+    async def entry(self, docking_id: str) -> Json:
+        """What officers may say of a docking, and have said; raises UnknownError if there is none of that id."""
+        return await self._ask(entry_view, self._reader, self._config, docking_id, self._clock())
 
     async def recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
         """One page of recordings as JSON, newest first or, of one state, most urgent first; raises JournalError."""
@@ -182,6 +198,11 @@ class Board:
         rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, self._of_dockings(dockings))
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
+
+    def _make_kiosk(self, status: Json) -> Json:
+        now, missing = self._clock(), status["calendar"]["missing"]
+        shown = {one: brought_view(self._reader, self._config, one, missing, now) for one in docking_ids(status)}
+        return kiosk_view(status, tuple(self._config.slots.values()), shown)
 
     def _make_recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
         now = self._clock()

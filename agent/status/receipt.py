@@ -102,13 +102,18 @@ def code_of(proof: Proof) -> str:
 def receipt_page(issued: Issued, station: Station, *, is_whole: bool = True) -> str:
     """Return the paper as HTML; not `is_whole`: on one page, so that a long list is there by its digest alone."""
     said = issued.receipt.said
+    foot = f"{station.name} · {said.docking_id} · {said.number}"
+    body = receipt_body(issued, station, is_whole=is_whole)
+    return page("交接回执", "Custody receipt", body, foot=foot, made_at=issued.receipt.at.isoformat())
+
+
+def receipt_body(issued: Issued, station: Station, *, is_whole: bool = True) -> Markup:
+    """Return what stands on the paper, without its frame."""
+    said = issued.receipt.said
     lines = sum(1 + len(line) // _LINE_CHARACTERS for line in issued.listed.split("\n"))
     listed = _list(issued.listed) if is_whole or lines <= _LINES_ON_PAPER else filled("<p>{x}</p>\n", x=both(*_LONG))
     verdict = filled('<p class="verdict">{words}</p>\n', words=both(*CLEARING[said.clearing]))
-    body = [verdict, facts(_facts(issued, station)), listed, _proof(issued)]
-    foot = f"{station.name} · {said.docking_id} · {said.number}"
-    at = issued.receipt.at.isoformat()
-    return page("交接回执", "Custody receipt", joined(body), foot=foot, made_at=at)
+    return joined([verdict, facts(_facts(issued, station)), listed, _proof(issued)])
 
 
 def read_receipt(text: str) -> tuple[str, str | None]:

@@ -1,0 +1,216 @@
+"""The screen at the dock, and what officers say there of a docking; it reads, and asks the station's own verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+from markupsafe import Markup
+
+from agent.errors import AgentError, RequestError, UnknownError
+from agent.screens.answers import TEXT_LIMIT, answer, parameters
+from agent.screens.pages import page
+from agent.screens.who import WHO, Role, allowed
+from agent.status.board import Board
+from agent.status.entry import said_in
+from agent.status.views import to_json
+
+Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
+Json = dict[str, Any]
+
+_ALL: Final = (Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
+_SAY: Final = (Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN)
+_WHY: Final = "采集站补充信息 (filled in at the kiosk)"
+_LIMIT_S: Final = 4.0
+_FIELD_LIMIT: Final = 4000
+_NOTICES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "saved": ("good", "已保存", "saved"),
+    "same": ("calm", "没有改动", "nothing was changed"),
+    "slow": ("warn", "正在保存，请稍后查看", "still being saved: look again in a moment"),
+}
+_REFUSED: Final = ("warn", "未保存，请更正；原始资料安全", "not saved, please correct it; the originals are safe")
+_MEANWHILE: Final = (
+    "warn",
+    "其间已有人填写，未保存；请核对后重新填写",
+    "somebody else has filled it in since: nothing was saved, look at it again",
+)
+
+
+class Kiosk:
+    """The handlers. What is being written goes on when who asked is gone, and is waited for at the end."""
+
+    def __init__(self, board: Board, verbs: Mapping[str, Verb]) -> None:
+        self._board = board
+        self._verbs = verbs
+        self._under_way: set[asyncio.Task[dict[str, object]]] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        return [
+            web.get("/kiosk", self.dock),
+            web.get("/api/v1/kiosk", self.state),
+            web.get("/kiosk/receipt/{docking}", self.receipt),
+            web.get("/kiosk/dockings/{docking}", self.entry),
+            web.post("/kiosk/dockings/{docking}", self.say),
+            web.post("/kiosk/dockings/{docking}/activity", self.join),
+            web.post("/kiosk/dockings/{docking}/gap", self.explain),
+        ]
+
+    async def close(self, _: web.Application) -> None:
+        """Wait for what is being written."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    @allowed(*_ALL)
+    async def dock(self, request: web.Request) -> web.Response:
+        """Each slot in its place, for everybody who stands there."""
+        return page(request, "kiosk.html", **await self._board.kiosk())
+
+    @allowed(*_ALL)
+    async def state(self, request: web.Request) -> web.Response:
+        """The same as JSON; no recording and no person is named."""
+        parameters(request)
+        return answer(request, to_json(await self._board.kiosk()))
+
+    @allowed(*_ALL)
+    async def receipt(self, request: web.Request) -> web.Response:
+        """The newest receipt of a docking, to show and to print."""
+        try:
+            paper = await self._board.receipt_body(_docking(request))
+        except AgentError as error:
+            return _message(request, error)
+        return page(request, "kiosk_receipt.html", paper=Markup(paper))  # noqa: S704 - made with everything escaped
+
+    @allowed(*_SAY)
+    async def entry(self, request: web.Request) -> web.Response:
+        """The form of a docking, with all that was said of it."""
+        notice = _NOTICES.get(request.query.get("told", ""))
+        return await self._shown(request, notice)
+
+    @allowed(*_SAY)
+    async def say(self, request: web.Request) -> web.Response:
+        """Take down what was changed in the form, of all recordings of the docking at once."""
+        asked = await _form(request)
+        entry = await self._board.entry(_docking(request))
+        texts = {field["name"]: asked.get(field["name"], field["value"]) for field in entry["form"]}
+        before = {field["name"]: field["value"] for field in entry["form"]}
+        changed = {
+            name: said_in(name, text)
+            for name, text in texts.items()
+            if said_in(name, text) != said_in(name, before[name])
+        }
+        if not changed:
+            return _to(request, "same")
+        if asked.get("seen") != entry["seen"]:
+            return await self._shown(request, _MEANWHILE, texts=texts, status=HTTPStatus.CONFLICT)
+        said = {"fields": json.dumps(changed), "docking": entry["docking_id"]}
+        return await self._done(request, "metadata_set", said, texts)
+
+    @allowed(*_SAY)
+    async def join(self, request: web.Request) -> web.Response:
+        """State the activity that the recordings without one were made in."""
+        asked = await _form(request)
+        entry = await self._board.entry(_docking(request))
+        said = {name: asked.get(name, "") for name in ("stage", "arrived", "left")}
+        return await self._done(request, "activity_state", said | {"recordings": " ".join(entry["loose"])})
+
+    @allowed(*_SAY)
+    async def explain(self, request: web.Request) -> web.Response:
+        """Explain a gap in an activity of this docking, by a cause, in words and by the place where it was spoken."""
+        asked = await _form(request)
+        entry = await self._board.entry(_docking(request))
+        gap = _gap(entry, asked)
+        if gap is None:
+            return await self._shown(request, _MEANWHILE, status=HTTPStatus.CONFLICT)
+        said = {name: asked.get(name, "") for name in ("from", "to", "code", "why")} | {"id": asked["activity"]}
+        if offset := asked.get("offset", "").strip():
+            said |= {"voice": gap["after"], "offset_ms": f"{offset}000"}
+        return await self._done(request, "activity_explain", said)
+
+    async def _done(
+        self, request: web.Request, verb: str, said: dict[str, str], texts: Mapping[str, str] | None = None
+    ) -> web.Response:
+        """Ask a verb in the name of who has signed in; then the form again, with what became of it."""
+        task = asyncio.create_task(_asked(self._verbs[verb], {"why": _WHY} | said | {"who": request[WHO].account}))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        if not (await asyncio.wait([task], timeout=_LIMIT_S))[0]:
+            return _to(request, "slow")
+        try:
+            task.result()
+        except AgentError as error:
+            status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
+            return await self._shown(request, _REFUSED, _problems(error), texts=texts, status=status)
+        return _to(request, "saved")
+
+    async def _shown(
+        self,
+        request: web.Request,
+        notice: tuple[str, str, str] | None,
+        problems: list[str] | None = None,
+        *,
+        texts: Mapping[str, str] | None = None,
+        status: int = HTTPStatus.OK,
+    ) -> web.Response:
+        """The form; `texts` are what somebody wrote that was not taken down."""
+        try:
+            entry = await self._board.entry(_docking(request))
+        except AgentError as error:
+            return _message(request, error)
+        for field in entry["form"]:
+            field["value"] = (texts or {}).get(field["name"], field["value"])
+        told = dict(zip(("look", "zh", "en"), notice, strict=True)) if notice else None
+        return page(request, "kiosk_entry.html", status, **entry, told=told, problems=problems or [])
+
+
+async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
+    """The verb's answer; raises AgentError, also for what is no request."""
+    try:
+        return await verb(said)
+    except ValueError as error:
+        raise RequestError(f"填写有误 / {error}", safe="Nothing was changed.") from error
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    """The fields of the form that are texts, without what no field here can have."""
+    posted = await request.post()
+    return {
+        name: text.replace("\r\n", "\n") for name, text in posted.items()
+        if isinstance(text, str) and len(text) <= _FIELD_LIMIT
+    }  # fmt: skip
+
+
+def _gap(entry: Json, asked: Mapping[str, str]) -> Json | None:
+    """The gap that is meant, if it is one of this docking's activities and still there."""
+    gaps = (
+        gap
+        for activity in entry["activities"] if activity["activity_id"] == asked.get("activity")
+        for gap in activity["gaps"] if (gap["from"], gap["to"]) == (asked.get("from"), asked.get("to"))
+    )  # fmt: skip
+    return next(gaps, None)
+
+
+def _docking(request: web.Request) -> str:
+    return request.match_info["docking"][:TEXT_LIMIT]
+
+
+def _to(request: web.Request, told: str) -> web.Response:
+    """Behind a form the page itself, so that loading it again enters nothing twice."""
+    return web.Response(
+        status=HTTPStatus.SEE_OTHER, headers={"Location": f"/kiosk/dockings/{_docking(request)}?told={told}"}
+    )
+
+
+def _message(request: web.Request, error: AgentError) -> web.Response:
+    status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownError | RequestError) else HTTPStatus.SERVICE_UNAVAILABLE
+    told = {"zh": "无法显示；资料安全", "en": "can't be shown; footage is safe"}
+    return page(request, "kiosk_message.html", status, told=told, problems=_problems(error))
+
+
+def _problems(error: AgentError) -> list[str]:
+    """What is wrong, a line each; what to do on a command line is nothing for the kiosk."""
+    return (error.what if isinstance(error, RequestError) else str(error)).strip().split("\n")
