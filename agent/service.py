@@ -58,7 +58,7 @@ class Service:
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
         self._refusals = history.Refusals()
-        self._run = 0
+        self._run, self._moves = 0, True
         self.judging = asyncio.Lock()
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
         station.background = self.background
@@ -262,6 +262,8 @@ class Service:
             self._runner.store_rate_bytes_s(),
             custody.key.fingerprint if custody.key is not None else "",
             self._runner.scrub(),
+            not self.disk.trouble,
+            self._moves,
         )
 
     def _problems(self) -> tuple[str, ...]:
@@ -284,7 +286,8 @@ class Service:
             notify.status(self._one_line())
             await asyncio.sleep(_WATCHDOG_S)
             now = self._runner.ticks()
-            if all(new > old for new, old in zip(now, before, strict=True)):
+            self._moves = all(new > old for new, old in zip(now, before, strict=True))
+            if self._moves:
                 notify.alive()
                 before = now
 

@@ -6,14 +6,22 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Final
+from enum import StrEnum
+from functools import lru_cache
+from typing import Final, TypeVar
 
 from aiohttp import web
 
 TEXT_LIMIT: Final = 200
 """How long a text in an address may be, in characters."""
 
+TEXT: Final = r"[^\x00-\x1f\x7f]*"
+"""What it may be made of."""
 
+E = TypeVar("E", bound=StrEnum)
+
+
+@lru_cache(maxsize=8)
 def tag_of(body: bytes) -> str:
     """The entity tag of a body (RFC 9110 §8.8.3): the same for the same bytes."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
@@ -47,6 +55,21 @@ def parameters(request: web.Request, known: Collection[str] = ()) -> dict[str, s
             raise web.HTTPBadRequest(text=f"parameter {name!r} is given twice")
         asked[name] = value
     return asked
+
+
+def text(given: str, name: str, must: str, pattern: str = TEXT) -> str:
+    """A text that matches; raises HTTPBadRequest."""
+    if len(given) > TEXT_LIMIT or not re.fullmatch(pattern, given):
+        raise web.HTTPBadRequest(text=f"{name} {must}")
+    return given
+
+
+def one_of(known: type[E], given: str, name: str) -> E:
+    """One of the names there are; raises HTTPBadRequest."""
+    try:
+        return known(given)
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"{name} must be one of {', '.join(known)}") from error
 
 
 def whole(text: str, name: str, low: int, high: int) -> int:

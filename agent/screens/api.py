@@ -12,16 +12,16 @@ from aiohttp import web
 
 from agent import __version__
 from agent.errors import AgentError, UnknownError
-from agent.model import AssetState
-from agent.screens.answers import TEXT_LIMIT, answer, parameters, whole
+from agent.screens.answers import TEXT_LIMIT, answer, parameters, text, whole
+from agent.screens.filters import FILTERS, PAGE_LIMIT, wanted_of
 from agent.screens.stream import FOLLOWERS, LIMIT_S, Feed
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
+from agent.status.views import to_json
 
 EVENTS: Final = "/api/v1/events"
 """Where an answer has no end."""
 
-_PAGE_LIMIT: Final = 100
 _EVERYBODY: Final = (Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
 _READERS: Final = (Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
 _ONLY_SLOTS: Final = (Role.KIOSK, Role.OFFICER)
@@ -38,8 +38,10 @@ class Api:
         """All of them."""
         return [
             web.get("/healthz", self.health),
+            web.get("/readyz", self.ready),
             web.get("/api/v1/status", self.status),
             web.get("/api/v1/recordings", self.recordings),
+            web.get("/api/v1/devices", self.devices),
             web.get("/api/v1/deadline/{recording}", self.deadline),
             web.get("/api/v1/metadata/{recording}", self.metadata),
             web.get(EVENTS, self.events),
@@ -64,12 +66,27 @@ class Api:
     @allowed(*_READERS)
     async def recordings(self, request: web.Request) -> web.Response:
         """A page of recordings."""
-        asked = parameters(request, ("state", "after", "limit"))
-        limit = whole(asked.get("limit", "50"), "limit", 1, _PAGE_LIMIT)
-        after = asked.get("after", "")
-        if len(after) > TEXT_LIMIT or not after.isprintable():
-            raise web.HTTPBadRequest(text="after must be the next_after of the page before")
-        return answer(request, await self._board.recordings(_state(asked.get("state")), after, limit))
+        asked = parameters(request, (*FILTERS, "after", "limit"))
+        limit = whole(asked.get("limit", "50"), "limit", 1, PAGE_LIMIT)
+        wanted, verdict = wanted_of(asked)
+        after = text(asked.get("after", ""), "after", "must be the next_after of the page before")
+        return answer(request, await self._board.recordings(wanted, verdict, after, limit))
+
+    @allowed(*_READERS)
+    async def devices(self, request: web.Request) -> web.Response:
+        """All recorders: where they are, what may still be on them, and which were ever docked."""
+        parameters(request)
+        return answer(request, await self._board.devices())
+
+    @allowed(*_EVERYBODY)
+    async def ready(self, request: web.Request) -> web.Response:
+        """Whether the station does its work: 200 if it does, else 503 with the same body."""
+        parameters(request)
+        told = self._board.ready()
+        response = answer(request, to_json(told))
+        if not told["ready"]:
+            response.set_status(503)
+        return response
 
     @allowed(*_READERS)
     async def deadline(self, request: web.Request) -> web.Response:
@@ -118,10 +135,3 @@ async def _of_recording(request: web.Request, ask: Callable[[str], Awaitable[byt
         return answer(request, await ask(request.match_info["recording"][:TEXT_LIMIT]))
     except UnknownError as error:
         raise web.HTTPNotFound(text=str(error)) from error
-
-
-def _state(text: str | None) -> AssetState | None:
-    known = [state.value for state in AssetState]
-    if text is not None and text not in known:
-        raise web.HTTPBadRequest(text=f"state must be one of {', '.join(known)}")
-    return AssetState(text) if text is not None else None

@@ -11,18 +11,19 @@ from datetime import datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
 from agent.config import Config, Milestone
-from agent.deadline import ZONE, Rules, coverage
+from agent.deadline import ZONE, Rules, Verdict, coverage
 from agent.journal import Reader
+from agent.journal.recordings import Wanted
 from agent.journal.views import DockingView, RecordingView
 from agent.model import AssetState, Clock, Device
 from agent.papers.page import Markup
+from agent.register import device_name
 from agent.states import is_kept
 from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, activity_row, activity_view
 from agent.status.devices import DOCKINGS, devices_view, quarantined
 from agent.status.entry import entry_view
-from agent.status.explain import explain
+from agent.status.explain import explain, verdict_of
 from agent.status.kiosk import brought_view, docking_ids, kiosk_view
-from agent.status.outlook import outlook
 from agent.status.receipt import issued, receipt_body, receipt_page
 from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
@@ -31,7 +32,6 @@ from agent.status.views import (
     Live,
     Rows,
     event_view,
-    health_view,
     recording_view,
     slot_view,
     status_view,
@@ -44,14 +44,16 @@ R = TypeVar("R")
 _RENEW_S: Final = 0.25
 _FRESH_S: Final = 0.5
 _STALE_S: Final = 5.0
+_NOT_SAFE_YET: Final = frozenset({Verdict.OPEN, Verdict.DUE_SOON, Verdict.OVERDUE})
 _FAR: Final = datetime(9999, 1, 1, tzinfo=ZONE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A body that was served, when it was made, when it was last known to be current (loop time), for which state."""
+    """A body that was served and the health in it; when it was made, and last known to be current (loop time)."""
 
     body: bytes
+    health: str
     made_s: float
     current_s: float
     seq: int
@@ -116,6 +118,19 @@ class Board:
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""
+        return (await self._current()).body
+
+    async def health(self) -> str:
+        """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
+        return (await self._current()).health
+
+    def ready(self) -> Json:
+        """Whether the station does its work; `store` doesn't count, since pulling goes on without it."""
+        live = self._live()
+        told = {"journal": live.writes, "lanes": live.moves, "store": not live.store_error}
+        return {"ready": live.writes and live.moves, **told}
+
+    async def _current(self) -> _Answer:
         answer = self._answer
         age_s = asyncio.get_running_loop().time() - answer.current_s if answer is not None else _STALE_S
         if age_s >= _RENEW_S and self._renewal is None:
@@ -124,7 +139,7 @@ class Board:
         if answer is None or age_s >= _FRESH_S:
             assert self._renewal is not None, "it was begun when the answer was half as old"
             answer = await asyncio.shield(self._renewal)  # shared: others may wait for it too
-        return answer.body
+        return answer
 
     async def kiosk(self) -> Json:
         """What the screen at the dock shows; raises JournalError."""
@@ -134,9 +149,13 @@ class Board:
         """What officers may say of a docking, and have said; raises UnknownError if there is none of that id."""
         return await self._ask(entry_view, self._reader, self._config, docking_id, self._clock())
 
-    async def recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
-        """One page of recordings as JSON, newest first or, of one state, most urgent first; raises JournalError."""
-        return await self._ask(self._make_recordings, state, after, limit)
+    async def recordings(self, wanted: Wanted, verdict: Verdict | None, after: str, limit: int) -> bytes:
+        """One page of recordings as JSON, only those of a verdict if one is given; raises JournalError."""
+        return await self._ask(self._make_recordings, wanted, verdict, after, limit)
+
+    async def devices(self) -> bytes:
+        """All recorders of the inventory and all that were ever docked, as JSON; raises JournalError."""
+        return await self._ask(self._make_devices)
 
     async def events(self, after: int, limit: int) -> list[Json]:
         """The events behind `after`, oldest first; raises JournalError."""
@@ -155,17 +174,6 @@ class Board:
             self._slots = version, to_json({"slots": slots})
         return self._slots[1]
 
-    async def health(self) -> str:
-        """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
-        now = self._clock().astimezone(ZONE)
-        overview = await self._ask(self._reader.overview, now)
-        register = await self._ask(self._register, now, ())
-        live, waiting = self._live(), await self._ask(self._reader.waiting)
-        ahead = outlook(self._config, waiting, live.slots, live.store_rate_bytes_s, now)
-        known = coverage(self._config.calendars, now.date())
-        view = health_view(self._config, live, known, overview, register, ahead)
-        return str(view["name"])
-
     async def _ask(self, question: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: question(*arguments, **options))
@@ -174,8 +182,8 @@ class Board:
         time_s, version, answer = asyncio.get_running_loop().time(), self.version(), self._answer
         if answer is not None and await self._is_current(answer, time_s):
             return replace(answer, current_s=time_s)
-        body, seq = await self._ask(self._make_status, self._live())
-        return _Answer(body, time_s, time_s, seq, version)
+        status = await self._ask(self._make_status, self._live())
+        return _Answer(to_json(status), status["health"]["name"], time_s, time_s, status["seq"], version)
 
     def _renewed(self, renewal: asyncio.Task[_Answer]) -> None:
         """Keep the answer; an error is raised to those who wait, and again to whoever asks next."""
@@ -188,7 +196,7 @@ class Board:
             return False
         return not await self._ask(self._reader.events, answer.seq, 1)
 
-    def _make_status(self, live: Live) -> tuple[bytes, int]:
+    def _make_status(self, live: Live) -> Json:
         now = self._clock()
         overview = self._reader.overview(now)
         at_risk = self._at_risk(now)
@@ -197,20 +205,32 @@ class Board:
         activities, waiting = self._of_activities(), self._reader.waiting()
         rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, self._of_dockings(dockings))
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
-        return to_json(status_view(self._config, rows, live, known, now)), overview.head_seq
+        return status_view(self._config, rows, live, known, now)
 
     def _make_kiosk(self, status: Json) -> Json:
         now, missing = self._clock(), status["calendar"]["missing"]
         shown = {one: brought_view(self._reader, self._config, one, missing, now) for one in docking_ids(status)}
         return kiosk_view(status, tuple(self._config.slots.values()), shown)
 
-    def _make_recordings(self, state: AssetState | None, after: str, limit: int) -> bytes:
-        now = self._clock()
-        rows = self._reader.recordings(state=state, after=after, limit=limit)
-        satisfied_by, devices = self._config.deadline.satisfied_by, self._devices_of(rows)
+    def _make_recordings(self, wanted: Wanted, verdict: Verdict | None, after: str, limit: int) -> bytes:
+        now, by = self._clock(), self._config.deadline.satisfied_by
+        if verdict is not None:
+            unsafe = wanted.unsafe or verdict in _NOT_SAFE_YET
+            wanted = replace(wanted, unsafe=unsafe, accepts=lambda row: verdict_of(row, by, now) is verdict)
+        rows, next_after = self._reader.page(wanted, after, limit)
+        devices = self._devices_of(rows)
         unknown = quarantined(self._config, devices)
-        page = [recording_view(row, self._rules, satisfied_by, devices, now, unknown) for row in rows]
-        return to_json({"recordings": page, "next_after": rows[-1].after if len(rows) == limit else None})
+        page = [recording_view(row, self._rules, by, devices, now, unknown) for row in rows]
+        return to_json({"recordings": page, "next_after": next_after})
+
+    def _make_devices(self) -> bytes:
+        now, docked = self._clock(), self._reader.devices()
+        unknown = quarantined(self._config, docked)
+        seen = [
+            {"device_id": name, "name": device_name(device), "serial": device.serial, "quarantine": name in unknown}
+            for name, device in sorted(docked.items())
+        ]
+        return to_json(self._register(now, self._reader.dockings(limit=DOCKINGS)) | {"docked": seen})
 
     def _register(self, now: datetime, dockings: tuple[DockingView, ...]) -> Json:
         return devices_view(self._config.inventory, self._reader.standings(), dockings, self._rules, now)

@@ -55,7 +55,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What only the running service knows; None and empty mean that it doesn't know either."""
+    """What only the running service knows; None and empty mean that it doesn't know either.
+
+    `writes`: the journal's disk takes what is written; `moves`: every lane has done something lately.
+    """
 
     slots: tuple[SlotProgress, ...] = ()
     free_bytes: int | None = None
@@ -68,6 +71,8 @@ class Live:
     store_rate_bytes_s: float | None = None
     key_fingerprint: str = ""
     scrub: ScrubProgress = _NO_SCRUB
+    writes: bool = True
+    moves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
