@@ -37,6 +37,9 @@ from agent.errors import (
 from agent.model import DOCUMENT_LIMIT_BYTES
 
 SOCKET_NAME: Final = "control.sock"
+SCREENS_NAME: Final = "screens.sock"
+"""The screens without sign-in, for the command line: who may open this socket may give orders by the other one."""
+
 _ASKED_LIMIT_BYTES: Final = 256 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _ANSWER_LIMIT_S: Final = 30
@@ -107,15 +110,20 @@ async def serving(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        before = os.umask(0o117)
-        try:
-            with _address(root) as address:
-                await web.UnixSite(runner, address).start()
-        finally:
-            os.umask(before)
+        await listen(runner, root, SOCKET_NAME)
         yield
     finally:
         await runner.cleanup()
+
+
+async def listen(runner: web.AppRunner, root: Path, name: str) -> None:
+    """Serve at a socket of this name below `root` too, which root and the service's group may open."""
+    before = os.umask(0o117)
+    try:
+        with address_below(root, name) as address:
+            await web.UnixSite(runner, address).start()
+    finally:
+        os.umask(before)
 
 
 def _texts(body: bytes) -> Asked:
@@ -175,7 +183,7 @@ async def ask(root: Path, verb: str, asked: Asked, content: bytes | None = None)
     Raises NotRunningError, or the daemon's own error.
     """
     try:
-        with _address(root) as address:
+        with address_below(root, SOCKET_NAME) as address:
             async with (
                 ClientSession(connector=UnixConnector(address), timeout=ClientTimeout(_ANSWER_LIMIT_S)) as session,
                 session.post(f"http://localhost/{verb}", data=_body(asked, content)) as response,
@@ -200,10 +208,10 @@ def _body(asked: Asked, content: bytes | None) -> Payload | MultipartWriter:
 
 
 @contextlib.contextmanager
-def _address(root: Path) -> Iterator[str]:
-    """A path of the socket that fits into the 108 bytes of its address, however deep the folder lies."""
+def address_below(root: Path, name: str) -> Iterator[str]:
+    """A path of a socket that fits into the 108 bytes of its address, however deep the folder lies."""
     folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield f"/proc/self/fd/{folder}/{SOCKET_NAME}"
+        yield f"/proc/self/fd/{folder}/{name}"
     finally:
         os.close(folder)

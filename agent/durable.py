@@ -196,11 +196,12 @@ def remove_part(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def name_folder(part: Path, folder: Path) -> None:
-    """Give a finished folder its name, durably; an empty one of that name is taken over, else raises OSError."""
+def name_finished(part: Path, target: Path) -> None:
+    """Give a folder, or the next version of a *.json, its name, durably; an empty folder, or the *.json, makes room."""
     assert part.name.endswith(PART_SUFFIX), f"{part} is no part"
-    os.rename(part, folder)
-    fsync_dir(folder.parent)
+    assert target.suffix == ".json" or not target.is_file(), f"{target} is not ours to replace"
+    os.rename(part, target)
+    fsync_dir(target.parent)
 
 
 def remove_work(folder: Path) -> None:

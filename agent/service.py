@@ -32,7 +32,9 @@ from agent.pipeline.snapshot import snapshot
 from agent.pipeline.station import Station
 from agent.pipeline.storing import OVERTAKERS
 from agent.pipeline.witness import listening
+from agent.screens.guard import gate_for
 from agent.screens.server import serving
+from agent.screens.tls import context
 from agent.status.board import Board
 from agent.status.reasons import both, reason_words
 from agent.status.record import known_of, sealed_view
@@ -71,6 +73,7 @@ class Service:
         self.clocks.newest = await self._station.on_disk(self._station.journal.reader.newest)
         self._run = await history.begun(self._station, self._config.path)
         await checkpoints.start(self._station)
+        await self._station.on_disk(self._station.book.load)
 
     def page_socket(self) -> socket.socket | None:
         """The socket at which systemd listens for the status page, if it is the configured address."""
@@ -268,7 +271,7 @@ class Service:
 
     def _problems(self) -> tuple[str, ...]:
         told = (*self._troubles.values(), *self._disk(), *self._runner.troubles(), *_left_out(self._config))
-        return tuple(what for what in (*told, *self._station.custody.problems()) if what)
+        return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
 
     def _disk(self) -> tuple[str, ...]:
         told = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
@@ -336,18 +339,13 @@ async def serve(config: Config, clock: Clock) -> None:
         await service.start()
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         page = config.status
-        status = serving(
-            board,
-            page.host,
-            page.port,
-            any_host=page.allow_remote,
-            bound=service.page_socket(),
-            refused=service.on_refusal,
-            verbs=service.verbs(),
-        )
-        verbs = control.serving(config.storage.root, service.verbs(), service.file_verbs(), service.on_refusal)
-        async with status as port, verbs, service.witness():
-            log.info("status page at http://%s:%s/", page.host, port)
+        tls, bound = context(page.tls_certificate, page.tls_key), service.page_socket()
+        root, verbs = config.storage.root, service.verbs()
+        gate = gate_for(page, station.book, station.journal.record, service.on_refusal, clock)
+        status = serving(board, gate, page.host, page.port, tls=tls, bound=bound, root=root, verbs=verbs)
+        orders = control.serving(root, verbs, service.file_verbs(), service.on_refusal)
+        async with status as port, orders, service.witness():
+            log.info("screens at %s://%s:%s/", "https" if tls else "http", page.host, port)
             await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
         notify.stopping()
         await journalled(station, Incident("stopped", {}))

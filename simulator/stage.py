@@ -13,9 +13,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any, Final
 
+from agent.accounts.book import Account, Book, Role, Token
+from agent.accounts.hashing import hashed
 from agent.status.client import StatusUnavailable, fetch_status
 
 CHECKOUT: Final = Path(__file__).resolve().parents[1]
@@ -83,7 +88,7 @@ class Stage:
 
     def ask(self, path: str) -> dict[str, Any]:
         """A JSON answer of the status page; raises StatusUnavailable."""
-        return fetch_status(HOST, self.port, path)
+        return fetch_status(self.station, path)
 
     def command(self, *arguments: str) -> list[str]:
         """A call of `capture-agent` with this stage's configuration."""
@@ -154,6 +159,17 @@ def configure(stage: Stage, kind: str, options: Mapping[str, str | int], *, copi
     text = with_options(stage.config.read_text("utf-8"), changes)
     given = "".join(f"{name} = {_toml(value)}\n" for name, value in options.items())
     stage.config.write_text(text.replace("\n[store.options]\n", f"\n[store.options]\n{given}"), "utf-8")
+
+
+def enlist(stage: Stage, role: Role, token: str = "") -> tuple[str, str]:
+    """Make an account that is called as its role, before the service starts; returns its password and its token."""
+    password, token = token_urlsafe(12), token or token_urlsafe(32)
+    ends = datetime.now(UTC) + timedelta(days=1)
+    kept = Token("demo", sha256(token.encode()).hexdigest(), role, ends)
+    made = Account(role.value, role, hashed(password, role), tokens=(kept,))
+    stage.station.mkdir(exist_ok=True)
+    Book(stage.station).change(made.name, lambda _, __: made)
+    return password, token
 
 
 def _toml(value: str | int) -> str:

@@ -65,8 +65,8 @@ class Page:
 
 
 @contextlib.asynccontextmanager
-async def browsing(url: str, profile: Path) -> AsyncIterator[Page]:
-    """Show `url` in a fresh browser; it and all its processes are gone afterwards."""
+async def browsing(url: str, profile: Path, session: str = "") -> AsyncIterator[Page]:
+    """Show `url` in a fresh browser, as who has this session, if any; it and all its processes are gone afterwards."""
     browser = await asyncio.create_subprocess_exec(
         "chromium", *_FLAGS, f"--user-data-dir={profile}", "about:blank",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
@@ -74,13 +74,15 @@ async def browsing(url: str, profile: Path) -> AsyncIterator[Page]:
     )  # fmt: skip
     try:
         port = await _port(profile / "DevToolsActivePort")
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+        async with aiohttp.ClientSession() as client:
+            async with client.get(f"http://127.0.0.1:{port}/json/list") as answer:
                 (target,) = [page for page in await answer.json() if page["type"] == "page"]
-            async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            async with client.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 page = Page(socket)
                 for domain in ("Log", "Runtime", "Page"):
                     await page.send(f"{domain}.enable")
+                if session:
+                    await page.send("Network.setCookie", name="session", value=session, url=url)
                 await page.send("Page.navigate", url=url)
                 yield page
     finally:

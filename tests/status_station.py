@@ -12,11 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.accounts.book import Account, Book, Role
 from agent.clocks import ClockState
 from agent.config import Config, load
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal import Journal
 from agent.model import ClipSeen, ClockTrust, Outcome, Phase, SlotProgress
+from agent.screens.guard import Gate
 from agent.screens.server import serving
 from agent.status.board import Board
 from agent.status.views import Live
@@ -93,11 +95,34 @@ class Served:
     world: World
     board: Board
     port: int
+    gate: Gate
+    cookie: str = ""
+
+    def signed_in(self, role: Role) -> Served:
+        """The same, asked by somebody of this role; his account is `role` and has a session without a password."""
+        return replace(self, cookie=session_cookie(self.gate, role))
+
+    @property
+    def url(self) -> str:
+        """Where the supervisors' page is."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What makes a request his."""
+        return {"Cookie": f"session={self.cookie}"} if self.cookie else {}
+
+    @property
+    def form_token(self) -> str:
+        """What his forms send back as `token`."""
+        who = self.gate.sessions.find(self.cookie, self.gate.book.accounts)
+        return self.gate.sessions.form_token(who.session if who else "")
 
     def ask(
         self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         """One request from a thread: status, headers, body."""
+        headers = self.headers | headers
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
@@ -114,17 +139,30 @@ class Served:
         return found
 
 
+def session_cookie(gate: Gate, role: Role) -> str:
+    """The session of an account of this role, which is made in memory only."""
+    accounts = gate.book.accounts
+    gate.book.accounts = replace(accounts, by_name={**accounts.by_name, role.value: Account(role.value, role)})
+    return gate.sessions.begin(role.value, role)
+
+
 @contextlib.asynccontextmanager
 async def serve(
-    tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = ()
+    tmp_path: Path,
+    text: str = "",
+    inventory: str = "",
+    slots: Sequence[str] = (),
+    role: Role | None = Role.SUPERVISOR,
 ) -> AsyncIterator[Served]:
-    """Serve an empty journal on a free port of loopback."""
+    """Serve an empty journal on a free port of loopback, to somebody of this role; None: to who has not signed in."""
     config = configured(tmp_path, text, inventory, slots)
     world = World()
     async with Journal.open(tmp_path / "journal.db", lambda: world.now) as journal:
         board = board_of(config, journal, world)
-        async with serving(board, "127.0.0.1", 0) as port:
-            yield Served(config, journal, world, board, port)
+        gate = Gate(Book(tmp_path), journal.record, clock=lambda: world.now)
+        async with serving(board, gate, "127.0.0.1", 0, root=tmp_path) as port:
+            served = Served(config, journal, world, board, port, gate)
+            yield served.signed_in(role) if role is not None else served
 
 
 def board_of(config: Config, journal: Journal, world: World) -> Board:

@@ -152,7 +152,7 @@ def test_the_error_tells_that_nothing_was_touched_and_what_to_do(folder: Path) -
 
 
 def test_another_address_needs_the_explicit_switch(folder: Path) -> None:
-    assert configure(folder, "[status]\nhost = '0.0.0.0'\nallow_remote = true").status.host == "0.0.0.0"
+    assert configure(folder, "[status]\nhost = '0.0.0.0'\nbehind_proxy = true").status.host == "0.0.0.0"
     assert configure(folder, "[status]\nhost = '::1'").status.host == "::1"
 
 
@@ -438,7 +438,8 @@ OTHERS = {
     "scrub.hours": '["19:00-07:00"]', "store.options": "{ path = '/x' }",
     "deadline.profile": '"nanchang"', "deadline.region": '"450100"', "deadline.satisfied_by": '"local"',
     "dock.unknown": '"take"',
-    "dock.image_dir": '"/x"', "status.host": '"::1"', "transcript.command": '["/x", "{original}"]\ntool = "x"',
+    "dock.image_dir": '"/x"', "status.host": '"::1"', "status.tls_certificate": '"/x"', "status.tls_key": '"/x"',
+    "transcript.command": '["/x", "{original}"]\ntool = "x"',
     "transcript.tool": '"x"', "transcript.language": '"zh"', "access.encoder": '"software"', "access.overlay": '"time"',
     "manifest.command": f'["/x"]\nkey = "{KEY}"', "manifest.key": f'"{KEY}"\ncommand = ["/x"]',
     "timestamp.url": '"https://tsa"\nca_file = "/x"', "timestamp.ca_file": '"/x"',

@@ -580,11 +580,11 @@ def test_a_folder_is_named_whole_and_replaces_nothing(tmp_path: Path) -> None:
     part = tmp_path / "kit.part"
     _folder_with(part, "x")
     (tmp_path / "kit").mkdir()
-    durable.name_folder(part, tmp_path / "kit")
+    durable.name_finished(part, tmp_path / "kit")
     assert (tmp_path / "kit/x").exists()
     _folder_with(part, "y")
     with pytest.raises(OSError):
-        durable.name_folder(part, tmp_path / "kit")
+        durable.name_finished(part, tmp_path / "kit")
     assert [path.name for path in (tmp_path / "kit").iterdir()] == ["x"]
     durable.remove_work(part)
     with pytest.raises(AssertionError):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from agent.accounts.book import Role
 from agent.screens.metrics import METRICS
 from simulator import stage
 from tests.prometheus import FLEET, RULES, Prometheus, promtool, wait
@@ -153,7 +154,8 @@ def config_for(folder: Path, stages: list[stage.Stage]) -> str:
     text = (FLEET / "prometheus.yml").read_text("utf-8")
     text = text.replace("/usr/share/capture-agent/fleet/capture-agent.rules.yml", str(folder / "rules.yml"))
     text = text.replace("scheme: https", "scheme: http").replace("scrape_interval: 30s", "scrape_interval: 1s")
-    text = re.sub(r" +(authorization|tls_config):\n( {6}.*\n)", "", text)
+    text = re.sub(r" +tls_config:\n( {6}.*\n)", "", text)
+    text = text.replace("/etc/prometheus/capture-agent.token", str(folder.parent / "token"))
     text = re.sub(r"( +- )station-1.*\n.*\n", "".join(f"\\g<1>{address(one)}\n" for one in stages), text)
     return f"global: {{evaluation_interval: 1s}}\n{text}"
 
@@ -162,6 +164,9 @@ def config_for(folder: Path, stages: list[stage.Stage]) -> str:
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     root = tmp_path_factory.mktemp("fleet")
     stages = [stage.prepare(root / name) for name in ("one", "two")]
+    _, token = stage.enlist(stages[0], Role.IT)
+    stage.enlist(stages[1], Role.IT, token)
+    (root / "token").write_text(token)
     rules = re.sub(r"for: \w+", "for: 0s", RULES.read_text("utf-8"))
     with installed(), ExitStack() as running:
         services = [running.enter_context(stage.serving(one)) for one in stages]

@@ -13,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import __version__, control
+from agent.accounts.book import Book
 from agent.errors import AgentError, RequestError
-from agent.model import Incident
+from agent.model import Incident, JournalEntry
 from agent.pipeline import history
 from agent.pipeline.history import Refusals, begun, configured
 from agent.pipeline.station import Station
+from agent.screens.guard import Gate
 from agent.screens.server import status_app
 from agent.status.board import Board
 from tests import stations
@@ -119,9 +121,14 @@ async def test_what_the_control_socket_refuses_is_heard(tmp_path: Path) -> None:
     assert heard == [("resume", "RequestError"), ("control socket", "no such verb")], "nothing that was said is kept"
 
 
-async def test_what_the_status_page_refuses_is_heard() -> None:
+async def test_what_the_status_page_refuses_is_heard(tmp_path: Path) -> None:
     heard: list[tuple[str, str]] = []
-    app = status_app(cast("Board", None), ("dock.local",), lambda what, why: heard.append((what, why)))
+
+    async def nothing(entry: JournalEntry) -> None:
+        raise AssertionError(entry)
+
+    gate = Gate(Book(tmp_path), nothing, ("dock.local",), refused=lambda what, why: heard.append((what, why)))
+    app = status_app(cast("Board", None), gate)
     async with TestClient(TestServer(app)) as client:
         async with client.get("/healthz", headers={"Host": "evil.example"}) as response:
             assert response.status == 421

@@ -20,6 +20,7 @@ from agent.errors import JournalError
 from agent.journal.codec import FIRST_LINK, Encoded, decode, encode, from_text, leaf, link, to_text
 from agent.journal.ids import device_id, new_id
 from agent.model import (
+    AccountChanged,
     ActivityEnded,
     Adopted,
     AssetChanged,
@@ -71,6 +72,9 @@ from agent.model import (
     Role,
     Scrubbed,
     Sealing,
+    SignedIn,
+    SignedOut,
+    SignInRefused,
     Stamping,
     Stated,
     Statement,
@@ -188,6 +192,10 @@ ENTRIES: list[JournalEntry] = [
     Frozen("a", True, "王五", "审核"),
     ReceiptIssued("d1", 2, Clearing.CLEAR, "EXAMPLE DSJ-V8", 3, 3, 3, 1000, "ab" * 32, NOW, Basis.PROVISIONAL, "张三"),
     Exported("ab" * 32, "批〔2026〕7号", "李四", "移送", ("rec-a", "rec-b"), 12, 34567, ("rec-b",)),
+    SignedIn("li.si", "officer", "pin", "127.0.0.1"),
+    SignInRefused("li.si", "wrong", "192.0.2.7"),
+    SignedOut("li.si"),
+    AccountChanged("li.si", "added", "officer", "王五", "入职"),
 ]
 
 

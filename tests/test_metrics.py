@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.accounts.book import Role
 from agent.clocks import ClockState
 from agent.model import AssetState, AuditProgress, Completeness, Outcome, Phase, ScrubProgress, Upload
 from agent.screens.metrics import METRICS, exposition
@@ -25,7 +26,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serve(tmp_path) as station:
+    async with serve(tmp_path, role=Role.IT) as station:
         yield station
 
 

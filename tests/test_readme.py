@@ -18,6 +18,7 @@ from agent.errors import JournalError
 from agent.journal.codec import _KINDS
 from agent.model import AssetState
 from agent.pipeline.storing import StoreLane
+from agent.screens.guard import Gate
 from agent.screens.server import status_app
 from agent.status.board import Board
 from agent.status.words import WORDS
@@ -100,7 +101,7 @@ def test_the_six_states_have_the_words_of_the_screen(readme: str) -> None:
 
 
 def test_every_address_is_there_and_no_other(readme: str) -> None:
-    app = status_app(cast("Board", None))
+    app = status_app(cast("Board", None), cast("Gate", None))
     routes = {resource.canonical for resource in app.router.resources()}
     assert set(first_column(section(readme, "HTTP API", "HTTP 接口"))) == routes
 

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from agent.absence import Absence, Evidence, Sure
+from agent.control import SCREENS_NAME
 from agent.deadline import ZONE
 from agent.errors import AgentError
 from agent.model import DockingClosed, DockingListed, Finding, Incident, JournalEntry, Observed, Phase
@@ -329,24 +330,24 @@ async def test_a_journal_that_breaks_while_somebody_follows_ends_the_stream(serv
 
 
 async def test_an_address_in_use_is_told(served: Served) -> None:
+    board = board_of(served.config, served.journal, served.world)
     with pytest.raises(AgentError, match=f"can't listen at 127.0.0.1 port {served.port}"):
-        async with serving(board_of(served.config, served.journal, served.world), "127.0.0.1", served.port):
+        async with serving(board, served.gate, "127.0.0.1", served.port):
             pass
 
 
 # The client of the command line.
 
 
-async def test_the_client_fetches_the_status(served: Served) -> None:
-    status = await asyncio.to_thread(fetch_status, "127.0.0.1", served.port)
+async def test_the_client_fetches_the_status_without_signing_in(served: Served, tmp_path: Path) -> None:
+    assert (tmp_path / SCREENS_NAME).stat().st_mode & 0o777 == 0o660
+    status = await asyncio.to_thread(fetch_status, tmp_path)
     assert status["station"]["name"] == "测试站"
 
 
-def test_the_client_tells_that_the_service_is_not_running() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def test_the_client_tells_that_the_service_is_not_running(tmp_path: Path) -> None:
     with pytest.raises(StatusUnavailable, match="The service is not running") as caught:
-        fetch_status("127.0.0.1", port)
+        fetch_status(tmp_path)
     assert "systemctl start" in caught.value.do
 
 
@@ -360,7 +361,7 @@ def test_the_client_tells_that_the_service_is_not_running() -> None:
         (b"HTTP/1.1 503 X\r\nContent-Length: 30\r\n\r\n" + b'{"error": {"message": "busy"}}', "503 busy"),
     ],
 )
-async def test_the_client_tells_when_something_else_answers(answer: bytes, told: str) -> None:
+async def test_the_client_tells_when_something_else_answers(tmp_path: Path, answer: bytes, told: str) -> None:
     async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -368,10 +369,9 @@ async def test_the_client_tells_when_something_else_answers(answer: bytes, told:
         writer.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with await asyncio.start_unix_server(other, tmp_path / SCREENS_NAME):
         with pytest.raises(StatusUnavailable, match=told):
-            await asyncio.to_thread(fetch_status, "127.0.0.1", port)
+            await asyncio.to_thread(fetch_status, tmp_path)
 
 
 # Server-sent events.
@@ -416,7 +416,7 @@ class Request(Protocol):
 
 def events_of(served: Served, last: str | None = None) -> tuple[aiohttp.ClientSession, Request]:
     session = aiohttp.ClientSession()
-    headers = {} if last is None else {"Last-Event-ID": last}
+    headers = served.headers | ({} if last is None else {"Last-Event-ID": last})
     return session, session.get(f"http://127.0.0.1:{served.port}/api/v1/events", headers=headers)
 
 
@@ -492,7 +492,8 @@ def raw_follower(served: Served, after: str = "") -> tuple[socket.socket, int]:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.settimeout(20)
     client.connect(("127.0.0.1", served.port))
-    client.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{after}\r\n".encode())
+    who = f"Cookie: session={served.cookie}\r\n"
+    client.sendall(f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{who}{after}\r\n".encode())
     return client, int(client.recv(12).split()[1])
 
 

@@ -38,7 +38,10 @@ WORDS_WITHOUT_ICON = """
 
 
 async def test_a_docking_from_the_first_byte_to_the_yank(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         await page.shows("请插入执法记录仪")
         await page.shows("测试站")
         served.world.show(slot(Phase.READING, total=37, pulled=12))
@@ -65,7 +68,10 @@ async def test_a_docking_from_the_first_byte_to_the_yank(tmp_path: Path) -> None
 
 
 async def test_recordings_and_dockings_appear_as_the_journal_grows(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         await page.shows("请插入")
         await served.journal.record(
             opened(),
@@ -95,7 +101,10 @@ async def test_what_is_missing_stands_below_its_docking_once(tmp_path: Path) -> 
     fact = Absence(1, (Evidence.NUMBERS, Evidence.REMAINS), Sure.CERTAIN, 1, "DCIM/A_0002.MP4", HOSTILE, lasts_s=14)
     shown = [detail_of(fact) | {"told": False}, detail_of(fact) | {"told": True}]
     shown.append(detail_of(replace(fact, held=True)) | {"told": False})
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         await page.shows("请插入")
         findings = [Observed("d1", Finding("absence", detail)) for detail in shown]
         await served.journal.record(opened(), *findings, DockingListed("d1", 0, "ab" * 32))
@@ -109,7 +118,10 @@ async def test_what_is_missing_stands_below_its_docking_once(tmp_path: Path) -> 
 
 
 async def test_each_docking_leads_to_its_receipt(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         await page.shows("请插入")
         said = ReceiptIssued("d1", 1, Clearing.CLEAR, "V8", 0, 0, 0, 0, list_digest(""))
         ended = (DockingListed("d1", 0, "ab" * 32), DockingClosed("d1", "complete"))
@@ -125,7 +137,10 @@ async def test_each_docking_leads_to_its_receipt(tmp_path: Path) -> None:
 
 
 async def test_what_is_stored_says_until_when_it_is_locked(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         await served.journal.record(
             opened(), footage(served.config, "a", 1, FRIDAY), footage(served.config, "b", 2, FRIDAY), acquired("a")
         )
@@ -146,7 +161,7 @@ async def test_recorders_that_are_missing_stand_there_with_their_warning_and_nob
     )
     async with (
         serve(tmp_path, inventory=inventory) as served,
-        browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
     ):
         await page.shows("请插入")
         assert "未归还" not in await page.text(), "nobody is missing"
@@ -175,7 +190,7 @@ async def test_recorders_that_are_missing_stand_there_with_their_warning_and_nob
 async def test_when_the_service_is_gone_the_page_says_so_and_takes_back_what_it_allowed(tmp_path: Path) -> None:
     async with serve(tmp_path / "a") as served:
         served.world.show(slot(Phase.FINISHED, total=3, pulled=3, may_remove=True))
-        browser = browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser")
+        browser = browsing(served.url, tmp_path / "browser", served.cookie)
         page = await browser.__aenter__()
         await page.shows("可以取走")
     try:
@@ -187,7 +202,10 @@ async def test_when_the_service_is_gone_the_page_says_so_and_takes_back_what_it_
 
 
 async def test_a_long_name_does_not_break_the_page(tmp_path: Path) -> None:
-    async with serve(tmp_path) as served, browsing(f"http://127.0.0.1:{served.port}/", tmp_path / "browser") as page:
+    async with (
+        serve(tmp_path) as served,
+        browsing(served.url, tmp_path / "browser", served.cookie) as page,
+    ):
         served.world.show(replace(slot(Phase.READING, total=1), device_label="设" * 300, message="x" * 3000))
         await page.shows("设设设")
         assert not await page.value("document.documentElement.scrollWidth > document.documentElement.clientWidth")

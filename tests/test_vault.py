@@ -29,7 +29,7 @@ from tests.disks import MIB, ext4, fill, tmpfs
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "enable_verity", "fdatasync", "finish_writeback", "free_original", "fsync_dir",
-    "fsync_file", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable", "name_folder",
+    "fsync_file", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable", "name_finished",
     "remove_part", "remove_work", "rename_no_replace", "start_writeback", "sync_filesystem", "write_part",
 )  # fmt: skip
 

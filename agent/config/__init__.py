@@ -33,6 +33,7 @@ from agent.config.options import (
     number,
     org_code,
     region,
+    secret,
     spans_of_day,
     table,
     text,
@@ -120,11 +121,13 @@ class Dock:
 
 @dataclass(frozen=True, slots=True)
 class StatusPage:
-    """[status]: where the status page listens."""
+    """[status]: where the screens listen; beyond this machine with TLS, their own or that of a proxy on it."""
 
     host: str = text("127.0.0.1", 45, shortest=2)
     port: int = integer(8470, 1, 65535)
-    allow_remote: bool = flag(default=False)
+    tls_certificate: Path | None = folder_or_off()
+    tls_key: Path | None = secret()
+    behind_proxy: bool = flag(default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,7 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
     "storage": ("root", "seal", "verity"),
     "store": ("kind", "name", "options"),
     "dock": ("usb", "image_dir", "rescan_s"),
-    "status": ("host", "port", "allow_remote"),
+    "status": ("host", "port", "tls_certificate", "tls_key", "behind_proxy"),
     "runner": ("store_workers",),
     "log": ("origin",),
     "witness": ("host", "port"),
@@ -352,9 +355,9 @@ def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
     except ValueError:
         file.problem("status.host", status.host, "must be an IP address, like 127.0.0.1")
     else:
-        if not loopback and not status.allow_remote:
-            reason = "is not a loopback address; anybody in its network could read the status, so set allow_remote too"
-            file.problem("status.host", status.host, reason)
+        if not loopback and status.tls_certificate is None and not status.behind_proxy:
+            reason = "is not a loopback address; passwords would go over its network in the clear: set tls_certificate"
+            file.problem("status.host", status.host, f"{reason}, or behind_proxy")
     if runner.backoff_max_s < runner.backoff_base_s:
         file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
 

@@ -83,11 +83,11 @@ def _activity(shown: Mapping[str, str]) -> Finding:
 
 def look_at_page(case: Case) -> Iterator[Finding]:
     """The status page, and each problem that it tells."""
-    status = case.known.status
+    root = case.known.storage.root
     try:
-        shown = fetch_status(status.host, status.port)
+        shown = fetch_status(root)
     except StatusUnavailable as error:
-        yield Finding(Grade.BAD, f"状态页无应答：{status.host}:{status.port}", error.what, _LOG[0], error.do)
+        yield Finding(Grade.BAD, f"状态页无应答：{root}", error.what, _LOG[0], error.do)
         return
     running = shown["station"]["version"]
     if running != __version__:

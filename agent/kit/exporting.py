@@ -103,7 +103,7 @@ class Exporter:
             with Bag(part) as bag:
                 kit = await self._fill(bag, items, extracted)
             await journal(_asked(self.order, kit))
-            durable.name_folder(part, self.order.folder)
+            durable.name_finished(part, self.order.folder)
             undo.pop_all()
         return kit
 

@@ -3,6 +3,7 @@
 # ruff: noqa: F403 - every public name of these modules belongs to the model
 
 from agent.card import *
+from agent.model.accounts import *
 from agent.model.activities import *
 from agent.model.checkpoints import *
 from agent.model.codes import *

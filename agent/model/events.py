@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.card import Extent, Finding
+from agent.model.accounts import AccountChanged, SignedIn, SignedOut, SignInRefused
 from agent.model.activities import ActivityEnded, ActivityStated, GapConfirmed, GapExplained
 from agent.model.checkpoints import (
     CheckpointCosigned,
@@ -336,4 +337,8 @@ JournalEntry = (
     | Frozen
     | ReceiptIssued
     | Exported
+    | SignedIn
+    | SignInRefused
+    | SignedOut
+    | AccountChanged
 )

@@ -9,6 +9,7 @@ from typing import Final
 from agent.errors import RequestError
 from agent.model import AssetChanged, AssetState, Deadline, Declared, DeriveAsked, Resumed, Role, Stated
 from agent.pipeline import (
+    accounts,
     activities,
     allowing,
     carving,
@@ -95,6 +96,12 @@ VERBS: Final[Mapping[str, Verb]] = MappingProxyType(
         "release_freeze": allowing.freeze,
         "export_begin": exporting.begin,
         "export": exporting.journal_export,
+        "account_list": accounts.listed,
+        "account_add": accounts.add,
+        "account_password": accounts.password,
+        "account_disable": accounts.disable,
+        "account_enable": accounts.enable,
+        "account_token": accounts.token,
     }
 )
 """Each takes texts by name and returns what is to be told; raises AgentError, or ValueError for what is no request."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
+from agent.accounts.book import Book
 from agent.config import AccessCopies, Milestone, Runner, Scrub
 from agent.config.manifests import Manifests, Timestamps
 from agent.config.release import Release
@@ -74,6 +75,10 @@ class Station:
     surplus: set[str] = field(default_factory=set)
     wanted_bytes: dict[str, int] = field(default_factory=dict)
     room_wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    book: Book = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.book = Book(self.vault.root)
 
     @property
     def longest_pause(self) -> timedelta:

@@ -14,6 +14,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from agent.screens.guard import form_token
 from agent.screens.who import WHO, Role, allowed
 
 POLICY: Final = (
@@ -43,12 +44,14 @@ def page(request: web.Request, template: str, status: int = 200, **values: objec
     """A page of templates/, in the language and theme of who looks; `?lang=` and `?theme=` are remembered.
 
     Every template knows `lang`, `theme`, `path` (of the request), `who` (None without the accounts' middleware),
-    `asset(name)` (the address of a static file) and `t(words)` (which of {"zh": …, "en": …} is shown).
+    `asset(name)` (the address of a static file), `token()` (what every form sends back) and `t(words)` (which of
+    {"zh": …, "en": …} is shown).
     """
     chosen = {name: _chosen(request, name) for name in CHOICES}
     lang = chosen["lang"]
     found = _templates().get_template(template)
-    shown = found.render(**values, **chosen, path=request.path, who=request.get(WHO), t=lambda words: words[lang])
+    known = {"path": request.path, "who": request.get(WHO), "token": lambda: form_token(request)}
+    shown = found.render(**values, **chosen, **known, t=lambda words: words[lang])
     response = web.Response(text=shown, status=status, content_type="text/html", charset="utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     for name in CHOICES.keys() & request.query.keys():

@@ -1,4 +1,4 @@
-"""Serves the status: JSON, server-sent events and one page; read-only, bounded, nothing from outside."""
+"""Serves the screens: pages, JSON, events and metrics behind one gate; bounded, nothing from outside."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import contextlib
 import hashlib
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
+from agent.control import SCREENS_NAME, listen
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, error, parameters
 from agent.screens.api import EVENTS, Api
+from agent.screens.guard import Gate
 from agent.screens.kiosk import Kiosk, Verb
+from agent.screens.login import Login
 from agent.screens.metrics import routes as metrics_routes
 from agent.screens.pages import routes as shared_routes
 from agent.screens.who import Role, allowed
@@ -28,8 +33,8 @@ from agent.status.client import StatusUnavailable
 _ANSWER_LIMIT_S: Final = 5.0
 _LINE_LIMIT_BYTES: Final = 2048
 _FORM_LIMIT_BYTES: Final = 64 * 1024
+_BACKLOG: Final = 32
 _NO_VERBS: Final[Mapping[str, Verb]] = {}
-_LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _HEADERS: Final[Mapping[str, str]] = {
     "Server": "capture-agent",
     "X-Content-Type-Options": "nosniff",
@@ -42,33 +47,24 @@ _HEADERS: Final[Mapping[str, str]] = {
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
-Refused = Callable[[str, str], None]
-"""Hears of a request that was refused: where, and why."""
-
-
-def _unheard(_what: str, _why: str) -> None:
-    """Nobody listens."""
-
-
 @contextlib.asynccontextmanager
 async def serving(
     board: Board,
+    gate: Gate,
     host: str,
     port: int,
     *,
-    any_host: bool = False,
+    tls: ssl.SSLContext | None = None,
     bound: socket.socket | None = None,
-    refused: Refused = _unheard,
+    root: Path | None = None,
     verbs: Mapping[str, Verb] = _NO_VERBS,
 ) -> AsyncIterator[int]:
     """Serve until the block ends, close the board, yield the port; raises StatusUnavailable if the address
-    can't be had. `bound` is a socket that has it already, `verbs` are what officers may ask of the station.
-
-    `any_host` accepts every Host header, for use behind a proxy; else only this machine's own names are answered,
-    so that no web page elsewhere can read the status through somebody's browser.
+    can't be had. `bound` is a socket that has it already; `root` is where the command line finds its socket,
+    and `verbs` are what officers may ask of the station.
     """
     runner = web.AppRunner(
-        status_app(board, () if any_host else (*_LOOPBACK_NAMES, host), refused, verbs),
+        status_app(board, gate, verbs),
         access_log=None,
         keepalive_timeout=30,
         shutdown_timeout=2,
@@ -76,8 +72,10 @@ async def serving(
         max_field_size=_LINE_LIMIT_BYTES,
     )
     await runner.setup()
+    site: web.BaseSite = web.TCPSite(runner, host, port, backlog=_BACKLOG, ssl_context=tls)
+    if bound is not None:
+        site = web.SockSite(runner, bound, backlog=_BACKLOG, ssl_context=tls)
     try:
-        site = web.SockSite(runner, bound, backlog=32) if bound else web.TCPSite(runner, host, port, backlog=32)
         try:
             await site.start()
         except OSError as error:
@@ -86,24 +84,28 @@ async def serving(
                 safe="No recording was touched.",
                 do="Change [status] in the configuration, or stop what listens there.",
             ) from error
-        yield runner.addresses[0][1]
+        at = runner.addresses[0][1]
+        if root is not None:
+            await listen(runner, root, SCREENS_NAME)
+        yield at
     finally:
         await runner.cleanup()
         board.close()
 
 
-def status_app(
-    board: Board,
-    hosts: tuple[str, ...] = _LOOPBACK_NAMES,
-    refused: Refused = _unheard,
-    verbs: Mapping[str, Verb] = _NO_VERBS,
-) -> web.Application:
-    """The routes; `hosts` are the names that are answered, none for all. `refused` hears of others."""
-    app = web.Application(middlewares=[_guard(hosts, refused), _errors], client_max_size=_FORM_LIMIT_BYTES)
+def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) -> web.Application:
+    """The routes, behind the gate."""
+
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await gate.admit(request, handler)
+
+    app = web.Application(middlewares=[_errors, admit], client_max_size=_FORM_LIMIT_BYTES)
     pages, api, kiosk = _Pages(board), Api(board), Kiosk(board, verbs)
     app.router.add_get("/", pages.page)
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    app.router.add_routes([*shared_routes(), *api.routes(), *kiosk.routes(), *metrics_routes(board)])
+    for routes in (shared_routes(), Login().routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
+        app.router.add_routes(routes)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.extend([api.close, kiosk.close])
     return app
@@ -147,20 +149,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error(503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
     except AgentError as failure:
         return error(503, str(failure))
-
-
-def _guard(hosts: tuple[str, ...], refused: Refused) -> Middleware:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if hosts and re.sub(r":\d*$", "", request.headers.get("Host", "")).lower() not in hosts:
-            refused("status page", "another name")
-            return error(421, "this name is not answered here")
-        if request.method in ("GET", "HEAD") and request.can_read_body:
-            refused("status page", "a body")
-            return error(413, "a request has no body here", {"Connection": "close"})
-        return await handler(request)
-
-    return guard
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, TypeVar
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from agent.accounts.book import Role
+
+__all__ = ["WHO", "Role", "Who", "allowed", "roles_of"]
+
 H = TypeVar("H", bound=Callable[..., object])
-
-
-class Role(StrEnum):
-    """What somebody may do; none of them may delete or edit. Requirements §5, README."""
-
-    PUBLIC = "public"
-    KIOSK = "kiosk"
-    OFFICER = "officer"
-    SUPERVISOR = "supervisor"
-    CUSTODIAN = "custodian"
-    IT = "it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +28,7 @@ class Who:
     session: str = ""
 
 
-WHO: Final = "who"
+WHO: Final = web.RequestKey("who", Who)
 """Key of a request: its `Who`, put there by the middleware before any handler runs."""
 
 _ROLES: Final = "roles_allowed"

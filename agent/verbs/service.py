@@ -90,7 +90,7 @@ def _top(options: argparse.Namespace, clock: Clock) -> int:
 
 
 def _fetched(config: Config) -> Fields:
-    return fetch_status(config.status.host, config.status.port)
+    return fetch_status(config.storage.root)
 
 
 def _seconds(text: str) -> float:

@@ -17,6 +17,7 @@ from agent.journal.projection.manifests import touch
 from agent.journal.projection.metadata import apply_checked
 from agent.journal.projection.tables import Tables
 from agent.model import (
+    AccountChanged,
     Adopted,
     Checked,
     CheckpointWitnessed,
@@ -33,11 +34,14 @@ from agent.model import (
     ReleaseAsked,
     ReleaseConfirmed,
     Scrubbed,
+    SignedIn,
+    SignedOut,
+    SignInRefused,
 )
 
 _ONLY_TOLD: Final = (
     Incident, ClockStepped, Scrubbed, CheckpointWitnessed, KeyRotated, ReleaseAsked, ReleaseConfirmed, Frozen,
-    Exported,
+    Exported, SignedIn, SignInRefused, SignedOut, AccountChanged,
 )  # fmt: skip
 
 

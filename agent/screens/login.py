@@ -1,0 +1,161 @@
+"""Signing in and out: by password, or at the kiosk by PIN or card, with a brake, and a journal event for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from agent.accounts.book import Account, AccountsError, Role, card_number
+from agent.accounts.hashing import SECRET_LIMIT, is_right
+from agent.errors import JournalError
+from agent.model import SignedIn, SignedOut, SignInRefused
+from agent.screens.answers import TEXT_LIMIT
+from agent.screens.guard import Gate, gate_of
+from agent.screens.pages import page
+from agent.screens.who import WHO, allowed
+
+_AT_ONCE: Final = 2
+_WAITING: Final = 8
+_ALL: Final = tuple(Role)
+_WORDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "wrong": {"zh": "账号、密码或卡不正确。", "en": "The account, password or card is not right."},
+    "elsewhere": {"zh": "此账号只能在采集站本机登录。", "en": "This account signs in at the dock station itself only."},
+    "wait": {"zh": "多次输入有误，请 {} 秒后再试。", "en": "Too many wrong tries: wait {} s, then try again."},
+    "busy": {"zh": "同时登录的人过多，请稍后再试。", "en": "Too many sign in at once: try again in a moment."},
+    "journal": {
+        "zh": "日志无法写入，暂不能登录；已采集的资料安全，请联系管理员。",
+        "en": "The journal can't be written, so nobody can sign in; what was pulled is safe. Call IT.",
+    },
+    "accounts": {
+        "zh": "账号文件无法使用，暂不能登录；采集照常进行，请联系管理员。",
+        "en": "The accounts can't be read, so nobody can sign in; recordings are pulled all the same. Call IT.",
+    },
+}
+
+
+class _Refused(Exception):  # noqa: N818 - an answer
+    """Nobody comes in; the name of the words, whose account it was if that is known, and how long to wait."""
+
+    def __init__(self, words: str, status: int = 403, account: str = "", wait_s: int = 0) -> None:
+        super().__init__(words)
+        self.words = words
+        self.status = status
+        self.account = account
+        self.wait_s = wait_s
+
+
+class Login:
+    """The handlers, and how many passwords are looked at: two at a time take half a core and 128 MiB."""
+
+    def __init__(self) -> None:
+        self._hashing = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        return [web.get("/login", self.show), web.post("/login", self.sign_in), web.post("/logout", self.sign_out)]
+
+    @allowed(*_ALL)
+    async def show(self, request: web.Request) -> web.Response:
+        """The form."""
+        return _form(request, request.query.get("next", ""))
+
+    @allowed(*_ALL)
+    async def sign_in(self, request: web.Request) -> web.Response:
+        """Begin a session, or tell in words why not; never whether there is such an account."""
+        asked, gate = await request.post(), gate_of(request)
+        onward = str(asked.get("next", ""))
+        try:
+            account, by = await self._checked(request, gate, asked)
+            gate.sessions.end(request[WHO].session)
+            await gate.record(SignedIn(account.name, account.role.value, by, gate.address(request)))
+        except _Refused as refusal:
+            return _form(request, onward, refusal)
+        except JournalError:
+            return _form(request, onward, _Refused("journal", 503))
+        response = web.Response(status=303, headers={"Location": _onward(onward, account.role)})
+        cookie = gate.sessions.begin(account.name, account.role, account.secret)
+        gate.set_cookie(request, response, "session", cookie)
+        return response
+
+    @allowed(*_ALL)
+    async def sign_out(self, request: web.Request) -> web.Response:
+        """End the session."""
+        gate, who = gate_of(request), request[WHO]
+        response = web.Response(status=303, headers={"Location": "/kiosk" if who.role is Role.OFFICER else "/login"})
+        if who.session:
+            gate.sessions.end(who.session)
+            gate.set_cookie(request, response, "session", "")
+            await gate.record(SignedOut(who.account))
+        return response
+
+    async def _checked(self, request: web.Request, gate: Gate, asked: Mapping[str, Any]) -> tuple[Account, str]:
+        """Who has shown that it is him, and by what; raises _Refused, behind an event, and JournalError."""
+        if gate.book.trouble:
+            raise _Refused("accounts", 503)
+        name, secret, card = (str(asked.get(field, ""))[:SECRET_LIMIT] for field in ("account", "secret", "card"))
+        address = gate.address(request)
+        tried = "a card" if card else name.strip()
+        if wait_s := gate.brake.wait_s(tried, address):
+            gate.refused("sign in", "too many wrong tries")
+            raise _Refused("wait", 429, wait_s=int(wait_s) + 1)
+        gate.brake.tried(tried, address)
+        account = _of_card(gate, card) if card else gate.book.accounts.by_name.get(name.strip())
+        try:
+            if not card and not await self._is_right(account, secret):
+                raise _Refused("wrong", account=account.name if account else "")
+            account = _entitled(request, gate, account, is_card=bool(card))
+        except _Refused as refusal:
+            if refusal.status == web.HTTPForbidden.status_code:
+                await gate.record(SignInRefused(refusal.account, refusal.words, address))
+            raise
+        gate.brake.was_right(tried, address)
+        return account, "card" if card else "pin" if account.role is Role.OFFICER else "password"
+
+    async def _is_right(self, account: Account | None, secret: str) -> bool:
+        if self._waiting >= _WAITING:
+            raise _Refused("busy", 503)
+        self._waiting += 1
+        try:
+            async with self._hashing:
+                return await asyncio.to_thread(is_right, account, secret)
+        finally:
+            self._waiting -= 1
+
+
+def _of_card(gate: Gate, card: str) -> Account | None:
+    try:
+        return gate.book.accounts.of_card(card_number(card.strip()))
+    except AccountsError:
+        return None
+
+
+def _entitled(request: web.Request, gate: Gate, account: Account | None, *, is_card: bool) -> Account:
+    """PINs are short and cards say their number to anybody: both are for who stands at the station."""
+    if account is None or account.disabled:
+        raise _Refused("wrong", account=account.name if account else "")
+    if (is_card or account.role is Role.OFFICER) and not gate.is_local(request):
+        raise _Refused("elsewhere", account=account.name)
+    return account
+
+
+def _form(request: web.Request, onward: str, refusal: _Refused | None = None) -> web.Response:
+    words = {}
+    if refusal is not None:
+        words = {lang: text.format(refusal.wait_s) for lang, text in _WORDS[refusal.words].items()}
+    values = {"onward": onward[:TEXT_LIMIT], "told": words, "local": gate_of(request).is_local(request)}
+    response = page(request, "login.html", refusal.status if refusal else 200, **values)
+    if refusal is not None and refusal.wait_s:
+        response.headers["Retry-After"] = str(refusal.wait_s)
+    return response
+
+
+def _onward(asked: str, role: Role) -> str:
+    """Where to go: a path of this station and nothing else, however a browser may read it."""
+    is_path = asked.startswith("/") and not asked.startswith(("//", "/\\")) and asked.isascii() and asked.isprintable()
+    if is_path and "\\" not in asked and len(asked) <= TEXT_LIMIT:
+        return asked
+    return "/kiosk" if role is Role.OFFICER else "/"
