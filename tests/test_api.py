@@ -10,12 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from agent.deadline import Verdict
 from agent.model import DockingClosed, DockingListed, Incident, Phase
 from agent.screens import stream
 from agent.screens.stream import Feed
+from agent.screens.who import Role
 from agent.status.explain import verdict_of
 from tests.journal_entries import acquired, confirmed, opened
 from tests.status_station import NOW, Served, footage, serve, slot
@@ -184,6 +186,21 @@ async def test_who_may_see_no_recording_gets_slots_alone(served: Served) -> None
     got = await task
     assert b"event: slots" in got
     assert b"journal" not in got
+
+
+@pytest.mark.parametrize("role", [None, Role.OFFICER, Role.SUPERVISOR, Role.IT])
+async def test_the_kiosk_and_officers_follow_slots_and_others_the_journal_too(
+    served: Served, role: Role | None
+) -> None:
+    who = served.signed_in(role) if role else replace(served, cookie="")
+    headers = who.headers | {"Last-Event-ID": "0"}
+    await served.journal.record(Incident("secret"))
+    url = f"http://127.0.0.1:{served.port}/api/v1/events"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer, asyncio.timeout(20):
+        got = b""
+        while b"event: slots" not in got:
+            got += await answer.content.readany()
+    assert (b"event: journal" in got) == (role in (Role.SUPERVISOR, Role.IT))
 
 
 async def test_the_reading_ends_with_the_last_follower_and_begins_with_the_next(served: Served) -> None:

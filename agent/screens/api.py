@@ -106,7 +106,7 @@ class Api:
         after = whole(last, "Last-Event-ID", 0, 1 << 62) if last else None
         if self._feed.is_full:
             raise web.HTTPServiceUnavailable(text=f"more than {FOLLOWERS} clients follow the events")
-        only_slots = WHO in request and request[WHO].role in _ONLY_SLOTS
+        only_slots = request[WHO].role in _ONLY_SLOTS
         async with contextlib.aclosing(self._feed.follow(after, only_slots=only_slots)) as frames:
             return await _stream(request, frames)
 

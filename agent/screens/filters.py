@@ -18,7 +18,7 @@ FILTERS: Final = ("state", "verdict", "completeness", "device", "id", "from", "t
 PAGE_LIMIT: Final = 100
 _FIRST: Final = date(1900, 1, 1)
 _LAST: Final = date(2200, 1, 1)
-_ID: Final = r"[0-9A-Za-z_-]*"
+ID: Final = r"[0-9A-Za-z_-]*"
 
 
 def wanted_of(asked: Mapping[str, str]) -> tuple[Wanted, Verdict | None]:
@@ -37,7 +37,7 @@ def wanted_of(asked: Mapping[str, str]) -> tuple[Wanted, Verdict | None]:
         state,
         captured_from=first,
         captured_before=last + timedelta(days=1) if last is not None else None,
-        id_begins=text(asked.get("id", ""), "id", "must be the beginning of an id", _ID),
+        id_begins=text(asked.get("id", ""), "id", "must be the beginning of an id", ID),
         completeness=complete,
         device_id=text(asked.get("device", ""), "device", "must be a device_id of /api/v1/devices", TEXT),
     )

@@ -25,6 +25,7 @@ from agent.screens.guard import Gate
 from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.login import Login
 from agent.screens.metrics import routes as metrics_routes
+from agent.screens.openapi import routes as openapi_routes
 from agent.screens.pages import routes as shared_routes
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
@@ -106,6 +107,7 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
     app.router.add_get("/receipt/{docking}", pages.receipt)
     for routes in (shared_routes(), Login().routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
         app.router.add_routes(routes)
+    app.router.add_routes(openapi_routes(app))
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.extend([api.close, kiosk.close])
     return app
