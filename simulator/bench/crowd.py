@@ -197,10 +197,10 @@ def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int
     """Dock the devices at once at a running daemon. The store's disk is not there: docking alone is measured."""
     seen = Seen()
     with bench.stage("crowd", {"runner.backoff_base_s": "600"}) as stage:
-        _take_the_store_away(stage)
+        take_the_store_away(stage)
         forget()
         with running(stage, slow.command(stage.command("run"))) as daemon:
-            with PeakMemory(daemon.pid, sample_s=_MEMORY_SAMPLE_S) as peak, Asking(stage) as asking:
+            with PeakMemory(daemon.pid, sample_s=_MEMORY_SAMPLE_S) as peak, Asking(stage, daemon.token) as asking:
                 with Following(slow, len(devices), _CLIPS * clip_bytes) as following:
                     began_s = time.perf_counter()
                     asyncio.run(_dock(stage, devices))
@@ -216,7 +216,8 @@ def _docked(bench: Bench, slow: Slow, devices: tuple[Path, ...], clip_bytes: int
     return seen
 
 
-def _take_the_store_away(stage: Stage) -> None:
+def take_the_store_away(stage: Stage) -> None:
+    """Configure a store that is not there: nothing is uploaded meanwhile."""
     away = stage.root / "not-mounted"
     options = f'path = "{away}"\n'
     text = stage.config.read_text("utf-8")
