@@ -301,7 +301,7 @@ async def test_every_answer_has_the_security_headers(served: Served, path: str) 
     assert "http" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert "aiohttp" not in headers["server"].lower()
     assert "python" not in headers["server"].lower()
 
