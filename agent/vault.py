@@ -20,8 +20,9 @@ from agent.model import Digests, Held
 from agent.read_back import ReadBack, Settled, fingerprint
 from agent.vault_errors import differs, medium, refused, world
 
-__all__ = ["ReadBack", "Settled", "Vault", "fingerprint"]
+__all__ = ["ReadBack", "Settled", "Vault", "address_in", "fingerprint"]
 
+_FOLDER: Final = "vault"
 _SYNC_THREADS: Final = 4
 _MANY: Final = 16
 """From so many files or folders on, flushing the whole filesystem once is faster than flushing each of them."""
@@ -52,7 +53,7 @@ class Vault:
         self.seal = seal
         self._verity = verity
         self.staging_dir = root / "staging"
-        self.originals_dir = root / "vault"
+        self.originals_dir = root / _FOLDER
         self.damaged_dir = root / "damaged"
         self.work_dir = root / durable.WORK_FOLDER
         self.changes = Changes()
@@ -88,8 +89,7 @@ class Vault:
 
     def address(self, blake3_hex: str) -> Path:
         """Where the original with this fingerprint is kept, or would be."""
-        assert _BLAKE3.fullmatch(blake3_hex), f"{blake3_hex!r} is not a BLAKE3 fingerprint"
-        return self.originals_dir.joinpath(blake3_hex[:2], blake3_hex)
+        return address_in(self.root, blake3_hex)
 
     def read_back(self, asset_id: str) -> ReadBack:
         """Open the part of a big clip for reading it back while it grows; close it when done."""
@@ -288,6 +288,12 @@ class Vault:
 
     def _is_original(self, path: Path) -> bool:
         return bool(_BLAKE3.fullmatch(path.name)) and path == self.address(path.name) and path.is_file()
+
+
+def address_in(root: Path, blake3_hex: str) -> Path:
+    """Where the vault below `root` keeps the content with this fingerprint, or would."""
+    assert _BLAKE3.fullmatch(blake3_hex), f"{blake3_hex!r} is not a BLAKE3 fingerprint"
+    return root.joinpath(_FOLDER, blake3_hex[:2], blake3_hex)
 
 
 def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -21,6 +21,10 @@ _FLAGS = (
 )  # fmt: skip
 
 
+class LeftError(Exception):
+    """The page was left while it was asked."""
+
+
 class Page:
     """One page; what it logs to its console (errors of its own, refusals by its policy) is kept in `console`."""
 
@@ -36,6 +40,8 @@ class Page:
         while True:
             told = await self._socket.receive_json(timeout=30)
             if told.get("id") == number:
+                if "navigated" in told.get("error", {}).get("message", ""):
+                    raise LeftError(told)
                 assert "error" not in told, told
                 result: dict[str, Any] = told["result"]
                 return result
@@ -55,7 +61,10 @@ class Page:
     async def shows(self, words: str, limit_s: float = 20) -> None:
         """Wait until the page shows the words."""
         async with asyncio.timeout(limit_s):
-            while words not in await self.text():
+            while True:
+                with contextlib.suppress(LeftError):
+                    if words in await self.text():
+                        return
                 await asyncio.sleep(0.1)
 
     async def screenshot(self, path: Path) -> None:

@@ -36,6 +36,7 @@ from agent.model import (
     ClipAccounted,
     ClipRefused,
     ClockStepped,
+    CopyViewed,
     Damaged,
     DeadlineRecomputed,
     Declared,
@@ -196,6 +197,7 @@ ENTRIES: list[JournalEntry] = [
     SignInRefused("li.si", "wrong", "192.0.2.7"),
     SignedOut("li.si"),
     AccountChanged("li.si", "added", "officer", "王五", "入职"),
+    CopyViewed("a", "p", "chen", "复核"),
 ]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from agent.journal.codec import KEY, from_text
 from agent.journal.connection import Connection
 from agent.journal.metadata_queries import MetadataQueries
+from agent.journal.views import EventView
 from agent.metadata import so_far
 from agent.model import Exported
 
@@ -22,6 +24,11 @@ _CASE: Final = (
 _EVENTS: Final = (
     "SELECT seq FROM event WHERE subject IN (SELECT value FROM json_each(?1))"
     " AND kind NOT IN (SELECT value FROM json_each(?2)) ORDER BY seq"
+)
+
+_TOLD: Final = (
+    "SELECT seq, at, kind, subject, detail, hash FROM event WHERE subject IN (SELECT value FROM json_each(?1))"
+    " AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3"
 )
 
 
@@ -46,6 +53,14 @@ class ExportQueries(MetadataQueries):
         """
         hidden = [kind for kind in _ALL_OF_A_DOCKING if kind not in _DOCKING]
         return [row[0] for row in self._db.all(_EVENTS, json.dumps([*subjects, KEY]), json.dumps(hidden))]
+
+    def told_of(self, subjects: Iterable[str], kinds: Iterable[str] = (), limit: int = 500) -> tuple[EventView, ...]:
+        """Return the events about these, the newest `limit` of them, oldest first; only of `kinds` if there are any."""
+        rows = self._db.all(_TOLD, json.dumps(list(subjects)), json.dumps(list(kinds)), limit)
+        return tuple(
+            EventView(seq, datetime.fromisoformat(at), kind, subject, detail, digest.hex())
+            for seq, at, kind, subject, detail, digest in reversed(rows)
+        )
 
     def exports(self, recordings: Sequence[str]) -> list[tuple[int, str, Exported]]:
         """Return (number, time, what) of each event by which one of these recordings left the station."""

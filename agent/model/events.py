@@ -32,7 +32,7 @@ from agent.model.evidence import (
     Recording,
     Stated,
 )
-from agent.model.export import Exported
+from agent.model.export import CopyViewed, Exported
 from agent.model.facts import CaptureTime, Facts
 from agent.model.receipts import ReceiptIssued
 from agent.model.release import Frozen, ReleaseAsked, ReleaseConfirmed
@@ -341,4 +341,5 @@ JournalEntry = (
     | SignInRefused
     | SignedOut
     | AccountChanged
+    | CopyViewed
 )

@@ -20,3 +20,13 @@ class Exported:
     files: int
     size_bytes: int
     missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CopyViewed:
+    """An account was let see the access copy `copy` of an original, and why: told before the first byte is sent."""
+
+    asset_id: str
+    copy: str
+    account: str
+    why: str

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import jinja2
 from aiohttp import web
@@ -16,6 +18,7 @@ from markupsafe import Markup
 
 from agent.screens.guard import form_token
 from agent.screens.who import WHO, Role, allowed
+from agent.status.activities import percent
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
@@ -27,6 +30,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"lang": ("zh", "en"), "theme": 
 """What who looks may choose, by `?lang=en`, and is remembered in a cookie of that name; the first unless chosen."""
 
 _REMEMBERED_S: Final = 365 * 86400
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d)?")
+_UNITS: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"))
 
 
 class _File(NamedTuple):
@@ -44,14 +49,20 @@ def page(request: web.Request, template: str, status: int = 200, **values: objec
     """A page of templates/, in the language and theme of who looks; `?lang=` and `?theme=` are remembered.
 
     Every template knows `lang`, `theme`, `path` (of the request), `who` (None without the accounts' middleware),
-    `asset(name)` (the address of a static file), `token()` (what every form sends back) and `t(words)` (which of
-    {"zh": …, "en": …} is shown).
+    `asset(name)` (the address of a static file), `token()` (what every form sends back), `t(words)` (which of
+    {"zh": …, "en": …} is shown), `here(name=…)` (this address with something else asked), and the filters `moment`
+    (a time), `bytes`, `coverage`, and `said` (any value of a record).
     """
     chosen = {name: _chosen(request, name) for name in CHOICES}
+    kept = {name: text for name, text in request.query.items() if name not in CHOICES}
     lang = chosen["lang"]
     found = _templates().get_template(template)
     known = {"path": request.path, "who": request.get(WHO), "token": lambda: form_token(request)}
-    shown = found.render(**values, **chosen, **known, t=lambda words: words[lang])
+
+    def here(**other: str) -> str:
+        return f"?{urlencode({name: text for name, text in {**kept, **other}.items() if text})}"
+
+    shown = found.render(**values, **chosen, **known, t=lambda words: words[lang], here=here)
     response = web.Response(text=shown, status=status, content_type="text/html", charset="utf-8")
     response.headers["Content-Security-Policy"] = POLICY
     for name in CHOICES.keys() & request.query.keys():
@@ -75,6 +86,30 @@ def _escape(character: str) -> str:
     return f"\\u{ord(character):04x}"
 
 
+def _moment(iso: str | None) -> str:
+    """A time of an answer, which is in China's zone, as a person reads it."""
+    return iso[:16].replace("T", " ") if iso else "—"
+
+
+def _bytes(size: int | None) -> str:
+    if size is None:
+        return "—"
+    unit, name = next(((unit, name) for unit, name in _UNITS if size >= unit), (1, "B"))
+    return f"{size / unit:.1f} {name}" if unit > 1 else f"{size} B"
+
+
+def said(value: object, lang: str) -> str:
+    """Any value of a record in one language: codes by their words, times as a person reads them."""
+    if isinstance(value, Mapping):
+        if lang in value:
+            return str(value[lang])
+        return " · ".join(said(part, lang) for part in value.values() if part not in (None, "", [], {}))
+    if isinstance(value, list | tuple):
+        return "；".join(said(part, lang) for part in value)
+    text = str(value)
+    return _moment(text) if _TIME.fullmatch(text) else text
+
+
 def _chosen(request: web.Request, name: str) -> str:
     known = CHOICES[name]
     asked = request.query.get(name, request.cookies.get(name, ""))
@@ -88,6 +123,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, finalize=visible,
     )  # fmt: skip
     made.globals["asset"] = asset
+    made.filters.update(moment=_moment, bytes=_bytes, coverage=percent, said=said)
     return made
 
 

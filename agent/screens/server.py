@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +23,8 @@ from agent.screens.login import Login
 from agent.screens.metrics import routes as metrics_routes
 from agent.screens.openapi import routes as openapi_routes
 from agent.screens.pages import routes as shared_routes
+from agent.screens.player import Player
+from agent.screens.supervisor import Supervisor
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
@@ -102,11 +100,11 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
         return await gate.admit(request, handler)
 
     app = web.Application(middlewares=[_errors, admit], client_max_size=_FORM_LIMIT_BYTES)
-    pages, api, kiosk = _Pages(board), Api(board), Kiosk(board, verbs)
-    app.router.add_get("/", pages.page)
+    pages, api, kiosk, player = _Pages(board), Api(board), Kiosk(board, verbs), Player(board)
     app.router.add_get("/receipt/{docking}", pages.receipt)
     for routes in (shared_routes(), Login().routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
         app.router.add_routes(routes)
+    app.router.add_routes([*Supervisor(board, player).routes(), *player.routes()])
     app.router.add_routes(openapi_routes(app))
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.extend([api.close, kiosk.close])
@@ -118,12 +116,6 @@ class _Pages:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._page, self._policy = _page()
-
-    @allowed(Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
-    async def page(self, _: web.Request) -> web.Response:
-        headers = {"Content-Security-Policy": self._policy}
-        return web.Response(body=self._page, content_type="text/html", charset="utf-8", headers=headers)
 
     @allowed(Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
     async def receipt(self, request: web.Request) -> web.Response:
@@ -158,16 +150,3 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers[name] = value
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", _NOTHING)
-
-
-def _page() -> tuple[bytes, str]:
-    """The page and its policy: only its own style and script may run, by their fingerprints (CSP level 3, 6.6)."""
-    page = resources.files("agent.status").joinpath("page.html").read_text("utf-8")
-    allowed = {}
-    for tag in ("style", "script"):
-        found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        assert found is not None, f"page.html has no <{tag}>"
-        digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
-        allowed[tag] = f"'sha256-{digest}'"
-    policy = f"{_NOTHING}; connect-src 'self'; style-src {allowed['style']}; script-src {allowed['script']}"
-    return page.encode(), policy

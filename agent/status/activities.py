@@ -129,7 +129,7 @@ def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
     """An activity as text for a terminal; without `everything` one line and what is wrong with it."""
     yield (
         f"activity {view['activity_id']}  {_both(view['stage'])}  {view['arrived_at']} to {view['left_at']}"
-        f"  coverage {_percent(view['coverage'])}"
+        f"  coverage {percent(view['coverage'])}"
     )
     if view["red_flag"] or view["open"]:
         yield f"  ! {_both(_warning(view))}"
@@ -269,7 +269,7 @@ def _meet(span: tuple[datetime, datetime], other: tuple[datetime, datetime]) -> 
     return span[0] < other[1] and other[0] < span[1]
 
 
-def _percent(coverage: Json) -> str:
+def percent(coverage: Json) -> str:
     """Never 100 % for less than all."""
     least, most = (int(coverage[key] * 1000) / 10 for key in ("at_least", "at_most"))
     return f"{least:g} %" if least == most else f"{least:g} to {most:g} %"

@@ -97,6 +97,10 @@ class Board:
         self._answer = None
         self._activities = {}
 
+    async def look(self, question: Callable[[Reader, Config, datetime], R]) -> R:
+        """The answer to a page's own question, asked in the board's thread; raises JournalError."""
+        return await self._ask(question, self._reader, self._config, self._clock())
+
     async def deadline(self, identifier: str) -> bytes:
         """Why a recording must be stored when, as JSON; raises JournalError if there is none of that id."""
         row = await self._ask(self._reader.recording, identifier)

@@ -117,7 +117,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "health": health_view(config, live, coverage, rows.overview, rows.register, ahead),
         "facts": [*_facts(config, live, coverage), copies_view(config, rows.overview), manifests],
         "forecast": outlook_view(ahead),
-        "tiles": _tiles(rows.overview, risks, rows.activities, config.deadline.satisfied_by),
+        "tiles": _tiles(rows, risks, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
         "counters": {
             "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
@@ -343,8 +343,8 @@ def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
     return told
 
 
-def _tiles(overview: Overview, risks: Sequence[Json], activities: Json, satisfied_by: Milestone) -> list[Json]:
-    assets = overview.assets
+def _tiles(rows: Rows, risks: Sequence[Json], satisfied_by: Milestone) -> list[Json]:
+    overview, activities, assets = rows.overview, rows.activities, rows.overview.assets
     verdicts = Counter(risk["verdict"]["name"] for risk in risks if risk["verdict"])
     more = len(risks) >= SHOWN_AT_RISK
     late = overview.late if satisfied_by is Milestone.CENTRAL else verdicts[Verdict.OVERDUE]
@@ -356,8 +356,9 @@ def _tiles(overview: Overview, risks: Sequence[Json], activities: Json, satisfie
         ("需要处理", "need a person", assets[AssetState.STUCK].files, False),
         ("即将到期", "due soon (24 h)", verdicts[Verdict.DUE_SOON], more),
         ("无法判定", "undecided", verdicts[Verdict.UNDECIDED], more),
-        ("逾期", "overdue", late, more and satisfied_by is Milestone.LOCAL),
+        ("已逾期", "overdue", late, more and satisfied_by is Milestone.LOCAL),
         ("中断未说明", "gaps not explained", activities["unexplained"], activities["or_more"]),
+        ("未按期交还", "recorders not back in time", rows.register["not_back"], False),
     )
     return [{**words(zh, en), "count": count, "or_more": or_more} for zh, en, count, or_more in tiles]
 

@@ -22,6 +22,7 @@ from agent.model import (
     Checked,
     CheckpointWitnessed,
     ClockStepped,
+    CopyViewed,
     DeriveAsked,
     Derived,
     DocumentAdded,
@@ -41,7 +42,7 @@ from agent.model import (
 
 _ONLY_TOLD: Final = (
     Incident, ClockStepped, Scrubbed, CheckpointWitnessed, KeyRotated, ReleaseAsked, ReleaseConfirmed, Frozen,
-    Exported, SignedIn, SignInRefused, SignedOut, AccountChanged,
+    Exported, SignedIn, SignInRefused, SignedOut, AccountChanged, CopyViewed,
 )  # fmt: skip
 
 

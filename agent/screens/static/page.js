@@ -8,6 +8,13 @@ function old(is) {
   if (lost) lost.hidden = !is;
   document.querySelectorAll("[data-live]").forEach((part) => part.classList.toggle("old", is));
 }
+const named = (node) => node.getAttribute("href") || node.getAttribute("aria-label");
+/* Who reads by keyboard stays where he is: the same link or table has the focus afterwards. */
+function show(part, now) {
+  const at = part.contains(document.activeElement) ? named(document.activeElement) : null;
+  part.innerHTML = now.innerHTML;
+  if (at) [...part.querySelectorAll("a, [tabindex]")].find((node) => named(node) === at)?.focus({ preventScroll: true });
+}
 async function renew() {
   if (asking) { again = true; return; }
   asking = true;
@@ -18,11 +25,12 @@ async function renew() {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
       const now = fresh.getElementById(part.id);
-      if (now && now.innerHTML !== part.innerHTML && !part.contains(document.activeElement)) part.innerHTML = now.innerHTML;
+      if (now && now.innerHTML !== part.innerHTML) show(part, now);
     }
     old(false);
   } catch { old(true); }
-  setTimeout(() => { asking = false; if (again) { again = false; renew(); } }, 1000);
+  const more = document.querySelector("[data-busy]") !== null;
+  setTimeout(() => { asking = false; if (again || more) { again = false; renew(); } }, more ? 2000 : 1000);
 }
 function follow() {
   const events = new EventSource("/api/v1/events");

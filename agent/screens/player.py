@@ -1,0 +1,137 @@
+"""Shows what was made from an original, never the original: pictures, and the access copy to who gave a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from aiohttp import web
+
+from agent.config import Config
+from agent.errors import UnknownError
+from agent.journal import Reader
+from agent.model import CopyViewed, Medium
+from agent.model import Role as Made
+from agent.register import line
+from agent.screens.answers import TEXT_LIMIT, parameters
+from agent.screens.guard import gate_of
+from agent.screens.who import WHO, Role, allowed
+from agent.status.board import Board
+from agent.status.dossier import PICTURES, MadeFile, made_file
+from agent.vault import address_in
+
+READERS: Final = (Role.SUPERVISOR, Role.CUSTODIAN)
+"""Who may see what recordings show."""
+ACCESS_COPY: Final = Made.ACCESS_COPY.value
+PICTURE: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+}
+"""Of a picture with a style of its own: it may do nothing else."""
+
+_LASTS: Final = timedelta(hours=1)
+_LEAST_REASON: Final = 2
+_DRAWN: Final = (Made.WAVEFORM, Made.TIMELINE)
+_KINDS: Final[Mapping[Medium, str]] = {Medium.AUDIO: "audio/mp4", Medium.PHOTO: "image/jpeg"}
+
+
+class Found(NamedTuple):
+    """A file that was made from an original, what sort of thing that is, where the file is, and the time now."""
+
+    file: MadeFile
+    medium: Medium
+    path: Path
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """Grants, and serves the bytes. A grant is for one copy, one session and one hour, and dies with the process."""
+
+    board: Board
+    _key: bytes = field(default_factory=partial(secrets.token_bytes, 32), repr=False)
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        return [
+            web.post("/recordings/{recording}/view", self.view),
+            web.get("/recordings/{recording}/copy", self.copy),
+            web.get("/recordings/{recording}/made/{role}", self.made),
+        ]
+
+    @allowed(*READERS)
+    async def view(self, request: web.Request) -> web.Response:
+        """Take a reason, journal it, and only then give a grant."""
+        recording = request.match_info["recording"][:TEXT_LIMIT]
+        try:
+            why = line(str((await request.post()).get("why", "")))
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=f"请填写调阅事由 (a reason is needed): {error}") from error
+        if len(why) < _LEAST_REASON:
+            raise web.HTTPBadRequest(text="调阅事由过短 (the reason is too short)")
+        found = await self._find(recording, Made.ACCESS_COPY)
+        file, who = found.file, request[WHO]
+        if not who.session:
+            raise web.HTTPForbidden(text="查阅须登录 (a copy is shown to who has signed in, not to a program)")
+        await gate_of(request).record(CopyViewed(file.original_id, file.asset_id, who.account, why))
+        grant = self._grant(request, file.asset_id, int((found.now + _LASTS).timestamp()))
+        return web.Response(
+            status=303, headers={"Location": f"{request.path.removesuffix('/view')}?grant={grant}#player"}
+        )
+
+    @allowed(*READERS)
+    async def copy(self, request: web.Request) -> web.FileResponse:
+        """The access copy or a range of it (RFC 9110 §14), to who holds the grant."""
+        asked = parameters(request, ("grant",))
+        found = await self._find(request.match_info["recording"][:TEXT_LIMIT], Made.ACCESS_COPY)
+        if not self.holds(request, asked.get("grant", ""), found.file.asset_id, found.now):
+            raise web.HTTPForbidden(text="请先填写调阅事由 (give a reason first: this grant is not valid here or now)")
+        return _served(found, _KINDS.get(found.medium, "video/mp4"))
+
+    @allowed(*READERS)
+    async def made(self, request: web.Request) -> web.FileResponse:
+        """A picture that was made from the original."""
+        parameters(request)
+        role = next((one for one in PICTURES if one.value == request.match_info["role"]), None)
+        if role is None:
+            raise web.HTTPNotFound(text="there is no such picture")
+        found = await self._find(request.match_info["recording"][:TEXT_LIMIT], role)
+        return _served(found, "image/svg+xml" if role in _DRAWN else "image/jpeg")
+
+    def holds(self, request: web.Request, grant: str, copy: str, now: datetime) -> bool:
+        """Whether a grant is for this copy and this session, and not over."""
+        until = grant.partition(".")[0]
+        is_number = until.isascii() and until.isdigit() and len(until) <= len(str(10**12))
+        if not (copy and is_number and int(until) > now.timestamp()):
+            return False
+        return hmac.compare_digest(self._grant(request, copy, int(until)).encode(), grant.encode("utf-8", "replace"))
+
+    def _grant(self, request: web.Request, copy: str, until: int) -> str:
+        who = request[WHO]
+        told = "\n".join((str(until), copy, who.account, who.session)).encode()
+        return f"{until}.{hmac.new(self._key, told, hashlib.sha256).hexdigest()}"
+
+    async def _find(self, recording: str, role: Made) -> Found:
+        def ask(reader: Reader, config: Config, now: datetime) -> tuple[MadeFile | None, Medium, Path, datetime]:
+            medium = reader.recording(recording).recording.medium
+            return made_file(reader, recording, role), medium, config.storage.root, now
+
+        try:
+            file, medium, root, now = await self.board.look(ask)
+        except UnknownError as error:
+            raise web.HTTPNotFound(text=str(error)) from error
+        if file is None:
+            raise web.HTTPNotFound(text="没有查阅副本 (there is none of it here)")
+        return Found(file, medium, address_in(root, file.blake3), now)
+
+
+def _served(found: Found, kind: str) -> web.FileResponse:
+    """The bytes, or the range that is asked for; where they lie follows from their fingerprint alone."""
+    headers = {"Content-Type": kind, "Content-Disposition": "inline", "Cache-Control": "no-store", **PICTURE}
+    return web.FileResponse(found.path, headers=headers)
