@@ -83,6 +83,25 @@ async def test_recorders_that_were_docked_have_the_id_that_recordings_are_filter
     assert devices["recorders"] == []
 
 
+async def test_of_one_recording_everything_is_told_at_once_but_nothing_of_persons_to_those_of_it(served: Served) -> None:
+    await docked(served)
+    told = await get(served, "/api/v1/recordings/rec-b")
+    assert (told["recording"]["asset_id"], told["record"]["recording_id"]) == ("b", "rec-b")
+    assert told["deadline"]["verdict"]["name"] == told["recording"]["verdict"]["name"]
+    kinds = [event["kind"] for event in told["custody"]]
+    assert [kind for kind in kinds if kind in ("clip_seen", "acquired", "confirmed")] == [
+        "clip_seen",
+        "acquired",
+        "confirmed",
+    ]
+    assert all(len(event["hash"]) == 64 for event in told["custody"])
+    for path, status in (("/api/v1/recordings/rec-b", 403), ("/api/v1/recordings", 200)):
+        found, _, _ = await asyncio.to_thread(served.signed_in(Role.IT).ask, path)
+        assert found == status
+    found, _, body = await asyncio.to_thread(served.ask, "/api/v1/recordings/nobody")
+    assert (found, b"There is no recording" in body) == (404, True)
+
+
 # Conditional requests.
 
 

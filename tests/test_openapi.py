@@ -111,7 +111,7 @@ async def test_what_is_told_of_real_recordings_has_the_fields_that_the_document_
     headers = with_token(served)
     address = f"http://127.0.0.1:{served.port}/api/v1/openapi.json"
     schema = await asyncio.to_thread(schemathesis.openapi.from_url, address, headers=headers)
-    for path in ("/api/v1/deadline/{recording}", "/api/v1/metadata/{recording}"):
+    for path in ("/api/v1/recordings/{recording}", "/api/v1/deadline/{recording}", "/api/v1/metadata/{recording}"):
         case = schema[path]["GET"].Case(path_parameters={"recording": recording})
         answer = await asyncio.to_thread(case.call_and_validate, headers=headers)
         assert answer.status_code == 200

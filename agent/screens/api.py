@@ -17,6 +17,7 @@ from agent.screens.filters import FILTERS, PAGE_LIMIT, wanted_of
 from agent.screens.stream import FOLLOWERS, LIMIT_S, Feed
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
+from agent.status.dossier import dossier
 from agent.status.views import to_json
 
 EVENTS: Final = "/api/v1/events"
@@ -41,6 +42,7 @@ class Api:
             web.get("/readyz", self.ready),
             web.get("/api/v1/status", self.status),
             web.get("/api/v1/recordings", self.recordings),
+            web.get("/api/v1/recordings/{recording}", self.recording),
             web.get("/api/v1/devices", self.devices),
             web.get("/api/v1/deadline/{recording}", self.deadline),
             web.get("/api/v1/metadata/{recording}", self.metadata),
@@ -71,6 +73,14 @@ class Api:
         wanted, verdict = wanted_of(asked)
         after = text(asked.get("after", ""), "after", "must be the next_after of the page before")
         return answer(request, await self._board.recordings(wanted, verdict, after, limit))
+
+    @allowed(Role.SUPERVISOR, Role.CUSTODIAN)
+    async def recording(self, request: web.Request) -> web.Response:
+        """All that is known of a recording: its row and record, its time limit day by day, copies, custody history.
+
+        Persons are named in it.
+        """
+        return await _of_recording(request, self._known)
 
     @allowed(*_READERS)
     async def devices(self, request: web.Request) -> web.Response:
@@ -109,6 +119,9 @@ class Api:
         only_slots = request[WHO].role in _ONLY_SLOTS
         async with contextlib.aclosing(self._feed.follow(after, only_slots=only_slots)) as frames:
             return await _stream(request, frames)
+
+    async def _known(self, identifier: str) -> bytes:
+        return await self._board.look(lambda reader, config, now: to_json(dossier(reader, config, identifier, now)))
 
 
 async def _stream(request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
