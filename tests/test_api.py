@@ -83,7 +83,7 @@ async def test_recorders_that_were_docked_have_the_id_that_recordings_are_filter
     assert devices["recorders"] == []
 
 
-async def test_of_one_recording_everything_is_told_at_once_but_nothing_of_persons_to_those_of_it(served: Served) -> None:
+async def test_of_one_recording_everything_is_told_but_not_to_it_since_it_names_persons(served: Served) -> None:
     await docked(served)
     told = await get(served, "/api/v1/recordings/rec-b")
     assert (told["recording"]["asset_id"], told["record"]["recording_id"]) == ("b", "rec-b")
