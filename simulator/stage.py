@@ -161,9 +161,9 @@ def configure(stage: Stage, kind: str, options: Mapping[str, str | int], *, copi
     stage.config.write_text(text.replace("\n[store.options]\n", f"\n[store.options]\n{given}"), "utf-8")
 
 
-def enlist(stage: Stage, role: Role, token: str = "") -> tuple[str, str]:
+def enlist(stage: Stage, role: Role) -> tuple[str, str]:
     """Make an account that is called as its role, before the service starts; returns its password and its token."""
-    password, token = token_urlsafe(12), token or token_urlsafe(32)
+    password, token = token_urlsafe(12), token_urlsafe(32)
     ends = datetime.now(UTC) + timedelta(days=1)
     kept = Token("demo", sha256(token.encode()).hexdigest(), role, ends)
     made = Account(role.value, role, hashed(password, role), tokens=(kept,))

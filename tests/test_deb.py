@@ -58,6 +58,8 @@ def test_the_files_of_the_system_are_those_of_the_checkout(tree: Path) -> None:
     assert {f"systemd/{path.name}" for path in (CHECKOUT / "systemd").iterdir()} == PLACES.keys()
     for source, target in PLACES.items():
         assert (tree / target).read_bytes() == (CHECKOUT / source).read_bytes()
+    for shipped in (CHECKOUT / "packaging" / "fleet").iterdir():
+        assert (tree / "usr/share/capture-agent/fleet" / shipped.name).read_bytes() == shipped.read_bytes()
     started = re.search(
         r"^ExecStart=/(\S+)", (tree / PLACES["systemd/capture-agent.service"]).read_text(), re.MULTILINE
     )

@@ -150,23 +150,27 @@ def address(one: stage.Stage) -> str:
 
 
 def config_for(folder: Path, stages: list[stage.Stage]) -> str:
-    """The shipped configuration, with these stations, over plain HTTP on loopback, each second."""
+    """The shipped configuration, with a block for each of these, over plain HTTP on loopback, each second."""
     text = (FLEET / "prometheus.yml").read_text("utf-8")
     text = text.replace("/usr/share/capture-agent/fleet/capture-agent.rules.yml", str(folder / "rules.yml"))
     text = text.replace("scheme: https", "scheme: http").replace("scrape_interval: 30s", "scrape_interval: 1s")
-    text = re.sub(r" +tls_config:\n( {6}.*\n)", "", text)
-    text = text.replace("/etc/prometheus/capture-agent.token", str(folder.parent / "token"))
-    text = re.sub(r"( +- )station-1.*\n.*\n", "".join(f"\\g<1>{address(one)}\n" for one in stages), text)
-    return f"global: {{evaluation_interval: 1s}}\n{text}"
+    head, name, block = re.sub(r" +tls_config:\n( {6}.*\n)", "", text).partition("  - job_name")
+    blocks = [
+        (name + block)
+        .replace("station-1.example:8470", address(one))
+        .replace("/etc/prometheus/station-1.token", str(one.root / "token"))
+        .replace("station-1", one.root.name)
+        for one in stages
+    ]
+    return f"global: {{evaluation_interval: 1s}}\n{head}{''.join(blocks)}"
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     root = tmp_path_factory.mktemp("fleet")
     stages = [stage.prepare(root / name) for name in ("one", "two")]
-    _, token = stage.enlist(stages[0], Role.IT)
-    stage.enlist(stages[1], Role.IT, token)
-    (root / "token").write_text(token)
+    for one in stages:
+        (one.root / "token").write_text(stage.enlist(one, Role.IT)[1])
     rules = re.sub(r"for: \w+", "for: 0s", RULES.read_text("utf-8"))
     with installed(), ExitStack() as running:
         services = [running.enter_context(stage.serving(one)) for one in stages]

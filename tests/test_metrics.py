@@ -77,6 +77,16 @@ async def test_the_answer_is_what_prometheus_reads(served: Served) -> None:
     assert samples(body)["originals stored"] == 0
 
 
+@pytest.mark.parametrize(
+    ("role", "told"), [(None, 303), (Role.SUPERVISOR, 403), (Role.CUSTODIAN, 403), (Role.OFFICER, 403)]
+)
+async def test_only_it_gets_a_number(tmp_path: Path, role: Role | None, told: int) -> None:
+    async with serve(tmp_path, role=role) as station:
+        status, _, body = await asyncio.to_thread(station.ask, "/metrics")
+    assert status == told
+    assert b"capture_agent_" not in body
+
+
 async def test_each_number_is_that_of_the_status(served: Served) -> None:
     await some(served)
     busy(served)
