@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from agent.config import Config
 from agent.deadline import ZONE, Verdict
-from agent.errors import UnknownError
+from agent.errors import AgentError, UnknownError
 from agent.journal import Reader
 from agent.journal.recordings import Sort, Wanted
 from agent.journal.views import RecordingView
@@ -68,14 +68,18 @@ _OFFERED: Final[Mapping[str, Mapping[str, dict[str, str]]]] = {
 
 
 def _in_words(handler: _Page) -> _Page:
-    """Say on a page, not as JSON, that there is no such thing."""
+    """Say on a page, not as JSON, that there is no such thing, or that the station is out of order (故障)."""
 
     @wraps(handler)
     async def shown(self: Any, request: web.Request) -> web.Response:  # noqa: ANN401 - whose handler it is
         try:
             return await handler(self, request)
-        except UnknownError as error:
-            return page(request, "trouble.html", 404, what=words("没有这个记录", str(error)))
+        except UnknownError:
+            what = words("没有这个记录", "There is no such recording")
+            return page(request, "trouble.html", 404, what=what, why="")
+        except AgentError as error:
+            what = words("故障：本站状态无法读取", "Out of order: the state of this station can't be read")
+            return page(request, "trouble.html", 503, what=what, why=str(error))
 
     return shown
 
@@ -131,6 +135,7 @@ class Supervisor:
         return page(request, "recording.html", **shown, station=station, strips=strips, grant=plays)
 
     @allowed(*READERS)
+    @_in_words
     async def statistics(self, request: web.Request) -> web.Response:
         """A year in figures, and a month of it day by day."""
         asked = parameters(request, ("year", "month", *CHOICES))
