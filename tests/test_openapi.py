@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -77,7 +78,7 @@ async def test_every_route_is_in_the_document_with_its_roles_and_nothing_else_is
     for path, method, operation in operations(told):
         assert operation["x-roles"], (path, method)
         assert set(operation["x-roles"]) <= known
-        assert operation["summary"]
+        assert operation["summary"] != path, "its handler says what it gives"
         assert (operation["security"] == []) == ("public" in operation["x-roles"])
         assert method in ("get", "post"), "nothing here removes"
 
@@ -115,6 +116,23 @@ async def test_what_is_told_of_real_recordings_has_the_fields_that_the_document_
         case = schema[path]["GET"].Case(path_parameters={"recording": recording})
         answer = await asyncio.to_thread(case.call_and_validate, headers=headers)
         assert answer.status_code == 200
+
+
+async def test_every_page_and_picture_is_of_the_kind_that_the_document_names(served: Served) -> None:
+    headers = with_token(served)
+    told = await asyncio.to_thread(served.get, "/api/v1/openapi.json")
+    known = {"recording": "a", "docking": "d1", "name": "page.css", "role": "poster", "year": "2026"}
+    shown = 0
+    for path, method, operation in operations(told):
+        if method == "get" and path != ENDLESS:
+            asked = path.format(**known)
+            status, got, _ = await asyncio.to_thread(served.ask, asked, **headers)
+            assert str(status) in operation["responses"], (path, status)
+            shown += status == 200
+            (kind,) = operation["responses"]["200"]["content"]
+            pattern = kind.replace("*", "[^;]+").replace("+xml", r"\+xml")
+            assert status != 200 or re.match(pattern, got["content-type"]), path
+    assert shown >= 15
 
 
 def all_hold(operations: list[Any], headers: dict[str, str]) -> None:

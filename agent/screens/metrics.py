@@ -180,6 +180,7 @@ def routes(board: Board) -> list[web.RouteDef]:
 
     @allowed(Role.IT)
     async def metrics(request: web.Request) -> web.Response:
+        """The status in numbers, for Prometheus."""
         parameters(request)
         body = exposition(json.loads(await board.status()))
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

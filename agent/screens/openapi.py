@@ -23,6 +23,7 @@ from agent.journal.recordings import Sort
 from agent.model import AssetState, Completeness
 from agent.screens.answers import TEXT, TEXT_LIMIT, answer, parameters
 from agent.screens.filters import ID, PAGE_LIMIT
+from agent.screens.pages import CHOICES
 from agent.screens.who import Role, allowed, roles_of
 from agent.status.views import to_json
 
@@ -38,6 +39,7 @@ _PLAIN: Final[Mapping[str, Mapping[str, Any]]] = {
     "object": {"type": "object"},
     "time": {"type": "string", "format": "date-time"},
     "day": {"type": "string", "format": "date"},
+    "place": {"type": "integer", "minimum": 0, "maximum": (1 << 62)},
     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": 50},
     "given": {"type": "string", "maxLength": TEXT_LIMIT, "pattern": f"^{TEXT}$"},
     "name": {"type": "string", "minLength": 1, "maxLength": TEXT_LIMIT, "pattern": _NAME},
@@ -90,10 +92,15 @@ def document(app: web.Application) -> Json:
 def _operation(path: str, method: str, handler: Handler | type[web.View]) -> Json:
     roles, told = roles_of(handler), inspect.getdoc(handler) or path
     summary, _, more = told.partition("\n\n")
-    query = _words()["query"].get(path, {})
-    names = re.findall(r"{(\w+)}", path)
+    words, names = _words(), re.findall(r"{(\w+)}", path)
+    kind = _kind(path)
+    query = words["query"].get(path, CHOICES if kind == "text/html" and method == "GET" else {})
     given = [{"name": name, "in": "path", "required": True, "schema": _schema("name")} for name in names]
-    given += [{"name": name, "in": "query", "required": False, "schema": _schema(one)} for name, one in query.items()]
+    given += [
+        {"name": name, "in": place, "required": False, "schema": _schema(one)}
+        for place, asked in (("query", query), ("header", words["headers"].get(path, {})))
+        for name, one in asked.items()
+    ]
     operation: Json = {
         "summary": " ".join(summary.split()),
         "description": " ".join([*more.split(), "Answers:", ", ".join(sorted(roles)) + "."]),
@@ -113,15 +120,17 @@ def _operation(path: str, method: str, handler: Handler | type[web.View]) -> Jso
 
 
 def _answers(path: str) -> Json:
-    words = _words()
-    kind = words["texts"].get(path, "text/html")
-    schema = _schema(words["answers"].get(path, "text"))
-    kind = "application/json" if path in words["answers"] else kind
-    found = {"200": {"description": "as asked", "content": {kind: {"schema": schema}}}}
+    kind, schema = _kind(path), _schema(_words()["answers"].get(path, "text"))
+    found: Json = {"200": {"description": "as asked", "content": {kind: {"schema": schema}}}}
     if path == "/readyz":
         either = {"anyOf": [schema, _schema("Error")]}
         found["503"] = {"description": "it doesn't work", "content": {kind: {"schema": either}}}
     return found
+
+
+def _kind(path: str) -> str:
+    words = _words()
+    return "application/json" if path in words["answers"] else str(words["kinds"].get(path, "text/html"))
 
 
 def _refusals(path: str, method: str, roles: frozenset[Role], *, is_named: bool) -> Iterator[str]:
@@ -130,6 +139,8 @@ def _refusals(path: str, method: str, roles: frozenset[Role], *, is_named: bool)
         yield from ("401", "403")
     if is_named:
         yield "404"
+    if "Range" in _words()["headers"].get(path, {}):
+        yield from ("206", "416")
     if not path.startswith("/api/"):
         yield "303"
     if method == "POST":
@@ -148,6 +159,8 @@ def _security(roles: frozenset[Role]) -> list[Json]:
 
 
 def _schema(short: object) -> Json:
+    if isinstance(short, tuple):
+        return {"type": "string", "enum": list(short)}
     if isinstance(short, list):
         return {"type": "array", "items": _schema(short[0])}
     if isinstance(short, str):

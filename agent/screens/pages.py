@@ -144,6 +144,7 @@ def _files() -> Mapping[str, _File]:
 
 @allowed(Role.PUBLIC)
 async def _static(request: web.Request) -> web.Response:
+    """A style or script of the pages; by its digest it may be kept for ever."""
     found = _files().get(request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound(text="there is no such file")

@@ -119,6 +119,7 @@ class _Pages:
 
     @allowed(Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
     async def receipt(self, request: web.Request) -> web.Response:
+        """The newest custody receipt of a docking, to be printed."""
         parameters(request)
         try:
             paper = await self._board.receipt(request.match_info["docking"][:TEXT_LIMIT])
