@@ -67,6 +67,11 @@ def test_all_that_counts_is_there_at_any_width_and_no_line_is_wider(status: dict
         assert "请勿拔出" in plain(text)
 
 
+def test_what_is_overdue_is_red_and_nothing_else_among_the_tiles(status: dict[str, Any]) -> None:
+    tiles = drawn(status, 250).split("\x1b[2m─")[0].splitlines()[2:]
+    assert re.findall(r"\x1b\[1;31m(.*?) *\x1b", "\n".join(tiles)) == ["已逾期 overdue: 1"]
+
+
 def test_colour_is_never_alone(status: dict[str, Any]) -> None:
     assert plain(drawn(status, 80)) == plain(drawn(status, 80, terminal=False))
 

@@ -30,7 +30,7 @@ _GOOD: Final = "green"
 _STYLES: Final[Mapping[str, str]] = {
     Hold.KEEP: _ALARM, Hold.TAKE: f"bold {_GOOD}", Hold.ASK: f"bold {_NOTE}", Hold.GONE: f"bold {_NOTE}",
 }  # fmt: skip
-_ALARMING: Final = ("逾期", "需要处理", "中断未说明")
+_ALARMING: Final = ("overdue", "need a person", "gaps not explained")
 _ROOM_FOR_BARS: Final = 100
 """Columns of a terminal below which the slots are lines instead of a table."""
 
@@ -91,7 +91,7 @@ def _head(status: Json) -> Text:
 
 def _tile(tile: Json) -> Text:
     more = "+" if tile["or_more"] else ""
-    alarming = tile["count"] and tile["zh"] in _ALARMING
+    alarming = tile["count"] and tile["en"] in _ALARMING
     return Text(f"{tile['zh']} {tile['en']}: {tile['count']}{more}", _ALARM if alarming else "")
 
 
