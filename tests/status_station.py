@@ -29,13 +29,17 @@ NOW = datetime(2026, 11, 23, 10, 0, tzinfo=ZONE)
 HOSTILE = "DCIM/<script>alert(1)</script>\u202e\udc80\x07.MP4"
 
 
-def configured(tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = ()) -> Config:
-    """The configuration as shipped, with changes, an inventory, and names of the dock's slots."""
+def configured(
+    tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = (), roster: str = ""
+) -> Config:
+    """The configuration as shipped, with changes, an inventory, names of the dock's slots, and a roster."""
     folder = tmp_path / "etc"
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     (folder / "agent.toml").write_text(text or '[station]\nname = "测试站"\ncontact = "0531-12345"\n')
     if inventory:
         (folder / "inventory.toml").write_text(inventory, "utf-8")
+    if roster:
+        (folder / "roster.toml").write_text(roster, "utf-8")
     if slots:
         ports = "".join(f'"pci-{name}" = "{name}"\n' for name in slots)
         (folder / "slots.toml").write_text(f"[slots]\n{ports}", "utf-8")

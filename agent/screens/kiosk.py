@@ -96,19 +96,16 @@ class Kiosk:
         """Take down what was changed in the form, of all recordings of the docking at once."""
         asked = await _form(request)
         entry = await self._board.entry(_docking(request))
-        texts = {field["name"]: asked.get(field["name"], field["value"]) for field in entry["form"]}
-        before = {field["name"]: field["value"] for field in entry["form"]}
-        changed = {
-            name: said_in(name, text)
-            for name, text in texts.items()
-            if said_in(name, text) != said_in(name, before[name])
-        }
+        fields = {field["name"]: field for field in entry["form"]}
+        texts = {name: asked.get(name, field["value"]) for name, field in fields.items()}
+        said = {name: said_in(field, texts[name]) for name, field in fields.items()}
+        changed = {name: value for name, value in said.items() if value != said_in(fields[name], fields[name]["value"])}
         if not changed:
             return _to(request, "same")
         if asked.get("seen") != entry["seen"]:
             return await self._shown(request, _MEANWHILE, texts=texts, status=HTTPStatus.CONFLICT)
-        said = {"fields": json.dumps(changed), "docking": entry["docking_id"]}
-        return await self._done(request, "metadata_set", said, texts)
+        form = {"fields": json.dumps(changed), "docking": entry["docking_id"]}
+        return await self._done(request, "metadata_set", form, texts)
 
     @allowed(*_SAY)
     async def join(self, request: web.Request) -> web.Response:

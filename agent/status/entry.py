@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, Final
@@ -86,15 +86,21 @@ def _row(row: RecordingView, config: Config, now: datetime) -> Json:
 
 
 def _form(reader: Reader, rows: Sequence[RecordingView], forms: Forms) -> list[Json]:
-    """Each field with its text if it is the same in all; `mixed` if they differ, `wanted` if one lacks it."""
+    """Each field with its text if it is the same in all; `mixed` if they differ, `wanted` if one lacks it.
+
+    `entries` are what each line of the text was said as, so that a line that nobody touched stays what it was.
+    """
     said = reader.statements([row.recording.recording_id for row in rows]).values()
     fields = [so_far(one.said.fields for one in documents) for documents in said]
     lacks = frozenset(chain.from_iterable(row.metadata.lacks for row in rows))
-    return [_field(name, [written(name, found.get(name)) for found in fields], lacks, forms) for name in ASKED]
+    return [_field(name, [found.get(name) for found in fields], lacks, forms) for name in ASKED]
 
 
-def _field(name: str, texts: Iterable[str], lacks: frozenset[Missing], forms: Forms) -> Json:
-    field, known = FIELDS[name], set(texts)
+def _field(name: str, values: Sequence[object], lacks: frozenset[Missing], forms: Forms) -> Json:
+    field, texts = FIELDS[name], [written(name, value) for value in values]
+    value = texts[0] if len(set(texts)) == 1 else ""
+    entries = values[0] if value and name in _LINES else []
+    assert isinstance(entries, list), "lines are those of a list"
     codes = {} if name in _LINES else field.kind.codes
     return {
         "name": name,
@@ -108,8 +114,9 @@ def _field(name: str, texts: Iterable[str], lacks: frozenset[Missing], forms: Fo
             if name != "stage" or not forms.stages or code in forms.stages
         ],
         "wanted": name in lacks,
-        "mixed": len(known) > 1,
-        "value": known.pop() if len(known) == 1 else "",
+        "mixed": len(set(texts)) > 1,
+        "value": value,
+        "entries": dict(zip(value.split("\n"), entries, strict=False)),
     }
 
 
@@ -121,10 +128,12 @@ def written(name: str, value: object) -> str:
     return "" if value is None else str(value)
 
 
-def said_in(name: str, text: str) -> object:
+def said_in(field: Json, text: str) -> object:
     """What a text of the form says of a field, for `read_form`; None withdraws what was said."""
+    if not field["lines"]:
+        return text.strip() or None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines or None) if name in _LINES else text.strip() or None
+    return [field["entries"].get(line, line) for line in lines] or None
 
 
 # Activities and their gaps.

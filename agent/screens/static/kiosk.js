@@ -15,7 +15,8 @@ async function renew() {
   if (asking) { again = true; return; }
   asking = true;
   try {
-    const answer = await fetch("/kiosk", { cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
+    // Without the cookie: a screen that renews itself must not keep the session of an officer alive who has gone.
+    const answer = await fetch("/kiosk", { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(LIMIT_MS) });
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
     take(document.getElementById("live"), fresh);
@@ -29,10 +30,10 @@ function follow() {
   events.onerror = () => { stale(true); if (events.readyState === EventSource.CLOSED) setTimeout(follow, LIMIT_MS); };
   events.addEventListener("slots", renew);
 }
-/* Who has gone leaves nothing on the screen. */
+/* Who has gone leaves nothing on the screen, and no session. */
 function leave_when_idle() {
   let timer;
-  const again_later = () => { clearTimeout(timer); timer = setTimeout(() => location.assign("/kiosk"), IDLE_MS); };
+  const again_later = () => { clearTimeout(timer); timer = setTimeout(() => document.getElementById("leave").submit(), IDLE_MS); };
   for (const name of ["input", "pointerdown", "keydown", "scroll"]) addEventListener(name, again_later, { passive: true });
   again_later();
 }
