@@ -5,14 +5,21 @@ nobody knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.accounts.book import Account, Book, Role
 from agent.deadline import ZONE
+from agent.journal import Reader
 from agent.model import DockingClosed, DockingListed, Phase
+from agent.status.kiosk import _left
 from simulator.content import Noise
 from simulator.stage import Stage, serving
 from tests.cards import image
@@ -21,6 +28,8 @@ from tests.daemons import Daemon, stage
 from tests.journal_entries import acquired, opened
 from tests.status_station import HOSTILE, Served, footage, serve, slot
 
+CARD = "12345678"
+PROOF = "证明药店未按处方销售药品"
 FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)
 SMALLEST_FONT_PX = """
     Math.min(...[...document.body.querySelectorAll("*")]
@@ -84,6 +93,36 @@ async def test_what_a_docking_brought_says_until_when_and_that_something_is_to_f
         assert page.console == []
 
 
+async def test_a_limit_without_its_holiday_notice_is_provisional_and_says_which_is_missing(tmp_path: Path) -> None:
+    async with serve(tmp_path) as served:
+        served.world.now = datetime(2026, 12, 30, 18, tzinfo=ZONE)
+        clip = footage(served.config, "a", 1, served.world.now - timedelta(hours=2), path=HOSTILE)
+        await served.journal.record(opened(), clip, DockingListed("d1", 1, "ab" * 32), DockingClosed("d1", "unplugged"))
+        (docking,) = (await served.board.kiosk())["dockings"]
+        assert docking["brought"]["due"]["zh"] == (
+            "暂定：暂按最早可能期限提醒，1月2日（周六）24:00 前入库（2027 年放假安排尚未导入） · 剩余 3 天 6 小时"
+        )
+
+
+async def test_who_stands_at_the_dock_learns_no_name_of_a_recording_or_of_anybody(tmp_path: Path) -> None:
+    async with serve(tmp_path, role=None) as served:
+        clip = footage(served.config, "a", 1, FRIDAY, path="DCIM/secret.MP4")
+        await served.journal.record(opened(), clip, DockingListed("d1", 1, "ab" * 32), DockingClosed("d1", "unplugged"))
+        for path in ("/kiosk", "/api/v1/kiosk"):
+            status, _, body = await asyncio.to_thread(served.ask, path)
+            assert (status, b"secret" in body, b"rec-a" in body) == (200, False, False)
+
+
+@given(st.timedeltas(timedelta(-1), timedelta(40)))
+def test_the_time_that_is_left_is_never_said_to_be_more_than_it_is(left: timedelta) -> None:
+    zh, en = _left(left)
+    parts = dict(zip(zh.split()[1::2], map(int, zh.split()[::2]), strict=True))
+    said = timedelta(days=parts.get("天", 0), hours=parts.get("小时", 0), minutes=parts.get("分钟", 0))
+    assert said <= max(left, timedelta())
+    assert max(left, timedelta()) - said < (timedelta(hours=1) if "天" in parts else timedelta(minutes=1))
+    assert zh.split()[::2] == en.split()[::2]
+
+
 async def test_the_kiosk_works_without_the_centre_and_says_so(tmp_path: Path) -> None:
     async with serve(tmp_path) as served, browsing(at(served), tmp_path / "browser") as page:
         await page.shows("专用存储器 已连接")
@@ -93,10 +132,17 @@ async def test_the_kiosk_works_without_the_centre_and_says_so(tmp_path: Path) ->
         text = await page.text()
         assert "可以取走" in text
         assert "已入库" not in text
+        served.world.live = replace(served.world.live, free_bytes=1)
+        served.world.show()
+        await page.shows("存储空间不足，已停止采集")
 
 
-def test_when_the_service_hangs_or_dies_nothing_stays_done_on_the_screen(tmp_path: Path) -> None:
+def test_an_entry_reaches_the_real_service_and_when_that_hangs_or_dies_nothing_stays_done_on_the_screen(
+    tmp_path: Path,
+) -> None:
     made = stage(tmp_path)
+    made.station.mkdir()
+    Book(made.station).change("a017", lambda all_, _: Account("a017", Role.OFFICER, "", all_.card(CARD)))
     card = image(tmp_path / "card.img", {"DCIM/0001.MP4": Noise(1, 4000)})
     with serving(made) as service:
         daemon = Daemon(service, made)
@@ -104,8 +150,27 @@ def test_when_the_service_hangs_or_dies_nothing_stays_done_on_the_screen(tmp_pat
         asyncio.run(_watched(made, service.process, tmp_path / "browser"))
 
 
+def said_of_the_only_recording(made: Stage) -> str:
+    with contextlib.closing(Reader(made.station / "journal.db")) as reader:
+        (row,) = reader.recordings()
+        name = row.recording.recording_id
+        (one,) = reader.statements([name])[name]
+        assert one.said.who == "a017"
+        return str(one.said.fields["proof_object"])
+
+
 async def _watched(made: Stage, process: subprocess.Popen[bytes], profile: Path) -> None:
     async with browsing(f"{made.address}kiosk", profile) as page:
+        await page.shows("可以取走")
+        await page.shows("现在填写")
+        await page.value("document.querySelector('.docking .button').click(); 0")
+        await page.shows("请刷卡")
+        await page.value(f"card.value = '{CARD}'; card.form.requestSubmit(); 0")
+        await page.shows("须填写")
+        await page.value(f"proof_object.value = '{PROOF}'; document.querySelector('.entry button').click(); 0")
+        await page.shows("已保存")
+        assert PROOF in said_of_the_only_recording(made)
+        await page.value("leave.submit(); 0")
         await page.shows("可以取走")
         process.send_signal(signal.SIGSTOP)
         await page.shows("页面未更新")

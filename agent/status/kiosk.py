@@ -28,7 +28,6 @@ def kiosk_view(status: Json, dock: Sequence[str], brought: Mapping[str, Json]) -
     slots = [
         slot | {"brought": brought.get(slot["docking_id"]), "progress": _progress(slot)} for slot in status["slots"]
     ]
-    health, store = status["health"], status["store"]
     known = ("docking_id", "slot", "device", "closed_at", "receipt")
     dockings = [
         {name: docking[name] for name in known} | {"brought": brought[docking["docking_id"]]}
@@ -38,8 +37,8 @@ def kiosk_view(status: Json, dock: Sequence[str], brought: Mapping[str, Json]) -
     return {
         "station": {name: status["station"][name] for name in ("name", "contact", "version")},
         "now": status["now"],
-        "health": {name: health[name] for name in ("name", "zh", "en")} | {"problems": len(health["problems"])},
-        "centre": _centre(store),
+        "health": status["health"],
+        "centre": _centre(status["store"]),
         "facts": [status["facts"][0], words(*_free(status["storage"]["free_bytes"]))],
         "slots": _arranged(slots, dock),
         "dockings": dockings[:SHOWN],
