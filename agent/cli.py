@@ -15,6 +15,7 @@ from agent import __version__
 from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError
 from agent.status.client import StatusUnavailable
 from agent.verbs.access import add_access
+from agent.verbs.account import add_account
 from agent.verbs.activity import add_activity
 from agent.verbs.base import Exit, verbs
 from agent.verbs.check import add_checks
@@ -120,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_receipt(add, _now)
     add_export(add)
     add_guard(add)
+    add_account(add, _now)
     add_key(add, _now)
     add_log(add, _now)
     add_checks(add)

@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
 ROOT = "/var/lib/capture-agent"
 RATE_BPS = 1_000_000
 REFUSES = "本机磁盘无法写入"
-NO_ANSWER = "curl -s --max-time 20 http://127.0.0.1:8470/api/v1/status | grep 'no answer'"
+ASK = "curl -s --max-time 20 --unix-socket /var/lib/capture-agent/screens.sock http://localhost/api/v1/status"
+NO_ANSWER = f"{ASK} | grep 'no answer'"
 """Either the alarm, or, where the journal has to be read from that disk, why there is no status."""
 
 LONGER_THAN_THE_WATCHDOG_S = 45

@@ -25,7 +25,7 @@ LIMIT_S = 300.0
 POLL_S = 0.3
 STATION, EVIDENCE = "station", "evidence"
 MARKER = ".capture-agent-store"
-STATUS = "curl -sf --max-time 20 http://127.0.0.1:8470/api/v1/status"
+STATUS = "curl -sf --max-time 20 --unix-socket /var/lib/capture-agent/screens.sock http://localhost/api/v1/status"
 
 
 @dataclass(slots=True)
