@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from agent.accounts.book import Role
 from agent.journal import Reader
 from agent.journal.codec import decode
 from agent.model import BLOCK_BYTES, Observed
@@ -36,7 +37,7 @@ from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
 from simulator.outage import Outage, Server
 from simulator.recorders import Fate, Recorder, body_camera, long_camera, site_camera
 from simulator.show import Show, megabytes, share_of
-from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, empty, serving, wipe
+from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, empty, enlist, serving, wipe
 
 FOOTAGE: Final = CHECKOUT / ".cache" / "demo"
 FAST_SCALE: Final = 0.6
@@ -120,8 +121,12 @@ class Demo:
         now = datetime.now(UTC)
         body = self._ready(body_camera(self._stage.recorders / "body-camera.img", FOOTAGE, now, self._scale))
         site = self._ready(site_camera(self._stage.recorders / "site-camera.img", FOOTAGE, now, self._scale))
+        signs_in = [f"{role.value} {enlist(self._stage, role)[0]}" for role in (Role.SUPERVISOR, Role.OFFICER)]
         with serving(self._stage) as service:
-            show.step("采集站", f"capture-agent runs; status page: {self._stage.address}")
+            show.step(
+                "采集站", f"capture-agent runs; kiosk: {self._stage.address}kiosk, supervisors: {self._stage.address}"
+            )
+            show.say(f"登录 sign in (this demo's own accounts): {', '.join(signs_in)}")
             handling = Handling(service, show)
             self._dock_in_peace(handling, body)
             self._dock_and_yank(handling, service, site)
@@ -351,7 +356,8 @@ class Demo:
     # Afterwards.
 
     def _stay(self, handling: Handling, service: Service) -> None:
-        self._show.step("状态页", f"{self._stage.address}  Ctrl-C ends it; dock folder: {self._stage.dock}")
+        self._show.step("页面", f"{self._stage.address} and {self._stage.address}kiosk  Ctrl-C ends it")
+        self._show.say(f"dock folder: {self._stage.dock}")
         with contextlib.suppress(KeyboardInterrupt):
             if self._store.server:
                 Console(self._store.server, service, self._show, lambda: self._dock_another(handling)).run()

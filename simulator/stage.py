@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_urlsafe
+from secrets import randbelow, token_urlsafe
 from typing import Any, Final
 
 from agent.accounts.book import Account, Book, Role, Token
@@ -162,8 +162,9 @@ def configure(stage: Stage, kind: str, options: Mapping[str, str | int], *, copi
 
 
 def enlist(stage: Stage, role: Role) -> tuple[str, str]:
-    """Make an account that is called as its role, before the service starts; returns its password and its token."""
-    password, token = token_urlsafe(12), token_urlsafe(32)
+    """Make an account that is called as its role, before the service starts; returns password (or PIN) and token."""
+    pin, token = str(100_000 + randbelow(900_000)), token_urlsafe(32)
+    password = pin if role is Role.OFFICER else token_urlsafe(12)
     ends = datetime.now(UTC) + timedelta(days=1)
     kept = Token("demo", sha256(token.encode()).hexdigest(), role, ends)
     made = Account(role.value, role, hashed(password, role), tokens=(kept,))
