@@ -83,25 +83,23 @@ def test_every_alert_fires_after_its_time_and_clears(tmp_path: Path) -> None:
         promtool("test", "rules", tmp_path / "tests.yml")
 
 
-def test_a_clock_that_differs_from_prometheus_is_told(tmp_path: Path) -> None:
-    """Synchronised, it says, but half a minute off."""
-    rule = ALERTS["ClockNotKept"]
-    assert "> 30" in rule["expr"]
-    given = [{"series": WORDS["status_timestamp_seconds"], "values": "0+60x10 1000+60x40"}]
-    tests = [
-        {
-            "interval": "1m",
-            "input_series": given,
-            "promql_expr_test": [
-                {"expr": rule["expr"], "eval_time": "10m", "exp_samples": []},
-                {
-                    "expr": f"count({rule['expr']})",
-                    "eval_time": "11m",
-                    "exp_samples": [{"labels": "{}", "value": 1}],
-                },
-            ],
-        }
+@pytest.mark.parametrize(
+    ("name", "metric", "values"),
+    [
+        ("ClockNotKept", "status_timestamp_seconds", "0+60x10 1000+60x40"),
+        ("Damaged", "audit_lost_total", "0+0x10 1+0x40"),
+        ("RecorderMissing", "recorders_past_limit", "0+0x10 1+0x40"),
+    ],
+)
+def test_what_an_alert_looks_at_besides_is_told_too(name: str, metric: str, values: str, tmp_path: Path) -> None:
+    """A clock that says it is synchronised and is minutes off; a store that lost something; a recorder not docked."""
+    expression = ALERTS[name]["expr"]
+    asked = [
+        {"expr": expression, "eval_time": "10m", "exp_samples": []},
+        {"expr": f"count({expression})", "eval_time": "11m", "exp_samples": [{"labels": "{}", "value": 1}]},
     ]
+    given = [{"series": WORDS[metric], "values": values}]
+    tests = [{"interval": "1m", "input_series": given, "promql_expr_test": asked}]
     (tmp_path / "tests.yml").write_text(json.dumps({"rule_files": [str(RULES)], "tests": tests}), "utf-8")
     with installed():
         promtool("test", "rules", tmp_path / "tests.yml")
