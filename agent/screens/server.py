@@ -104,10 +104,11 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
     app.router.add_get("/receipt/{docking}", pages.receipt)
     for routes in (shared_routes(), Login().routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
         app.router.add_routes(routes)
-    app.router.add_routes([*Supervisor(board, player).routes(), *player.routes()])
+    supervisor = Supervisor(board, player)
+    app.router.add_routes([*supervisor.routes(), *player.routes()])
     app.router.add_routes(openapi_routes(app))
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.extend([api.close, kiosk.close])
+    app.on_shutdown.extend([api.close, kiosk.close, supervisor.close])
     return app
 
 

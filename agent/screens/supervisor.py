@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -90,7 +91,8 @@ class Supervisor:
     def __init__(self, board: Board, player: Player) -> None:
         self._board = board
         self._player = player
-        self._years: dict[int, tuple[float, asyncio.Task[Year | None]]] = {}
+        self._closing = threading.Event()
+        self._years: dict[int, tuple[float, asyncio.Task[Year]]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -100,6 +102,10 @@ class Supervisor:
             web.get("/statistics", self.statistics),
             web.get("/statistics/{year}", self.chart),
         ]
+
+    async def close(self, _: web.Application) -> None:
+        """End a count that is under way: the service doesn't wait for it."""
+        self._closing.set()
 
     @allowed(Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
     @_in_words
@@ -161,12 +167,16 @@ class Supervisor:
         now_s = asyncio.get_running_loop().time()
         at_s, task = self._years.get(year, (0.0, None))
         if task is None or (task.done() and (now_s - at_s > _COUNTED_S or task.exception() is not None)):
-            task = asyncio.create_task(asyncio.to_thread(year_of, *await self._board.look(partial(_journal, year))))
+            task = asyncio.create_task(self._count(year))
             self._years[year] = now_s, task
             for old in list(self._years)[:-_YEARS]:
                 self._years.pop(old)
         await asyncio.wait([task], timeout=_PATIENCE_S)
         return task.result() if task.done() else None
+
+    async def _count(self, year: int) -> Year:
+        asked = await self._board.look(partial(_journal, year))
+        return await asyncio.to_thread(year_of, *asked, self._closing.is_set)
 
 
 def _pictures(draw: Callable[[str], str]) -> dict[str, Markup]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -28,8 +28,17 @@ class Year:
     days: Mapping[date, Counter[str]]
 
 
-def year_of(config: Config, journal: Path, year: int, month: int | None, now: datetime) -> Year:
-    """Count a year in one slow walk over the journal file; `month`: only the figures of this one."""
+def _never() -> bool:
+    return False
+
+
+def year_of(
+    config: Config, journal: Path, year: int, month: int | None, now: datetime, stopped: Callable[[], bool] = _never
+) -> Year:
+    """Count a year in one slow walk over the journal file; `month`: only the figures of this one.
+
+    What was counted until it is `stopped` is for nobody.
+    """
     first, end = (datetime(year + more, 1, 1, tzinfo=ZONE) for more in (0, 1))
     kinds, codes = _kinds(config, journal), config.profile.interruptions
     days: dict[date, Counter[str]] = {}
@@ -39,6 +48,8 @@ def year_of(config: Config, journal: Path, year: int, month: int | None, now: da
             one = _recording(fact, kinds, config.deadline.satisfied_by, now)
             days.setdefault(fact.made_at.date(), Counter())[one.codes[Subject.TIMELINESS]] += 1
             yield one
+            if stopped():
+                return
 
     counted = chain(recordings(), (_interruption(one, codes) for one in interruptions(journal, first, end, codes)))
     words = {one.code: (one.zh, one.en) for one in codes}
