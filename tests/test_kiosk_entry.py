@@ -34,6 +34,7 @@ from tests.filming import docked, filmed
 from tests.stations import opened
 from tests.status_station import Served, World, configured
 from tests.test_kiosk_page import SMALLEST_FONT_PX
+from tests.test_supervisor_page import AXE, BARRIERS
 
 NINE = datetime(2026, 11, 20, 9, tzinfo=ZONE)
 MINUTE = timedelta(minutes=1)
@@ -103,6 +104,16 @@ async def press(page: Page, words: str) -> None:
     await page.value(f"{find}.click(); 0")
 
 
+async def barriers(page: Page) -> list[str]:
+    """What axe-core finds, in the light and in the dark."""
+    await page.send("Runtime.evaluate", expression=AXE.read_text())
+    found: list[str] = []
+    for theme in ("light", "dark"):
+        await page.value(f"document.documentElement.dataset.theme = '{theme}'; 0")
+        found += await page.value(BARRIERS)
+    return found
+
+
 async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path, clock: SettableClock) -> None:
     async with (
         standing(tmp_path, clock) as dock,
@@ -139,8 +150,10 @@ async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path,
         assert (explained.said.code, explained.said.who) == ("INT-03", "a017")
         assert await page.value("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         assert page.console == []
+        assert await barriers(page) == []
         await press(page, "退出，稍后填写")
         await page.shows("信息已补充")
+        assert await barriers(page) == []
         await press(page, "查看、更正")
         await page.shows("请刷卡")
 
