@@ -213,7 +213,12 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
     clip = _clip(recordings // 2 + 50, 500)
     page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
-    others = _log_questions(reader, recordings) | _seal_questions(reader, some) | _pages(reader, some)
+    others = (
+        _log_questions(reader, recordings)
+        | _seal_questions(reader, some)
+        | _pages(reader, some)
+        | _history(reader, some)
+    )
     return others | {
         "overview": lambda: reader.overview(NOW),
         "recordings, newest": reader.recordings,
@@ -271,6 +276,14 @@ def _pages(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
         f"page by {sort}, {name}": partial(reader.page, Wanted(sort, **chosen))
         for sort in Sort
         for name, chosen in filters.items()
+    }
+
+
+def _history(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
+    """What the log tells of one docking, one recording and one asset."""
+    return {
+        "history": lambda: (reader.absences("docking-000000000"), reader.told_of([some]), reader.events_of([some])),
+        "told of it": lambda: (reader.no_speech_found(some), reader.witnessed("a"), reader.acquired(some)),
     }
 
 

@@ -229,6 +229,7 @@ BOUNDED = {
     ("copies", "SCAN (subquery-2)"),
     ("overview", "SCAN (subquery-1)"),
     ("overview", "SCAN (subquery-2)"),
+    ("history", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
     ("seal counts", "SCAN (subquery-1)"),
     ("incidents since", "SCAN (subquery-1)"),
     ("recordings, due and wanted", "SCAN (subquery-1)"),
@@ -237,7 +238,7 @@ BOUNDED = {
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
 MAY_SORT = {
     "known clips", "recording with its history", "open clip of", "documents", "statements", "derivatives", "seals",
-    "belongings", "incidents since", "recordings, due and wanted",
+    "belongings", "incidents since", "recordings, due and wanted", "history",
 }  # fmt: skip
 """Sorts the sightings of one clip or one asset, what was said about one recording, and what a limit found to be few."""
 

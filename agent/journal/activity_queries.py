@@ -62,7 +62,7 @@ class ActivityQueries(DerivedQueries, ABC):
     def findings(self, docking_id: str, kinds: tuple[str, ...]) -> tuple[Finding, ...]:
         """Return what was found on a recorder in one docking, of the given kinds, oldest first."""
         rows = self._db.all(
-            "SELECT kind, detail FROM event WHERE subject = ? AND kind = 'observed'"
+            "SELECT kind, detail FROM event WHERE subject = ? AND subject <> '' AND kind = 'observed'"
             " AND json_extract(detail, '$.finding.kind') IN (SELECT value FROM json_each(?)) ORDER BY seq",
             docking_id,
             json.dumps(kinds),

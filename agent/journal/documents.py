@@ -42,7 +42,9 @@ class DocumentQueries:
 
     def no_speech_found(self, asset_id: str) -> tuple[tuple[datetime, str], ...]:
         """Return when which tool found no speech in an original, oldest first."""
-        query = "SELECT at, detail FROM event WHERE subject = ? AND kind = 'no_speech_found' ORDER BY seq"
+        query = (
+            "SELECT at, detail FROM event WHERE subject = ? AND subject <> '' AND kind = 'no_speech_found' ORDER BY seq"
+        )
         rows = self._db.all(query, asset_id)
         return tuple((datetime.fromisoformat(at), from_text(NoSpeechFound, detail).tool) for at, detail in rows)
 

@@ -22,13 +22,13 @@ _CASE: Final = (
     " WHERE document.kind = 'statement' AND json_extract(detail, '$.said.statement.fields.case_no') = ?"
 )
 _EVENTS: Final = (
-    "SELECT seq FROM event WHERE subject IN (SELECT value FROM json_each(?1))"
+    "SELECT seq FROM event WHERE subject IN (SELECT value FROM json_each(?1)) AND subject <> ''"
     " AND kind NOT IN (SELECT value FROM json_each(?2)) ORDER BY seq"
 )
 
 _TOLD: Final = (
     "SELECT seq, at, kind, subject, detail, hash FROM event WHERE subject IN (SELECT value FROM json_each(?1))"
-    " AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3"
+    " AND subject <> '' AND (?2 = '[]' OR kind IN (SELECT value FROM json_each(?2))) ORDER BY seq DESC LIMIT ?3"
 )
 
 

@@ -68,7 +68,8 @@ class GuardQueries:
 
     def acquired(self, asset_id: str) -> Acquired | None:
         """Return how an asset was last taken in; None if it was found in the vault."""
-        query = "SELECT kind, detail FROM event WHERE subject = ? AND kind = 'acquired' ORDER BY seq DESC LIMIT 1"
+        told = "SELECT kind, detail FROM event WHERE subject = ? AND subject <> ''"
+        query = f"{told} AND kind = 'acquired' ORDER BY seq DESC LIMIT 1"
         row = self._db.one(query, asset_id)
         entry = decode(*row) if row is not None else None
         return entry.event if isinstance(entry, AssetChanged) and isinstance(entry.event, Acquired) else None

@@ -106,7 +106,9 @@ class LogQueries:
             " WHERE kind = 'incident' AND json_extract(detail, '$.kind') = 'signing-key' GROUP BY public"
         )
         first = {public: AnnouncedKey(seq, public, None) for seq, public in announced}
-        rows = self._db.all("SELECT seq, detail FROM event WHERE subject = ? AND kind = 'key_rotated'", KEY)
+        rows = self._db.all(
+            "SELECT seq, detail FROM event WHERE subject = ? AND subject <> '' AND kind = 'key_rotated'", KEY
+        )
         rotations = [(seq, from_text(KeyRotated, detail)) for seq, detail in rows]
         rotated = {rotation.new: AnnouncedKey(seq, rotation.new, rotation) for seq, rotation in rotations}
         return tuple(sorted({**first, **rotated}.values(), key=lambda key: key.seq))
@@ -137,7 +139,8 @@ class LogQueries:
     def witnessed(self, origin: str) -> CheckpointWitnessed | None:
         """Return the newest checkpoint of another log that this station cosigned."""
         row = self._db.one(
-            "SELECT detail FROM event WHERE subject = ? AND kind = 'checkpoint_witnessed' ORDER BY seq DESC LIMIT 1",
+            "SELECT detail FROM event WHERE subject = ? AND subject <> '' AND kind = 'checkpoint_witnessed'"
+            " ORDER BY seq DESC LIMIT 1",
             origin,
         )
         return from_text(CheckpointWitnessed, row[0]) if row else None

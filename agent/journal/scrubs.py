@@ -54,6 +54,8 @@ class ScrubQueries:
         return max((time for time in times if time is not None), default=None)
 
     def _scrub(self, term: str, *values: object) -> Scrub | None:
-        query = f"SELECT at, detail FROM event WHERE subject = ?1 AND {term} ORDER BY seq DESC LIMIT 1"  # noqa: S608
+        query = (
+            f"SELECT at, detail FROM event WHERE subject = ?1 AND subject <> '' AND {term} ORDER BY seq DESC LIMIT 1"  # noqa: S608
+        )
         row = self._db.one(query, VAULT, *values)
         return Scrub(datetime.fromisoformat(row[0]), from_text(Scrubbed, row[1])) if row else None
