@@ -107,6 +107,16 @@ async def test_who_has_not_signed_in_is_led_to_the_form_and_programs_are_told(no
     assert "请先登录" in json.loads(body)["error"]["message"]
 
 
+async def test_who_may_not_is_told_so_on_a_page_and_programs_as_json(nobody: Served) -> None:
+    officer = nobody.signed_in(Role.OFFICER)
+    status, headers, body = await ask(officer, "/", Accept="text/html,*/*")
+    assert (status, headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert "此账号无权查看" in body.decode()
+    assert "unsafe" not in headers["content-security-policy"]
+    status, _, body = await ask(officer, "/api/v1/status", Accept="text/html")
+    assert (status, json.loads(body)["error"]["status"]) == (403, 403)
+
+
 # Signing in and out.
 
 

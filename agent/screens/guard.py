@@ -80,7 +80,8 @@ class Gate:
             return told
         if request.method not in _READS and not await self._is_own_form(request):
             self.refused("screens", "a form of nobody's")
-            return error(403, "此表单已失效，请重新打开页面 (this form is not valid any more: open the page again)")
+            words = "此表单已失效，请重新打开页面 (this form is not valid any more: open the page again)"
+            raise web.HTTPForbidden(text=words)
         response = await handler(request)
         if (made := request.get(_VISITOR)) is not None:
             self.set_cookie(request, response, _VISITOR_COOKIE, made)
@@ -147,7 +148,7 @@ class Gate:
         if request[WHO].role in roles or Role.PUBLIC in roles or (Role.KIOSK in roles and self.is_local(request)):
             return None
         if who is not None:
-            return error(403, f"此账号无权查看 (the role {who.role.value} does not open this)")
+            raise web.HTTPForbidden(text=f"此账号无权查看 (the role {who.role.value} does not open this)")
         if (
             request.path.startswith("/api/")
             or request.method not in ("GET", "HEAD")

@@ -22,6 +22,7 @@ from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.login import Login
 from agent.screens.metrics import routes as metrics_routes
 from agent.screens.openapi import routes as openapi_routes
+from agent.screens.pages import page
 from agent.screens.pages import routes as shared_routes
 from agent.screens.player import Player
 from agent.screens.supervisor import Supervisor
@@ -132,7 +133,7 @@ class _Pages:
 
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as JSON, in words, never with a traceback."""
+    """Errors in words, never with a traceback."""
     try:
         if request.path == EVENTS:
             return await handler(request)
@@ -140,11 +141,20 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             return await handler(request)
     except web.HTTPException as refusal:
         headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
-        return error(refusal.status, refusal.text or refusal.reason, headers)
+        return _told(request, refusal.status, refusal.text or refusal.reason, headers)
     except TimeoutError:
-        return error(503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
+        return _told(request, 503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
     except AgentError as failure:
-        return error(503, str(failure))
+        return _told(request, 503, str(failure))
+
+
+def _told(request: web.Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A page for who looks with a browser, JSON for everybody else."""
+    if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
+        return error(status, message, headers)
+    response = page(request, "refused.html", status, told=message)
+    response.headers.update(headers or {})
+    return response
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
