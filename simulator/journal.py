@@ -213,12 +213,7 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
     clip = _clip(recordings // 2 + 50, 500)
     page = reader.recordings(limit=50)
     far = NOW + timedelta(days=3650)
-    others = (
-        _log_questions(reader, recordings)
-        | _seal_questions(reader, some)
-        | _pages(reader, some)
-        | _history(reader, some)
-    )
+    others = _log_questions(reader, recordings) | _seal_questions(reader, some) | _of_recordings(reader, some)
     return others | {
         "overview": lambda: reader.overview(NOW),
         "recordings, newest": reader.recordings,
@@ -279,9 +274,9 @@ def _pages(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
     }
 
 
-def _history(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
-    """What the log tells of one docking, one recording and one asset."""
-    return {
+def _of_recordings(reader: Reader, some: str) -> dict[str, Callable[[], object]]:
+    """Pages of them, and what the log tells of one docking, one recording and one asset."""
+    return _pages(reader, some) | {
         "history": lambda: (reader.absences("docking-000000000"), reader.told_of([some]), reader.events_of([some])),
         "told of it": lambda: (reader.no_speech_found(some), reader.witnessed("a"), reader.acquired(some)),
     }
