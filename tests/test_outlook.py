@@ -141,9 +141,13 @@ async def test_where_this_station_is_the_storage_only_what_is_not_here_waits(tmp
 
 async def test_the_page_shows_it_in_both_languages(tmp_path: Path) -> None:
     async with serve(tmp_path) as served:
-        page = (await asyncio.to_thread(served.ask, "/"))[2].decode()
-    assert 'id="forecast"' in page
-    assert "status.forecast" in page
+        await here(served, pulled=4)
+        known(served)
+        forecast = await ask(served)
+        pages = [(await asyncio.to_thread(served.ask, f"/?lang={language}"))[2].decode() for language in ("zh", "en")]
+    assert "目前速度" in forecast["zh"]
+    assert [forecast["zh"] in page for page in pages] == [True, False]
+    assert [forecast["en"] in page for page in pages] == [False, True]
 
 
 async def test_beyond_what_is_looked_at_one_by_one_the_sum_is_true(tmp_path: Path) -> None:

@@ -186,8 +186,8 @@ class Board:
         time_s, version, answer = asyncio.get_running_loop().time(), self.version(), self._answer
         if answer is not None and await self._is_current(answer, time_s):
             return replace(answer, current_s=time_s)
-        status = await self._ask(self._make_status, self._live())
-        return _Answer(to_json(status), status["health"]["name"], time_s, time_s, status["seq"], version)
+        body, health, seq = await self._ask(self._make_status, self._live())
+        return _Answer(body, health, time_s, time_s, seq, version)
 
     def _renewed(self, renewal: asyncio.Task[_Answer]) -> None:
         """Keep the answer; an error is raised to those who wait, and again to whoever asks next."""
@@ -200,7 +200,7 @@ class Board:
             return False
         return not await self._ask(self._reader.events, answer.seq, 1)
 
-    def _make_status(self, live: Live) -> Json:
+    def _make_status(self, live: Live) -> tuple[bytes, str, int]:
         now = self._clock()
         overview = self._reader.overview(now)
         at_risk = self._at_risk(now)
@@ -209,7 +209,8 @@ class Board:
         activities, waiting = self._of_activities(), self._reader.waiting()
         rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, self._of_dockings(dockings))
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
-        return status_view(self._config, rows, live, known, now)
+        status = status_view(self._config, rows, live, known, now)
+        return to_json(status), status["health"]["name"], overview.head_seq
 
     def _make_kiosk(self, status: Json) -> Json:
         now, missing = self._clock(), status["calendar"]["missing"]
