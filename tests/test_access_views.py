@@ -16,6 +16,7 @@ from agent.access.certificate import canonical, certificate, fingerprinted
 from agent.access.made import OUTPUT, SOURCE, Everything, Made
 from agent.config import load
 from agent.journal import Journal, Reader
+from agent.journal.recordings import ALL
 from agent.journal.views import Copies
 from agent.model import (
     Derivation,
@@ -163,7 +164,7 @@ async def test_the_status_counts_copies_and_says_of_each_recording_whether_there
         board = Board(load(filled.config), reader, clock, Live, lambda: 0)
         stack.callback(board.close)
         status = json.loads(await board.status())
-        rows = json.loads(await board.recordings(None, "", 50))["recordings"]
+        rows = json.loads(await board.recordings(ALL, None, "", 50))["recordings"]
     access = status["access"]
     assert (access["enabled"], access["waiting"], access["made"], access["failed"]) == (True, 1, 1, 1)
     assert "已制作 1，待制作 1，无法制作 1" in access["zh"]
