@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from agent import cli
+from agent import cli, control
 from agent.cli import EXIT_CODES, Exit
 from agent.journal import Reader
 from simulator.content import Noise
@@ -380,7 +380,10 @@ def test_a_service_that_is_killed_while_it_pulls_for_somebody_is_told(daemon: Da
 def test_no_service_is_code_7(say: Say, made: Stage) -> None:
     assert say("status").code == Exit.NOT_RUNNING
     assert say("status", "--json").json["exit"] == Exit.NOT_RUNNING
-    with socket.create_server(("127.0.0.1", made.port)) as server:
+    made.station.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as server, control.address_below(made.station, control.SCREENS_NAME) as address:
+        server.bind(address)
+        server.listen()
         server.settimeout(10)
 
         async def answer() -> int:
