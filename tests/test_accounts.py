@@ -15,6 +15,8 @@ from typing import cast
 from urllib.parse import urlencode
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from agent.accounts.book import FILE, SIGNED_IN, Account, AccountsError, Book, Role, Token
 from agent.accounts.hashing import hashed, is_right
@@ -223,6 +225,22 @@ async def test_a_form_without_its_token_or_with_anothers_does_nothing(nobody: Se
     assert (await ask(supervisor, "/logout", "POST", b"", X_Form_Token=supervisor.form_token))[0] == 303
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("multipart/form-data", b"--"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nnameless\r\n--x--\r\n"),
+        ("application/x-www-form-urlencoded; charset=nothing", b"a=b"),
+        ("application/x-www-form-urlencoded", b"a=\xff"),
+    ],
+)
+async def test_what_is_no_form_is_refused_in_words(nobody: Served, kind: str, body: bytes) -> None:
+    for token in ({}, {"X_Form_Token": "0"}):
+        status, _, page = await ask(nobody, "/login", "POST", body, Content_Type=kind, **token)
+        assert status in (400, 403), "never 500, nor a traceback in the log"
+        assert "表单" in page.decode()
+
+
 # Guessing.
 
 
@@ -233,6 +251,26 @@ async def test_guessing_gets_slow_and_is_not_even_looked_at(nobody: Served) -> N
     assert (status, headers["retry-after"]) == (429, "1")
     assert "请 1 秒后再试" in page.decode()
     assert (await sign_in(nobody, {"card": "12345678"}))[0] == 303, "others at the same station are not held up"
+
+
+async def test_guessing_from_elsewhere_holds_up_nobody_at_the_station(nobody: Served) -> None:
+    gate = replace(nobody.gate, hosts=(), brake=Brake(Seconds()))
+    async with serving(nobody.board, gate, "127.0.0.1", 0) as port:
+        served = replace(nobody, port=port, gate=gate)
+        for fields in ({"card": "99999999"}, {"account": "zhang", "secret": "000000"}):
+            for _ in range(5):
+                status, _, _ = await sign_in(served, fields, Host="station.example")
+            assert status == 429
+        assert (await sign_in(served, {"card": "12345678"}))[0] == 303
+        assert (await sign_in(served, {"account": "zhang", "secret": "246813"}))[0] == 303
+
+
+async def test_behind_a_proxy_the_address_is_the_proxys_word_not_that_of_who_asks(nobody: Served) -> None:
+    gate = replace(nobody.gate, behind_proxy=True)
+    headers = CIMultiDict({"X-Forwarded-For": "203.0.113.9, 198.51.100.1"})
+    headers.add("X-Forwarded-For", "192.0.2.7")
+    assert gate.address(make_mocked_request("GET", "/login", headers)) == "192.0.2.7"
+    assert gate.address(make_mocked_request("GET", "/login")) == ""
 
 
 class Seconds:

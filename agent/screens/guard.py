@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_urlsafe
@@ -35,7 +35,6 @@ _VISITOR: Final = web.RequestKey("visitor", str)
 """Key of a request: who has not signed in gets this cookie, to which the form on this page belongs."""
 
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_FORM_KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 Record = Callable[[JournalEntry], Awaitable[object]]
@@ -78,7 +77,7 @@ class Gate:
         request[WHO] = who or Who(Role.KIOSK if self.is_local(request) else Role.PUBLIC)
         if (told := self._not_allowed(request, who)) is not None:
             return told
-        if request.method not in _READS and not await self._is_own_form(request):
+        if request.method not in _READS and not self._is_own_form(request, await _form_of(request)):
             self.refused("screens", "a form of nobody's")
             words = "此表单已失效，请重新打开页面 (this form is not valid any more: open the page again)"
             raise web.HTTPForbidden(text=words)
@@ -101,7 +100,8 @@ class Gate:
     def address(self, request: web.Request) -> str:
         """From where it comes: the proxy's word for it, if there is one."""
         if self.behind_proxy:
-            return request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()[:45]
+            told = ",".join(request.headers.getall("X-Forwarded-For", ()))  # who asks may have sent one of his own
+            return told.rpartition(",")[2].strip()[:45]
         return request.remote or ""
 
     def is_secure(self, request: web.Request) -> bool:
@@ -157,7 +157,7 @@ class Gate:
             return error(401, "请先登录 (sign in first, or send a token)", {"WWW-Authenticate": "Bearer"})
         return web.Response(status=303, headers={"Location": f"/login?next={quote(request.path, safe='/')}"})
 
-    async def _is_own_form(self, request: web.Request) -> bool:
+    def _is_own_form(self, request: web.Request, form: Mapping[str, object]) -> bool:
         """Whether a page of ours sent it. What has no session, and so no cookie, no other site can send."""
         if (request[WHO].account and not request[WHO].session) or _is_unix(request):
             return True
@@ -165,9 +165,7 @@ class Gate:
         named = urlsplit(origin).netloc if origin else request.host
         if site != "same-origin" or (named != request.host and not self.behind_proxy):
             return False
-        token = request.headers.get(FORM_HEADER, "")
-        if not token and request.content_type in _FORM_KINDS:
-            token = str((await request.post()).get(FORM_TOKEN, ""))
+        token = request.headers.get(FORM_HEADER, "") or str(form.get(FORM_TOKEN, ""))
         return self.sessions.is_form_token(self._form_owner(request), token)
 
     def _form_owner(self, request: web.Request) -> str:
@@ -200,6 +198,14 @@ def form_token(request: web.Request) -> str:
         return gate.sessions.form_token(owner)
     request[_VISITOR] = request.get(_VISITOR) or token_urlsafe(32)
     return gate.sessions.form_token(visitor(request[_VISITOR]))
+
+
+async def _form_of(request: web.Request) -> Mapping[str, object]:
+    """The form that was sent; aiohttp keeps it for the handler. Raises HTTPBadRequest for bytes that are none."""
+    try:
+        return await request.post()
+    except (ValueError, LookupError, web.RequestPayloadError) as error:
+        raise web.HTTPBadRequest(text="此表单无法读取，未作任何改动 (this is no form: nothing was changed)") from error
 
 
 def _host(request: web.Request) -> str:

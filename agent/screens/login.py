@@ -98,7 +98,8 @@ class Login:
             raise _Refused("accounts", 503)
         name, secret, card = (str(asked.get(field, ""))[:SECRET_LIMIT] for field in ("account", "secret", "card"))
         address = gate.address(request)
-        tried = "a card" if card else name.strip()
+        # Who guesses from elsewhere must not hold up those who stand at the station.
+        tried = f"{'here' if gate.is_local(request) else 'elsewhere'} {'a card' if card else name.strip()}"
         if wait_s := gate.brake.wait_s(tried, address):
             gate.refused("sign in", "too many wrong tries")
             raise _Refused("wait", 429, wait_s=int(wait_s) + 1)
