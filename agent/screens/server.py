@@ -17,6 +17,7 @@ from agent.control import SCREENS_NAME, listen
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, error, parameters
 from agent.screens.api import EVENTS, Api
+from agent.screens.door import Door, listening
 from agent.screens.guard import Gate
 from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.login import Login
@@ -72,12 +73,10 @@ async def serving(
         max_field_size=_LINE_LIMIT_BYTES,
     )
     await runner.setup()
-    site: web.BaseSite = web.TCPSite(runner, host, port, backlog=_BACKLOG, ssl_context=tls)
-    if bound is not None:
-        site = web.SockSite(runner, bound, backlog=_BACKLOG, ssl_context=tls)
     try:
         try:
-            await site.start()
+            door = Door(bound or listening(host, port))
+            await web.SockSite(runner, door, backlog=_BACKLOG, ssl_context=tls).start()
         except OSError as error:
             raise StatusUnavailable(
                 f"The status page can't listen at {host} port {port}: {error.strerror}.",
