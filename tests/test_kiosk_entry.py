@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +30,7 @@ from agent.screens.who import Role, roles_of
 from agent.status.board import Board
 from agent.status.entry import said_in, written
 from agent.status.views import Live
-from tests.chromium import Page, browsing
+from tests.chromium import LeftError, Page, browsing
 from tests.conftest import SettableClock
 from tests.filming import docked, filmed
 from tests.stations import opened
@@ -158,6 +160,33 @@ async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path,
         await page.shows("请刷卡")
 
 
+async def test_who_is_writing_keeps_his_session_and_who_has_gone_leaves_nothing(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with standing(tmp_path, clock) as dock:
+        sessions, ahead_s = dock.served.gate.sessions, [0.0]
+        monkeypatch.setattr(sessions, "_seconds", lambda: monotonic() + ahead_s[0])
+        entry = f"{dock.served.url}kiosk/dockings/d1"
+        async with browsing(entry, tmp_path / "browser", dock.served.cookie) as page:
+            await page.shows("待补充 2 / 2")
+            await fill(page, place_text="任城区")
+            for _ in range(2):
+                ahead_s[0] += 100
+                await page.value("{ const now = Date.now; Date.now = () => now() + 30000; } 0")
+                await page.value("dispatchEvent(new Event('input')); 0")
+                async with asyncio.timeout(20):
+                    while next(iter(sessions._found.values())).seen_s < monotonic() + ahead_s[0] - 50:
+                        await asyncio.sleep(0.05)
+            await press(page, "保存（2 个文件）")
+            await page.shows("已保存")
+            assert dock.said("b") == [{"who": "officer", "place_text": "任城区"}]
+            ahead_s[0] += 1000
+            await page.value("window.setTimeout = (then, ms) => { if (ms > 100000) then(); }; 0")
+            with contextlib.suppress(LeftError):
+                await page.value("dispatchEvent(new Event('input')); 0")
+            await page.shows("请插入执法记录仪")
+
+
 async def test_what_is_wrong_is_told_and_what_was_typed_stays(tmp_path: Path, clock: SettableClock) -> None:
     async with standing(tmp_path, clock) as dock:
         status, text = await dock.fill_in(proof_object="无", makers="@nobody\n李四/2", place_text="<script>x")
@@ -196,6 +225,19 @@ async def test_only_what_was_changed_is_another_version_and_what_is_taken_away_i
         assert (status, "told=same" in text, len(dock.said("a"))) == (303, True, 1)
         await dock.fill_in(**same | {"place_text": ""})
         assert dock.said("a")[1] == {"who": "officer", "place_text": None}
+
+
+async def test_what_is_too_long_is_refused_and_what_fits_in_the_browser_fits(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    async with standing(tmp_path, clock) as dock:
+        many = "\r\n".join(["张三/" + "7" * 17] * 190)
+        assert len(many) > 4000 > len(many.replace("\r\n", "\n")), "a browser counts the end of a line once"
+        _, text = await dock.fill_in(makers=many)
+        assert "told=same" not in text
+        said = dock.said("a")
+        status, text = await dock.fill_in(place_text="任城区", makers="x" * 4001)
+        assert (status, "未保存" in text, dock.said("a")) == (400, True, said)
 
 
 async def test_a_field_that_differs_between_files_stays_unless_it_is_filled_in(

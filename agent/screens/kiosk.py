@@ -173,12 +173,12 @@ async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    """The fields of the form that are texts, without what no field here can have."""
+    """The fields of the form that are texts; raises HTTPBadRequest for more than fits, never silent about it."""
     posted = await request.post()
-    return {
-        name: text.replace("\r\n", "\n") for name, text in posted.items()
-        if isinstance(text, str) and len(text) <= _FIELD_LIMIT
-    }  # fmt: skip
+    asked = {name: text.replace("\r\n", "\n") for name, text in posted.items() if isinstance(text, str)}
+    if any(len(text) > _FIELD_LIMIT for text in asked.values()):
+        raise web.HTTPBadRequest(text=f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: that is too long)")
+    return asked
 
 
 def _gap(entry: Json, asked: Mapping[str, str]) -> Json | None:

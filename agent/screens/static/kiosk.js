@@ -1,6 +1,6 @@
 "use strict";
 /* Shows the dock as the service tells it now. Once the service doesn't answer, nothing on the screen counts as done. */
-const LIMIT_MS = 4000, EVERY_MS = 2000, PAUSE_MS = 300, IDLE_MS = 170000;
+const LIMIT_MS = 4000, EVERY_MS = 2000, PAUSE_MS = 300, IDLE_MS = 150000, TELL_MS = 20000;
 let asking = false, again = false;
 
 /* What is the same stays the same element, so that a finger on it still hits it. */
@@ -30,10 +30,22 @@ function follow() {
   events.onerror = () => { stale(true); if (events.readyState === EventSource.CLOSED) setTimeout(follow, LIMIT_MS); };
   events.addEventListener("slots", renew);
 }
-/* Who has gone leaves nothing on the screen, and no session. */
+/* Who has gone leaves nothing on the screen, and no session; who is writing keeps his, though he sends nothing yet. */
 function leave_when_idle() {
-  let timer;
-  const again_later = () => { clearTimeout(timer); timer = setTimeout(() => document.getElementById("leave").submit(), IDLE_MS); };
+  let timer, told_ms = Date.now();
+  async function leave() {
+    const form = new URLSearchParams(new FormData(document.getElementById("leave")));
+    document.getElementById("main").hidden = true;
+    try { await fetch("/logout", { method: "POST", body: form }); } catch { setTimeout(leave, LIMIT_MS); return; }
+    location.replace("/kiosk");  // also when the session was over before, or the service is another one now
+  }
+  const again_later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(leave, IDLE_MS);
+    if (Date.now() - told_ms < TELL_MS) return;
+    told_ms = Date.now();
+    fetch("/healthz", { cache: "no-store" }).catch(() => {});
+  };
   for (const name of ["input", "pointerdown", "keydown", "scroll"]) addEventListener(name, again_later, { passive: true });
   again_later();
 }
