@@ -101,6 +101,14 @@ async def test_each_route_answers_its_roles_and_no_other(nobody: Served) -> None
             assert (status not in (303, 401, 403)) == bool(may), (role, path, status)
 
 
+def test_whom_a_recording_shows_and_names_is_not_its_business() -> None:
+    app = status_app(cast("Board", None), cast("Gate", None))
+    routes = [route for route in app.router.routes() if Role.IT in roles_of(route.handler)]
+    its = {route.resource.canonical for route in routes if route.resource}
+    named = {"/api/v1/recordings/{recording}", "/api/v1/metadata/{recording}", "/recordings/{recording}"}
+    assert not its & (named | {f"/recordings/{{recording}}/{part}" for part in ("view", "copy", "made/{role}")})
+
+
 async def test_who_has_not_signed_in_is_led_to_the_form_and_programs_are_told(nobody: Served) -> None:
     status, headers, _ = await ask(nobody, "/")
     assert (status, headers["location"]) == (303, "/login?next=/")

@@ -103,9 +103,12 @@ class Api:
         """Why a recording must be stored when."""
         return await _of_recording(request, self._board.deadline)
 
-    @allowed(*_READERS)
+    @allowed(Role.SUPERVISOR, Role.CUSTODIAN)
     async def metadata(self, request: web.Request) -> web.Response:
-        """The record of a recording and its history."""
+        """The record of a recording and its history.
+
+        Persons are named in it.
+        """
         return await _of_recording(request, self._board.metadata)
 
     @allowed(*_EVERYBODY)

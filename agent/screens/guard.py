@@ -143,7 +143,12 @@ class Gate:
         return who
 
     def _not_allowed(self, request: web.Request, who: Who | None) -> web.Response | None:
-        """Refuse who may not; a mark for the kiosk opens to everybody who stands there, signed in or not."""
+        """Refuse who may not; a mark for the kiosk opens to everybody who stands there, signed in or not.
+
+        The socket is not asked: who may open it has the control socket too, and with it all that the service has.
+        """
+        if _is_unix(request):
+            return None
         roles = roles_of(request.match_info.handler)
         if request[WHO].role in roles or Role.PUBLIC in roles or (Role.KIOSK in roles and self.is_local(request)):
             return None
