@@ -482,7 +482,7 @@ def once_stored(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     with running(made) as daemon:
         daemon.dock(image(folder / "card.img", dict(FILES)))
         daemon.until(lambda: daemon.status()["counters"]["assets"]["stored"]["files"] == len(FILES))
-    shutil.copytree(made.root, folder / "pristine", ignore=shutil.ignore_patterns("control.sock"))
+    shutil.copytree(made.root, folder / "pristine", ignore=shutil.ignore_patterns("*.sock"))
     return made
 
 
