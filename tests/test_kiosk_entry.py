@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -260,11 +261,52 @@ async def test_where_an_article_wants_it_spoken_the_place_is_asked_for(tmp_path:
         (gap,) = activity["gaps"]
         said = {"activity": activity["activity_id"], "from": gap["from"], "to": gap["to"]}
         said |= {"code": "INT-03", "why": "没电"}
-        assert (await dock.post("/kiosk/dockings/d1/gap", **said))[0] == 409, "not spoken, and not in writing"
+        status, text = await dock.post("/kiosk/dockings/d1/gap", **said)
+        assert (status, "恢复记录时应当语音说明" in text) == (409, True), "not spoken, and not in writing"
+        assert "--statement" not in text, "nobody types commands at the kiosk"
+        assert 'value="没电"' in text, "nothing that was typed is lost"
         assert (await dock.post("/kiosk/dockings/d1/gap", **said, offset="5"))[0] == 303
         (explained,) = dock.station.journal.reader.activity(activity["activity_id"]).explanations
         assert (explained.said.voice.recording_id, explained.said.voice.offset_ms) == ("rec-b", 5000)
         assert (await dock.post("/kiosk/dockings/d1/gap", **said | {"from": "x"}, offset="5"))[0] == 409
+
+
+async def test_a_written_statement_is_sealed_as_it_was_typed_and_each_one_stays(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """Where recording could not go on the article asks for it in writing; INT-99 then waits for a supervisor."""
+    async with standing(tmp_path, clock, "nanchang") as dock:
+        times = {"arrived": "2026-11-20T09:00:00", "left": "2026-11-20T10:00:00"}
+        await dock.post("/kiosk/dockings/d1/activity", stage="S10", **times)
+        (activity,) = (await dock.entry())["activities"]
+        (gap,) = activity["gaps"]
+        said = {"activity": activity["activity_id"], "from": gap["from"], "to": gap["to"]}
+        written = said | {"code": "INT-06", "why": "现场人员阻挠", "ended": "yes"}
+        written["statement"] = "<b>无法</b>\r\n继续记录。"
+        for refused, words in (
+            ({"statement": " \r\n"}, "应当书面说明"),
+            ({"offset": "5"}, "未恢复记录的，不可能有语音说明"),
+            ({"code": "INT-11"}, "不能填写此中断原因"),
+            ({"ended": "", "offset": "999999"}, "超出录制时长"),
+            ({"why": "x" * 600}, "各为一行"),
+        ):
+            status, text = await dock.post("/kiosk/dockings/d1/gap", **written | refused)
+            assert (status, words in text) == (409, True), refused
+        assert dock.station.journal.reader.activity(activity["activity_id"]).explanations == ()
+        assert (await dock.post("/kiosk/dockings/d1/gap", **written))[0] == 303
+        (explained,) = dock.station.journal.reader.activity(activity["activity_id"]).explanations
+        assert (explained.said.code, explained.said.resumed, explained.said.written) == ("INT-06", False, True)
+        (kept,) = dock.station.journal.reader.documents("rec-a")
+        assert kept.asset.digests.blake3 == blake3("<b>无法</b>\n继续记录。".encode()).hexdigest()
+        text = await dock.get("/kiosk/dockings/d1")
+        assert ("已说明" in text, "<b>无法" in text) == (True, False)
+        verdict = {"id": activity["activity_id"], "number": "1", "refused": "yes", "who": "李四", "why": "与事实不符"}
+        await VERBS["activity_confirm"](dock.station, verdict)
+        again = written | {"code": "INT-99", "statement": "原因不明", "ended": ""}
+        assert (await dock.post("/kiosk/dockings/d1/gap", **again))[0] == 303
+        assert "待确认" in await dock.get("/kiosk/dockings/d1")
+        found = dock.station.journal.reader.activity(activity["activity_id"]).explanations
+        assert [one.said.code for one in found] == ["INT-06", "INT-99"], "the first one stays"
 
 
 async def test_the_receipt_is_shown_and_what_is_unknown_is_told(tmp_path: Path, clock: SettableClock) -> None:

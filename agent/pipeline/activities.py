@@ -70,13 +70,15 @@ async def state(station: Station, asked: Asked) -> Answer:
 
 
 async def explain(station: Station, asked: Asked, content: bytes | None = None) -> Answer:
-    """Explain a gap: `id`, `from`, `to`, `code`, `who`, `why`; `voice` and `offset_ms`, or a statement as `content`.
+    """Explain a gap: `id`, `from`, `to`, `code`, `who`, `why`; by `voice` and `offset_ms`, or in writing.
 
-    `ended`, if not empty: recording could not go on. What is said is a document too, sealed and stored like an
-    original. Raises as `state` does, and StoreError if this station's disk refuses the document.
+    In writing is the text `statement`, or a file's bytes as `content`. `ended`, if not empty: recording could not go
+    on. What is said is a document too, sealed and stored like an original. Raises as `state` does, and StoreError if
+    this station's disk refuses the document.
     """
     check_words(asked["who"], asked["why"])
     activity_id, code = asked["id"], _code(station, asked["code"])
+    content = content or asked.get("statement", "").encode() or None
     view = await station.on_disk(station.journal.reader.activity, activity_id)
     gap = _gap(view, moment(asked["from"]), moment(asked["to"]))
     voice = _voice(view, gap, asked) if asked.get("voice") else None
@@ -135,12 +137,13 @@ def _check_times(station: Station, entry: ActivityStated) -> None:
             do="Correct --arrived or --left; an activity over midnight needs the date of the next day in --left.",
         )
     if entry.left_at > station.clock() + CLOCK_TOLERANCE:
-        raise JournalError(f"{shown(entry.left_at)} is in the future.", safe=_UNCHANGED, do="Correct --left.")
+        what = f"离开时间在将来 ({shown(entry.left_at)} is in the future)."
+        raise JournalError(what, safe=_UNCHANGED, do="Correct --left.")
 
 
 def _check_conditions(station: Station, entry: ActivityStated) -> None:
     if entry.stage not in STAGES:
-        what = f"{entry.stage[:40]!r} is no stage (执法环节)."
+        what = f"没有这个执法环节 ({entry.stage[:40]!r} is no stage)."
         raise JournalError(what, safe=_UNCHANGED, do="Stages are S01 to S20 and S99, like S08 先行登记保存.")
     _, others = obligation_of(station.rules.profile.obligations, entry.stage)
     known = [one.condition for one in others]
@@ -216,7 +219,8 @@ def _gap(view: ActivityView, start: datetime, end: datetime) -> Gap:
             return gap
     there = "; ".join(f"{gap.start.isoformat()} to {gap.end.isoformat()}" for gap in gaps[:5]) or "none"
     raise JournalError(
-        f"The activity has no gap from {start.isoformat()} to {end.isoformat()}; there are: {there}.",
+        f"该执法活动没有这段中断 (the activity has no gap from {start.isoformat()} to {end.isoformat()}; there are:"
+        f" {there}).",
         safe=_UNCHANGED,
         do="`capture-agent activity show` numbers them; more footage may have changed them.",
     )
@@ -228,7 +232,8 @@ def _code(station: Station, code: str) -> Interruption:
     if found is None or found.automatic:
         usable = ", ".join(f"{one.code} {one.zh}" for one in known.values() if not one.automatic) or "none"
         why = "is found by the system only" if found else "is unknown"
-        raise JournalError(f"The code {code[:20]!r} {why}.", safe=_UNCHANGED, do=f"There are: {usable}.")
+        what = f"不能填写此中断原因 (the code {code[:20]!r} {why})."
+        raise JournalError(what, safe=_UNCHANGED, do=f"There are: {usable}.")
     return found
 
 
@@ -238,15 +243,15 @@ def _voice(view: ActivityView, gap: Gap, asked: Asked) -> Voice:
         (row for row in view.recordings if asked["voice"] in (row.recording.recording_id, row.asset.asset_id)), None
     )
     if row is None:
-        what = f"Recording {asked['voice'][:64]} is not one of this activity."
+        what = f"语音说明不在本次执法活动中 (recording {asked['voice'][:64]} is not one of this activity)."
         raise JournalError(what, safe=_UNCHANGED, do="Name the recording in which the cause was spoken.")
     part, offset = segment_of(row), timedelta(milliseconds=int(asked["offset_ms"]))
     lasts = part.end - part.start if part.placed else part.lasts
     if not timedelta() <= offset <= (lasts if lasts is not None else offset):
-        what = f"The recording lasts {lasts}; {offset} is not inside it."
+        what = f"语音说明的位置超出录制时长 (the recording lasts {lasts}; {offset} is not inside it)."
         raise JournalError(what, safe=_UNCHANGED, do="Give the offset from the beginning of the recording.")
     if part.placed and part.start + offset + CLOCK_TOLERANCE < gap.end:
-        what = f"That was spoken at {shown(part.start + offset)}, before recording went on."
+        what = f"语音说明早于恢复录制 (that was spoken at {shown(part.start + offset)}, before recording went on)."
         raise JournalError(what, safe=_UNCHANGED, do="Name the place where the cause was spoken after the gap.")
     return Voice(row.recording.recording_id, offset // timedelta(milliseconds=1))
 

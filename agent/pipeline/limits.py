@@ -131,7 +131,7 @@ def check_words(*texts: str) -> None:
     for text in texts:
         if not text.strip() or len(text) > _TEXT_LIMIT or not text.isprintable():
             raise JournalError(
-                f"Who and why are one line of 1 to {_TEXT_LIMIT} visible characters each.",
+                f"填写人、说明各为一行，至多 {_TEXT_LIMIT} 字 (a line of 1 to {_TEXT_LIMIT} visible characters each).",
                 safe=_UNCHANGED,
                 do="Give the name of who says so, and the reason.",
             )

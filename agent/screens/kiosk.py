@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 from markupsafe import Markup
 
-from agent.errors import AgentError, RequestError, UnknownError
+from agent.errors import AgentError, CommitError, RequestError, StoreError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, answer, parameters
 from agent.screens.pages import page
 from agent.screens.who import WHO, Role, allowed
@@ -33,6 +33,12 @@ _NOTICES: Final[Mapping[str, tuple[str, str, str]]] = {
     "slow": ("warn", "正在保存，请稍后查看", "still being saved: look again in a moment"),
 }
 _REFUSED: Final = ("warn", "未保存，请更正；原始资料安全", "not saved, please correct it; the originals are safe")
+_BROKEN: Final = (CommitError, StoreError)
+_NOT_KEPT: Final = (
+    "bad",
+    "未保存：本站磁盘拒绝写入，请联系管理员；已采集的资料安全",
+    "not saved: this station's disk refuses, call the administrator; what was pulled is safe",
+)
 _MEANWHILE: Final = (
     "warn",
     "其间已有人填写，未保存；请核对后重新填写",
@@ -117,16 +123,17 @@ class Kiosk:
 
     @allowed(*_SAY)
     async def explain(self, request: web.Request) -> web.Response:
-        """Explain a gap in an activity of this docking, by a cause, in words and by the place where it was spoken."""
+        """Explain a gap in an activity of this docking: the cause, in words, by voice or in writing."""
         asked = await _form(request)
         entry = await self._board.entry(_docking(request))
         gap = _gap(entry, asked)
         if gap is None:
             return await self._shown(request, _MEANWHILE, status=HTTPStatus.CONFLICT)
-        said = {name: asked.get(name, "") for name in ("from", "to", "code", "why")} | {"id": asked["activity"]}
+        said = {name: asked.get(name, "").strip() for name in ("from", "to", "code", "why", "ended", "statement")}
+        said["id"] = asked["activity"]
         if offset := asked.get("offset", "").strip():
             said |= {"voice": gap["after"], "offset_ms": f"{offset}000"}
-        return await self._done(request, "activity_explain", said)
+        return await self._done(request, "activity_explain", said, asked)
 
     async def _done(
         self, request: web.Request, verb: str, said: dict[str, str], texts: Mapping[str, str] | None = None
@@ -140,8 +147,8 @@ class Kiosk:
         try:
             task.result()
         except AgentError as error:
-            status = HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
-            return await self._shown(request, _REFUSED, _problems(error), texts=texts, status=status)
+            notice, status = _became(error)
+            return await self._shown(request, notice, _problems(error), texts=texts, status=status)
         return _to(request, "saved")
 
     async def _shown(
@@ -161,7 +168,7 @@ class Kiosk:
         for field in entry["form"]:
             field["value"] = (texts or {}).get(field["name"], field["value"])
         told = dict(zip(("look", "zh", "en"), notice, strict=True)) if notice else None
-        return page(request, "kiosk_entry.html", status, **entry, told=told, problems=problems or [])
+        return page(request, "kiosk_entry.html", status, **entry, told=told, problems=problems or [], typed=texts or {})
 
 
 async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
@@ -179,6 +186,13 @@ async def _form(request: web.Request) -> dict[str, str]:
     if any(len(text) > _FIELD_LIMIT for text in asked.values()):
         raise web.HTTPBadRequest(text=f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: that is too long)")
     return asked
+
+
+def _became(error: AgentError) -> tuple[tuple[str, str, str], HTTPStatus]:
+    """What to tell of an entry that was not taken down."""
+    if isinstance(error, _BROKEN):
+        return _NOT_KEPT, HTTPStatus.SERVICE_UNAVAILABLE
+    return _REFUSED, HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
 
 
 def _gap(entry: Json, asked: Mapping[str, str]) -> Json | None:
@@ -210,4 +224,4 @@ def _message(request: web.Request, error: AgentError) -> web.Response:
 
 def _problems(error: AgentError) -> list[str]:
     """What is wrong, a line each; what to do on a command line is nothing for the kiosk."""
-    return (error.what if isinstance(error, RequestError) else str(error)).strip().split("\n")
+    return (str(error) if isinstance(error, _BROKEN) else error.what).strip().split("\n")

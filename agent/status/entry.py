@@ -123,9 +123,13 @@ def _field(name: str, values: Sequence[object], lacks: frozenset[Missing], forms
 def written(name: str, value: object) -> str:
     """A value that was said as the form writes it: one entry a line, its parts divided by "/"."""
     if isinstance(value, list):
-        parts = _LINES[name]
-        return "\n".join("/".join(str(one.get(part, "")) for part in parts).rstrip("/") for one in value)
+        return "\n".join(_line([str(one.get(part, "")) for part in _LINES[name]]) for one in value)
     return "" if value is None else str(value)
+
+
+def _line(parts: Sequence[str]) -> str:
+    """The parts of an entry, without the empty ones at its end."""
+    return "/".join(parts[: max((n for n, part in enumerate(parts, 1) if part), default=0)])
 
 
 def said_in(field: Json, text: str) -> object:

@@ -75,7 +75,7 @@ def issued(reader: Reader, docking_id: str) -> Issued:
     docking_id = docking_id or reader.newest_receipted()
     docking, receipt = reader.docking(docking_id), reader.receipt_of(docking_id)
     if receipt is None:
-        what = f"Docking {docking_id} has no receipt yet."
+        what = f"还没有交接回执 (docking {docking_id} has no receipt yet)."
         raise RequestError(what, do="The service issues it when the docking has ended.")
     listed = list_of(reader.taken_files(docking_id))
     if list_digest(listed) != receipt.said.list_sha256:
