@@ -33,6 +33,7 @@ from simulator.demo_seals import Seals
 from simulator.demo_store import DemoStore, folder_store
 from simulator.demo_words import Words
 from simulator.footage import FootageError
+from simulator.hand import Hand, slowed
 from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
 from simulator.outage import Outage, Server
 from simulator.recorders import Fate, Recorder, body_camera, long_camera, site_camera
@@ -53,6 +54,7 @@ STORE_LIMIT_S: Final = 240.0
 LONG_S: Final = 8.0
 MORE_S: Final = 1.5
 """How much longer a clip is that somebody docks by hand."""
+BY_HAND_SCALE: Final = 0.7
 NEEDED: Final = ("ffmpeg", "mkfs.vfat", "mkfs.exfat", "sha256sum", "b3sum")
 NEEDED_BYTES: Final = 4_000_000_000
 STORES: Final[Mapping[str, Callable[[Stage, Show], AbstractContextManager[DemoStore]]]] = {
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--dir", type=Path, default=CHECKOUT / "demo-data", help="folder to work in (default: demo-data)"
     )
     parser.add_argument("--keep", action="store_true", help="keep that folder afterwards")
-    parser.add_argument("--stay", action="store_true", help="let the service run until Ctrl-C; implies --keep")
+    parser.add_argument("--stay", action="store_true", help="then dock and yank by hand; implies --keep")
     parser.add_argument("--fast", action="store_true", help="less footage")
     options = parser.parse_args(arguments)
     show = Show()
@@ -121,12 +123,13 @@ class Demo:
         now = datetime.now(UTC)
         body = self._ready(body_camera(self._stage.recorders / "body-camera.img", FOOTAGE, now, self._scale))
         site = self._ready(site_camera(self._stage.recorders / "site-camera.img", FOOTAGE, now, self._scale))
-        signs_in = [f"{role.value} {enlist(self._stage, role)[0]}" for role in (Role.SUPERVISOR, Role.OFFICER)]
+        signs_in = {role: enlist(self._stage, role)[0] for role in (Role.SUPERVISOR, Role.OFFICER)}
         with serving(self._stage) as service:
             show.step(
                 "采集站", f"capture-agent runs; kiosk: {self._stage.address}kiosk, supervisors: {self._stage.address}"
             )
-            show.say(f"登录 sign in (this demo's own accounts): {', '.join(signs_in)}")
+            accounts = ", ".join(f"{role.value} {secret}" for role, secret in signs_in.items())
+            show.say(f"登录 sign in (this demo's own accounts): {accounts}")
             handling = Handling(service, show)
             self._dock_in_peace(handling, body)
             self._dock_and_yank(handling, service, site)
@@ -145,7 +148,7 @@ class Demo:
             Kits(self._stage, show).tell()
             self._verify()
             if stay:
-                self._stay(handling, service)
+                self.stay(handling, service, signs_in)
             show.step("停止", "SIGTERM")
             show.claim("the service ended by itself, exit code 0", service.stop(), 0)
         show.step("完成", f"all {show.claims} claims were checked and are true, {show.seconds():.0f} s")
@@ -355,21 +358,28 @@ class Demo:
 
     # Afterwards.
 
-    def _stay(self, handling: Handling, service: Service) -> None:
-        self._show.step("页面", f"{self._stage.address} and {self._stage.address}kiosk  Ctrl-C ends it")
-        self._show.say(f"dock folder: {self._stage.dock}")
-        with contextlib.suppress(KeyboardInterrupt):
-            if self._store.server:
-                Console(self._store.server, service, self._show, lambda: self._dock_another(handling)).run()
-            while True:
-                service.alive()
-                time.sleep(1)
+    def stay(self, handling: Handling, service: Service, signs_in: Mapping[Role, str]) -> None:
+        """Let whoever is at the keyboard dock and yank, until he has seen enough."""
+        show, at = self._show, self._stage.address
+        show.step("页面", "Now by hand: watch both pages while you type")
+        show.say(f"{at}kiosk  采集站屏幕, without sign-in; to fill in: officer, PIN {signs_in[Role.OFFICER]}")
+        show.say(f"{at}  监督页面: supervisor, password {signs_in[Role.SUPERVISOR]}")
+        show.say(
+            "look: 请勿拔出 while it is read, 已拔出，剩余 n 个未采集 after a yank, 可以取走 once all is read back"
+        )
+        hand = Hand(self._another, handling, show)
+        with contextlib.suppress(KeyboardInterrupt), slowed(service.process.pid):
+            Console(self._store.server, service, show, hand).run()
 
-    def _dock_another(self, handling: Handling) -> None:
-        recorder = self._long_clip(LONG_S * MORE_S)
-        handling.dock(recorder)
-        handling.ended(recorder)
-        handling.yank(recorder)
+    def _another(self) -> Recorder:
+        """A recorder to be docked by hand; where the upload is to be seen, one with a long clip."""
+        if self._store.server:
+            return self._long_clip(LONG_S * MORE_S)
+        number = len(self._recorders) + 1
+        image = self._stage.recorders / f"recorder-{number}.img"
+        return self._ready(
+            site_camera(image, FOOTAGE, datetime.now(UTC), BY_HAND_SCALE * self._scale, seed=1000 * number)
+        )
 
 
 if __name__ == "__main__":

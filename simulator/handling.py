@@ -154,14 +154,16 @@ class ReadMeter:
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S / 4):
-            for pid in self._pullers():
+            for pid in pullers(self._service_pid):
                 with contextlib.suppress(OSError):  # it has just ended, or its counters are root's
                     found = _READ.search(Path(f"/proc/{pid}/io").read_bytes())
                     if found:
                         self._read[pid] = int(found[1])
 
-    def _pullers(self) -> Iterator[int]:
-        with contextlib.suppress(OSError):
-            for pid in Path(_CHILDREN.format(pid=self._service_pid)).read_text().split():
-                if b"agent.drivers.puller" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    yield int(pid)
+
+def pullers(service_pid: int) -> Iterator[int]:
+    """The processes that read recorders for a service."""
+    with contextlib.suppress(OSError):
+        for pid in Path(_CHILDREN.format(pid=service_pid)).read_text().split():
+            if b"agent.drivers.puller" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                yield int(pid)
