@@ -181,7 +181,7 @@ def _make_plan(value_type: type) -> _Plan:
     defaults = _defaults(value_type)
     shapes = {name: _shape(hints[name]) for name in defaults}
     writers = [(name, defaults[name], shape.encode) for name, shape in shapes.items()]
-    return _Plan(partial(_encode_fields, writers), partial(_decode_fields, value_type, shapes, defaults))
+    return _Plan(partial(_encode_fields, writers), partial(_decode_fields, value_type, shapes, _required(defaults)))
 
 
 _plan: Final[Callable[[Any], _Plan]] = cache(_make_plan)
@@ -196,16 +196,18 @@ def _encode_fields(writers: list[tuple[str, object, _Turn | None]], value: objec
     return plain
 
 
-def _decode_fields(
-    value_type: type, shapes: Mapping[str, _Shape], defaults: Mapping[str, object], plain: object
-) -> object:
+def _decode_fields(value_type: type, shapes: Mapping[str, _Shape], required: frozenset[str], plain: object) -> object:
     if not isinstance(plain, dict):
         raise TypeError(f"{value_type.__name__} is no object")
     if unknown := plain.keys() - shapes.keys():
         raise ValueError(f"{value_type.__name__} has no {sorted(unknown)}")
-    if missing := {name for name, default in defaults.items() if default is MISSING} - plain.keys():
+    if missing := required - plain.keys():
         raise ValueError(f"{value_type.__name__} misses {sorted(missing)}")
     return value_type(**{name: shapes[name].decode(part) for name, part in plain.items()})
+
+
+def _required(defaults: Mapping[str, object]) -> frozenset[str]:
+    return frozenset(name for name, default in defaults.items() if default is MISSING)
 
 
 def _defaults(value_type: type[Any]) -> dict[str, object]:

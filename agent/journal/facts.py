@@ -7,38 +7,45 @@ from contextlib import closing
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agent.continuity import GapState, judge
 from agent.deadline import ZONE
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.reader import Reader
-from agent.journal.rows import sortable
+from agent.journal.rows import moment_of, sortable
 from agent.journal.segments import continuity_of
 from agent.model import ActivityStated, Deadline, DocumentAdded, Interruption, Statement
 
-_PAGE: Final = 5000
 _WORDS_KEPT: Final = 4096
-# A person's word on when it was completed goes first, then what the content says, then what the recorder wrote.
-_MADE: Final = "coalesce(made_end_at, json_extract(event.detail, '$.recording.captured_latest'))"
+_EVENTS_TOLD: Final = 50_000
 _LASTS: Final = (
     "(SELECT json_extract(probed.detail, '$.facts.duration_ms') FROM event AS probed WHERE seq = probed_seq)"
 )
 _KEPT: Final = "asset.state IN ('held', 'stored', 'released') OR asset.resume_to = 'held'"
 # Recordings whose bytes are those of another one are counted with it.
 _FACTS: Final = (
-    f"SELECT asset.asset_id, recording_id, recording.device_id, unixepoch({_MADE}) AS made, deadline,"  # noqa: S608
+    "SELECT asset_id, recording_id, asset.device_id, captured_at, deadline,"  # noqa: S608
     f" json_extract(receipt, '$.confirmed_at'), CASE WHEN {_KEPT} THEN held_at END,"
     f" json_extract(declared, '$.cause'), coalesce(size_bytes, expected_bytes), {_LASTS}"
-    " FROM asset JOIN recording USING (recording_id) JOIN event ON event.seq = recording.seq"
-    " WHERE asset.asset_id > ? AND asset.role = 'original' AND asset.state <> 'matched' AND made >= ? AND made < ?"
-    " ORDER BY asset.asset_id LIMIT ?"
+    " FROM asset JOIN recording USING (recording_id)"
+    " WHERE asset_id > ? AND asset_id <= ? AND role = 'original' AND state <> 'matched'"
+    " AND captured_at >= ? AND captured_at < ? ORDER BY asset_id LIMIT ?"
 )
 _SAID: Final = (
     "SELECT recording_id, activity.seq FROM segment JOIN activity USING (activity_id) WHERE recording_id IN ({0})"
     " UNION ALL SELECT recording_id, document.seq FROM about JOIN document USING (asset_id)"
     " WHERE document.kind = 'statement' AND recording_id IN ({0}) ORDER BY 2"
+)
+# A statement tells of the recordings it is about; an activity of those it has, and of those that it had before.
+_CHANGED: Final = (
+    "WITH fresh AS (SELECT kind, subject FROM event WHERE seq > ?), told AS ("
+    " SELECT about.recording_id FROM fresh JOIN about ON about.asset_id = subject WHERE kind = 'document_added'"
+    " UNION SELECT named.value FROM fresh JOIN event AS stated ON stated.subject = fresh.subject"
+    " AND stated.subject <> '' AND stated.kind = 'activity_stated', json_each(stated.detail, '$.recordings') AS named"
+    " WHERE fresh.kind = 'activity_stated')"
+    " SELECT subject FROM fresh UNION SELECT asset_id FROM told JOIN asset USING (recording_id)"
 )
 
 
@@ -67,52 +74,67 @@ _Words = tuple[str | None, str | None]
 """The stage, and the cause of being late; "" withdraws, None leaves what was said before."""
 
 
-def facts(path: Path, first: datetime, end: datetime) -> Iterator[Fact]:
-    """The recordings that were completed from `first` on and before `end`, each once; raises JournalError.
+class Walk:
+    """A walk over the recordings and interruptions of a span of time; raises JournalError.
 
     Each page is a query of its own: a long walk must not keep the journal of a running service from tidying up.
     """
-    after, span = "", (int(first.timestamp()), int(end.timestamp()))
-    with closing(Connection(path)) as db:
-        words = _Said(db)
-        while rows := db.all(_FACTS, after, *span, _PAGE):
-            after = rows[-1][0]
-            said = words.of([row[1] for row in rows])
-            for _, recording_id, device_id, made, deadline, stored_at, held_at, declared, size_bytes, lasts_ms in rows:
-                stage, cause = said.get(recording_id, ("", ""))
-                yield Fact(
-                    device_id,
-                    datetime.fromtimestamp(made, ZONE),
-                    from_text(Deadline, deadline),
-                    _time(stored_at),
-                    _time(held_at),
-                    cause or declared or "",
-                    size_bytes,
-                    (lasts_ms or 0) // 1000,
-                    stage,
-                )
+
+    def __init__(self, path: Path, first: datetime, end: datetime) -> None:
+        self._db, self._reader = Connection(path), Reader(path)
+        self._first, self._end = first, end
+        self._said = _Said(self._db)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._db.close()
+        self._reader.close()
+
+    def head(self) -> int:
+        """The newest event."""
+        return self._reader.log_size()
+
+    def changed(self, after: int) -> frozenset[str] | None:
+        """The originals of which a fact may have changed behind event `after`, among ids of others; None: too many."""
+        if self.head() - after > _EVENTS_TOLD:
+            return None
+        return frozenset(row[0] for row in self._db.all(_CHANGED, after))
+
+    def page(self, after: str, last: str, limit: int) -> list[tuple[str, Fact]]:
+        """The first recordings that were completed in the span, each once, by the id of its original up to `last`."""
+        rows = self._db.all(_FACTS, after, last, sortable(self._first), sortable(self._end), limit)
+        said = self._said.of([row[1] for row in rows])
+        return [(row[0], _fact(row, *said.get(row[1], ("", "")))) for row in rows]
+
+    def activities(self) -> list[tuple[str, int, int]]:
+        """The days on which activities ended since the span began: how many, and the newest event about them."""
+        query = "SELECT substr(left_at, 1, 10), count(*), max(changed_seq) FROM activity WHERE left_at > ? GROUP BY 1"
+        return [(day, number, seq) for day, number, seq in self._db.all(query, sortable(self._first))]
+
+    def interruptions(self, day: str, codes: Sequence[Interruption]) -> Iterator[Interrupted]:
+        """The gaps of a day's activities that began in the span, without those too short to need a word."""
+        known = {one.code: one for one in codes}
+        query = "SELECT activity_id FROM activity WHERE left_at > ? AND left_at BETWEEN ? AND ? ORDER BY 1"
+        for (activity_id,) in self._db.all(query, sortable(self._first), day, f"{day}~"):
+            view = self._reader.activity(activity_id)
+            for one in (judge(gap, view.explanations, known) for gap in continuity_of(view).gaps):
+                if self._first <= one.gap.start < self._end and one.state is not GapState.AUTOMATIC:
+                    yield Interrupted(one.gap.start, one.explained.said.code if one.explained else "")
 
 
-def interruptions(path: Path, first: datetime, end: datetime, codes: Sequence[Interruption]) -> Iterator[Interrupted]:
-    """The gaps of activities that began from `first` on and before `end`, without those too short to need a word."""
-    known = {one.code: one for one in codes}
-    query = "SELECT activity_id, left_at FROM activity WHERE (left_at, activity_id) > (?, ?) ORDER BY 2, 1 LIMIT ?"
-    left_at, activity_id = sortable(first), ""
-    with closing(Reader(path)) as reader, closing(Connection(path)) as db:
-        while rows := db.all(query, left_at, activity_id, _PAGE):
-            activity_id, left_at = rows[-1]
-            for view in map(reader.activity, (row[0] for row in rows)):
-                for one in (judge(gap, view.explanations, known) for gap in continuity_of(view).gaps):
-                    if first <= one.gap.start < end and one.state is not GapState.AUTOMATIC:
-                        yield Interrupted(one.gap.start, one.explained.said.code if one.explained else "")
+def _fact(row: tuple[Any, ...], stage: str, cause: str) -> Fact:
+    _, _, device_id, made_at, deadline, stored_at, held_at, declared, size_bytes, lasts_ms = row
+    made_at, limit, seconds = datetime.fromisoformat(made_at), from_text(Deadline, deadline), (lasts_ms or 0) // 1000
+    times = (moment_of(stored_at), moment_of(held_at))
+    return Fact(device_id, made_at.astimezone(ZONE), limit, *times, cause or declared or "", size_bytes, seconds, stage)
 
 
 def first_year(path: Path) -> int | None:
     """The year of China's calendar in which the first recording was completed; None if there is none."""
-    query = f"SELECT min(unixepoch({_MADE})) FROM recording JOIN event ON event.seq = recording.seq"  # noqa: S608
+    query = "SELECT min(captured_at) FROM asset INDEXED BY asset_by_capture WHERE role = 'original'"
     with closing(Connection(path)) as db:
-        ((made,),) = db.all(query)
-    return None if made is None else datetime.fromtimestamp(made, ZONE).year
+        ((made_at,),) = db.all(query)
+    return None if made_at is None else datetime.fromisoformat(made_at).astimezone(ZONE).year
 
 
 class _Said:
@@ -144,7 +166,3 @@ class _Said:
                 said = str(fields.get("stage") or "")
                 return said if "stage" in fields else None, str(cause) if "late" in fields else None
         return None, None
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
@@ -29,7 +28,7 @@ from agent.screens.player import ACCESS_COPY, PICTURE, READERS, Player
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
 from agent.status.chart import figures_svg
-from agent.status.counting import Year, year_of
+from agent.status.counting import Year, YearCount
 from agent.status.dossier import dossier, rows_view
 from agent.status.explain import verdict_of
 from agent.status.heat import heat_svg, month_view
@@ -92,7 +91,7 @@ class Supervisor:
         self._board = board
         self._player = player
         self._closing = threading.Event()
-        self._years: dict[int, tuple[float, asyncio.Task[Year]]] = {}
+        self._years: dict[int, tuple[float, asyncio.Task[Year], YearCount]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -165,18 +164,19 @@ class Supervisor:
     async def _counted(self, year: int) -> Year | None:
         """A year, counted at most five minutes ago; None while the walk over the journal takes its time."""
         now_s = asyncio.get_running_loop().time()
-        at_s, task = self._years.get(year, (0.0, None))
+        at_s, task, before = self._years.get(year, (0.0, None, None))
         if task is None or (task.done() and (now_s - at_s > _COUNTED_S or task.exception() is not None)):
-            task = asyncio.create_task(self._count(year))
-            self._years[year] = now_s, task
+            count = before or YearCount(year)
+            task = asyncio.create_task(self._count(count))
+            self._years[year] = now_s, task, count
             for old in list(self._years)[:-_YEARS]:
                 self._years.pop(old)
         await asyncio.wait([task], timeout=_PATIENCE_S)
         return task.result() if task.done() else None
 
-    async def _count(self, year: int) -> Year:
-        asked = await self._board.look(partial(_journal, year))
-        return await asyncio.to_thread(year_of, *asked, self._closing.is_set)
+    async def _count(self, count: YearCount) -> Year:
+        config, now = await self._board.look(lambda _, config, now: (config, now))
+        return await asyncio.to_thread(count.of, config, None, now, self._closing.is_set)
 
 
 def _pictures(draw: Callable[[str], str]) -> dict[str, Markup]:
@@ -199,10 +199,6 @@ def _asked_month(asked: Mapping[str, str], station: Json) -> tuple[int, int]:
     now = station["now"].astimezone(ZONE)
     year = whole(asked.get("year", str(now.year)), "year", *_known_years(station))
     return year, whole(asked.get("month", str(now.month if year == now.year else 12)), "month", 1, 12)
-
-
-def _journal(year: int, _: Reader, config: Config, now: datetime) -> tuple[Config, Path, int, None, datetime]:
-    return config, config.storage.root / "journal.db", year, None, now
 
 
 def _reads(request: web.Request) -> bool:

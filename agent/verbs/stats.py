@@ -16,7 +16,7 @@ from agent.journal.facts import first_year
 from agent.model import Clock
 from agent.statistics.report import MONTHS
 from agent.status.chart import figures_svg
-from agent.status.counting import year_of
+from agent.status.counting import YearCount
 from agent.status.statistics import Figures, figures_csv, figures_json
 from agent.verbs.base import Add, Exit
 
@@ -41,7 +41,7 @@ def _stats(options: argparse.Namespace, clock: Clock) -> int:
     config, now = load(options.config), clock()
     journal = config.storage.root / "journal.db"
     _check(journal, options.year, options.month, now.astimezone(ZONE))
-    figures = year_of(config, journal, options.year, options.month, now).figures
+    figures = YearCount(options.year).of(config, options.month, now).figures
     _write(_WRITERS[options.format](figures), options.output)
     return Exit.OK
 
