@@ -7,7 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,14 @@ from agent import control, notify
 from agent.clocks import ClockState, ClockWatch, Step
 from agent.config import Config, reloaded
 from agent.config.ports import slot_of
+from agent.config.slots import in_order
 from agent.deadline import CLOCK_TOLERANCE, is_plausible
 from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
-from agent.model import Clock, ClockStepped, Incident, SlotProgress
+from agent.model import Clock, ClockStepped, Incident
 from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
@@ -34,7 +35,7 @@ from agent.pipeline.storing import OVERTAKERS
 from agent.pipeline.witness import listening
 from agent.screens.guard import gate_for
 from agent.screens.server import serving
-from agent.screens.tls import context
+from agent.screens.tls import Certificate
 from agent.status.board import Board
 from agent.status.reasons import both, reason_words
 from agent.status.record import known_of, sealed_view
@@ -57,6 +58,7 @@ class Service:
         self._runner = runner
         self._recording: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, str] = {}
+        self.certificate = Certificate(config.status.tls_certificate, config.status.tls_key)
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
         self._refusals = history.Refusals()
@@ -203,6 +205,9 @@ class Service:
 
     async def reload(self) -> Config | None:
         """Take over what the files say now; None, with an alarm until mended, if they are bad."""
+        self._troubles["certificate"] = await self._station.on_disk(self.certificate.renew)
+        if refused := self._troubles["certificate"]:
+            log.warning("%s", refused)
         try:
             config, waiting = await self._station.on_disk(reloaded, self._config)
         except ConfigError as error:
@@ -300,12 +305,6 @@ class Service:
         return one_line(runner.slots(), len(runner.uploads()), len(self._problems()), store_fails=fails)
 
 
-def in_order(shown: Sequence[SlotProgress], slots: Mapping[str, str]) -> tuple[SlotProgress, ...]:
-    """The slots as they follow each other on the dock; what isn't named comes behind."""
-    places = {name: place for place, name in reversed(list(enumerate(slots.values())))}
-    return tuple(sorted(shown, key=lambda slot: places.get(slot.slot.partition(" ")[0], len(slots))))
-
-
 def _left_out(config: Config) -> tuple[str, ...]:
     told = "名册或音像记录事项清单有误，有误的行未采用 (lines of roster or items left out)"
     return (f"{told}: {'; '.join(config.forms.refused)}",) if config.forms.refused else ()
@@ -339,7 +338,7 @@ async def serve(config: Config, clock: Clock) -> None:
         await service.start()
         board = Board(config, station.journal.reader, clock, service.live, runner.version)
         page = config.status
-        tls, bound = context(page.tls_certificate, page.tls_key), service.page_socket()
+        tls, bound = service.certificate.context, service.page_socket()
         root, verbs = config.storage.root, service.verbs()
         gate = gate_for(page, station.book, station.journal.record, service.on_refusal, clock)
         status = serving(board, gate, page.host, page.port, tls=tls, bound=bound, root=root, verbs=verbs)
@@ -385,7 +384,7 @@ async def _work(
         ready = asyncio.Event()
         group.create_task(runner.run(config.runner.store_workers + OVERTAKERS, ready.set))
         await ready.wait()
-        notify.ready()
+        group.create_task(notify.ready())
         log.info("ready")
         group.create_task(service.feed_watchdog())
         group.create_task(service.disk.watch())

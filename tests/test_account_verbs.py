@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import ssl
 import subprocess
 import urllib.error
@@ -21,6 +23,8 @@ from cryptography.x509.oid import NameOID
 from agent.accounts.book import FILE, Book
 from agent.accounts.hashing import is_right
 from agent.config import load
+from agent.doctor.finding import Grade
+from agent.doctor.service import look_at_certificate
 from agent.errors import ConfigError
 from agent.journal import Reader
 from agent.screens.tls import context
@@ -70,13 +74,13 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield found
 
 
-def certificate(folder: Path) -> Path:
+def certificate(folder: Path, days: int = 1) -> Path:
     """A certificate for localhost, with its key in the same file."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        .serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())
     )  # fmt: skip
@@ -134,6 +138,55 @@ def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
             (tmp_path / "a.pem").write_bytes(content)
         with pytest.raises(ConfigError, match="can't be used"):
             context(tmp_path / "a.pem", None)
+
+
+def serial(daemon: Daemon, name: str | None = "localhost") -> int:
+    """Of the certificate that a new connection is shown."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", daemon.stage.port), timeout=20) as plain,
+        anybody.wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        shown = connection.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def on_disk(path: Path) -> int:
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+def test_a_renewed_certificate_is_taken_at_a_reload_and_one_that_is_none_is_not(daemon: Daemon) -> None:
+    folder = daemon.stage.root.parent
+    before = on_disk(folder / "station.pem")
+    assert serial(daemon) == serial(daemon, None) == before
+    path = certificate(folder)
+    assert serial(daemon) == before, "not before it is told to look"
+    daemon.service.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: serial(daemon) == on_disk(path))
+    good = path.read_bytes()
+    assert serial(daemon, None) == on_disk(path)
+    path.write_bytes(good.partition(b"-----BEGIN PRIVATE")[0] + certificate(daemon.stage.root).read_bytes())
+    daemon.service.process.send_signal(signal.SIGHUP)
+
+    def told() -> str:
+        return json.dumps(daemon.status()["health"]["problems"], ensure_ascii=False)
+
+    daemon.until(lambda: "页面证书有误，沿用此前的证书" in told())
+    path.write_bytes(good)
+    assert serial(daemon) == on_disk(path), "the old one goes on with its own key"
+    daemon.service.process.send_signal(signal.SIGHUP)
+    daemon.until(lambda: "页面证书有误" not in told())
+
+
+@pytest.mark.parametrize(("days", "grade"), [(400, Grade.GOOD), (20, Grade.WARNING), (0, Grade.BAD)])
+def test_the_doctor_tells_how_long_a_certificate_is_good(tmp_path: Path, days: int, grade: Grade) -> None:
+    found = list(look_at_certificate(certificate(tmp_path, days), datetime.now(UTC) + timedelta(seconds=5)))
+    assert [one.grade for one in found] == [grade]
+    (tmp_path / "station.pem").write_text("nothing")
+    assert [one.grade for one in look_at_certificate(tmp_path / "station.pem", datetime.now(UTC))] == [Grade.BAD]
+    assert list(look_at_certificate(None, datetime.now(UTC))) == []
 
 
 def test_beyond_this_machine_needs_tls(tmp_path: Path) -> None:

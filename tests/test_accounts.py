@@ -253,12 +253,18 @@ async def test_what_is_no_form_is_refused_in_words(nobody: Served, kind: str, bo
 
 
 async def test_guessing_gets_slow_and_is_not_even_looked_at(nobody: Served) -> None:
-    for _ in range(4):
-        assert (await sign_in(nobody, {"account": "li.si", "secret": "wrong"}))[0] == 403
-    status, headers, page = await sign_in(nobody, {"account": "li.si", "secret": PASSWORD})
-    assert (status, headers["retry-after"]) == (429, "1")
-    assert "请 1 秒后再试" in page.decode()
-    assert (await sign_in(nobody, {"card": "12345678"}))[0] == 303, "others at the same station are not held up"
+    seconds = Seconds()
+    gate = replace(nobody.gate, brake=Brake(seconds))
+    async with serving(nobody.board, gate, "127.0.0.1", 0) as port:
+        served = replace(nobody, port=port, gate=gate)
+        for _ in range(4):
+            assert (await sign_in(served, {"account": "li.si", "secret": "wrong"}))[0] == 403
+        status, headers, page = await sign_in(served, {"account": "li.si", "secret": PASSWORD})
+        assert (status, headers["retry-after"]) == (429, "2")
+        assert "请 2 秒后再试" in page.decode()
+        assert (await sign_in(served, {"card": "12345678"}))[0] == 303, "others at the same station are not held up"
+        seconds.now += 2
+        assert (await sign_in(served, {"account": "li.si", "secret": PASSWORD}))[0] == 303
 
 
 async def test_guessing_from_elsewhere_holds_up_nobody_at_the_station(nobody: Served) -> None:

@@ -151,9 +151,15 @@ def test_the_error_tells_that_nothing_was_touched_and_what_to_do(folder: Path) -
     assert "config check" in caught.value.do
 
 
-def test_another_address_needs_the_explicit_switch(folder: Path) -> None:
-    assert configure(folder, "[status]\nhost = '0.0.0.0'\nbehind_proxy = true").status.host == "0.0.0.0"
-    assert configure(folder, "[status]\nhost = '::1'").status.host == "::1"
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::", "2001:db8::7"])
+def test_beyond_loopback_there_is_tls_of_our_own_and_behind_a_proxy_there_is_no_beyond(folder: Path, host: str) -> None:
+    assert "set tls_certificate" in refused(folder, f"[status]\nhost = '{host}'")
+    for tls in ("", "\ntls_certificate = '/x'"):
+        told = refused(folder, f"[status]\nhost = '{host}'\nbehind_proxy = true{tls}")
+        assert "past the proxy" in told, "he could forge X-Forwarded-For"
+    assert configure(folder, f"[status]\nhost = '{host}'\ntls_certificate = '/x'").status.host == host
+    for here in ("127.0.0.1", "::1"):
+        assert configure(folder, f"[status]\nhost = '{here}'\nbehind_proxy = true").status.host == here
 
 
 def test_a_value_that_is_shown_is_shortened(folder: Path) -> None:

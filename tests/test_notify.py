@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -24,8 +25,10 @@ def service_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield listening
 
 
-def test_ready_alive_and_stopping_are_told(service_manager: socket.socket) -> None:
-    for tell, told in ((notify.ready, b"READY=1"), (notify.alive, b"WATCHDOG=1"), (notify.stopping, b"STOPPING=1")):
+async def test_ready_alive_and_stopping_are_told(service_manager: socket.socket) -> None:
+    await notify.ready()
+    assert service_manager.recv(4096) == b"READY=1"
+    for tell, told in ((notify.alive, b"WATCHDOG=1"), (notify.stopping, b"STOPPING=1")):
         tell()
         assert service_manager.recv(4096) == told
 
@@ -38,11 +41,41 @@ def test_a_status_is_one_short_line_that_cannot_claim_anything_else(service_mana
     assert len(told) == len("STATUS=") + notify.STATUS_LIMIT
 
 
-def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_systemd_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    notify.ready()
+    await notify.ready()
     notify.alive()
     notify.status("采集中")
+
+
+async def test_where_nobody_reads_nothing_stops_and_that_it_is_ready_is_told_again(
+    service_manager: socket.socket,
+) -> None:
+    """A service manager that hangs must not stop the event loop, and with it all pulls."""
+    for _ in range(5000):
+        notify.alive()  # far more than any queue of datagrams holds; it waited here for ever
+    ready = asyncio.create_task(notify.ready())
+    await asyncio.sleep(0)
+    assert not ready.done()
+    service_manager.setblocking(False)
+    told = []
+    async with asyncio.timeout(20):
+        while not told or told[-1] != b"READY=1":
+            with contextlib.suppress(BlockingIOError):
+                told.append(service_manager.recv(4096))
+            await asyncio.sleep(0.001)
+        await ready
+    assert set(told[:-1]) == {b"WATCHDOG=1"}
+
+
+async def test_a_socket_in_the_abstract_namespace_or_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("\0capture-agent-test-notify")
+        listening.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", "@capture-agent-test-notify")
+        await notify.ready()
+        assert listening.recv(4096) == b"READY=1"
+    await notify.ready()  # nobody is there to wait for
 
 
 # The page's socket, by systemd's own tool.

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from agent.config import checked, ports, reloaded
 from agent.config.ports import slot_of
+from agent.config.slots import in_order
 from agent.drivers.detect import REFUSALS
 from agent.drivers.dock import DockedPath
 from agent.errors import ConfigError
 from agent.model import Device, Phase, SlotProgress
 from agent.pipeline.runner import Runner
-from agent.service import Service, in_order
+from agent.service import Service
 from agent.status.reasons import reason_words
 from tests.conftest import SettableClock
 from tests.stations import SHIPPED, opened

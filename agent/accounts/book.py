@@ -43,7 +43,10 @@ class Role(StrEnum):
 
 
 SIGNED_IN: Final = (Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
-"""The roles that an account or a token can have."""
+"""The roles that an account can have."""
+
+PROGRAMS: Final = (Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
+"""The roles that a token can have: officers are persons who stand at the station."""
 
 
 class AccountsError(AgentError):
@@ -89,12 +92,13 @@ class Accounts:
         return next((one for one in self.by_name.values() if one.card and hmac.compare_digest(one.card, found)), None)
 
     def of_token(self, token: str, now: datetime) -> tuple[Account, Token] | None:
-        """Whose token it is, unless it has expired."""
-        digest = sha256(token.encode()).hexdigest()
+        """Whose token it is, unless it has expired, its account is disabled, or it is an officer's."""
+        digest = sha256(token.encode("utf-8", "replace")).hexdigest()
         for account in self.by_name.values():
             for known in account.tokens:
-                if hmac.compare_digest(known.sha256, digest) and now < known.expires_at:
-                    return account, known
+                if hmac.compare_digest(known.sha256, digest):
+                    is_good = now < known.expires_at and not account.disabled
+                    return (account, known) if is_good and Role.OFFICER not in (account.role, known.role) else None
         return None
 
 

@@ -355,9 +355,12 @@ def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
     except ValueError:
         file.problem("status.host", status.host, "must be an IP address, like 127.0.0.1")
     else:
-        if not loopback and status.tls_certificate is None and not status.behind_proxy:
+        if not loopback and status.behind_proxy:
+            reason = "is not a loopback address: who asks past the proxy could say that he is anybody, in the clear"
+            file.problem("status.host", status.host, f"{reason}; with behind_proxy it must be 127.0.0.1 or ::1")
+        elif not loopback and status.tls_certificate is None:
             reason = "is not a loopback address; passwords would go over its network in the clear: set tls_certificate"
-            file.problem("status.host", status.host, f"{reason}, or behind_proxy")
+            file.problem("status.host", status.host, reason)
     if runner.backoff_max_s < runner.backoff_base_s:
         file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
 

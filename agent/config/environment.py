@@ -11,6 +11,12 @@ def credential(name: str) -> Path:
     return Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials/capture-agent.service"), name)
 
 
+def notify_socket() -> str:
+    """Where the service tells how it is; empty if it wasn't started by systemd."""
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    return f"\0{name[1:]}" if name.startswith("@") else name
+
+
 def is_journald(fd: int) -> bool:
     """Whether what is written to this descriptor goes straight to journald."""
     try:

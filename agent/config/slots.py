@@ -5,15 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from agent.config.options import TomlFile
 from agent.config.ports import slot_of
+from agent.model import SlotProgress
 
 _PORT: Final = re.compile(r"[a-z][\w.:-]{0,199}", re.ASCII)
 _NAME: Final = re.compile(r"\S{1,16}")
+
+
+def in_order(shown: Sequence[SlotProgress], slots: Mapping[str, str]) -> tuple[SlotProgress, ...]:
+    """The slots as they follow each other on the dock; what isn't named comes behind."""
+    places = {name: place for place, name in reversed(list(enumerate(slots.values())))}
+    return tuple(sorted(shown, key=lambda slot: places.get(slot.slot.partition(" ")[0], len(slots))))
 
 
 def read_slots(path: Path, problems: list[str]) -> Mapping[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from agent import __version__
 from agent.doctor.finding import Case, Finding, Grade, ask
+from agent.screens.tls import ends_at
 from agent.status.client import StatusUnavailable, fetch_status
 
 UNIT: Final = "capture-agent.service"
@@ -81,8 +83,28 @@ def _activity(shown: Mapping[str, str]) -> Finding:
     )
 
 
+def look_at_certificate(path: Path | None, now: datetime) -> Iterator[Finding]:
+    """How long browsers take the certificate of the screens."""
+    if path is None:
+        return
+    do = "更换证书后 systemctl reload capture-agent", "Put a renewed one there, then `systemctl reload capture-agent`."
+    try:
+        end = ends_at(path)
+    except (OSError, ValueError) as error:
+        yield Finding(Grade.BAD, f"页面证书无法读取：{path}", f"the certificate {path} can't be read: {error}", *do)
+        return
+    day = f"{end:%Y-%m-%d}"
+    if end <= now:
+        yield Finding(Grade.BAD, f"页面证书已于 {day} 到期", f"the certificate of the screens ended on {day}", *do)
+    elif end <= now + timedelta(days=_DAYS):
+        yield Finding(Grade.WARNING, f"页面证书 {day} 到期", f"the certificate of the screens ends on {day}", *do)
+    else:
+        yield Finding(Grade.GOOD, f"页面证书有效至 {day}", f"the certificate of the screens is good until {day}")
+
+
 def look_at_page(case: Case) -> Iterator[Finding]:
-    """The status page, and each problem that it tells."""
+    """Its certificate, the status page, and each problem that it tells."""
+    yield from look_at_certificate(case.known.status.tls_certificate, case.clock())
     root = case.known.storage.root
     try:
         shown = fetch_status(root)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from secrets import token_urlsafe
 
-from agent.accounts.book import SIGNED_IN, Account, Accounts, AccountsError, Role, Token, card_number, refused
+from agent.accounts.book import PROGRAMS, SIGNED_IN, Account, Accounts, AccountsError, Role, Token, card_number, refused
 from agent.accounts.hashing import hashed
 from agent.errors import RequestError
 from agent.model import AccountChanged
@@ -70,10 +70,12 @@ async def token(station: Station, asked: Asked) -> Answer:
         ends = now + timedelta(days=int(asked["days"]))
     except (ValueError, OverflowError) as error:
         raise RequestError("The days are not a number of days.", do="Give 1 to 3650.") from error
-    kept = Token(line(asked["name"]), sha256(made.encode()).hexdigest(), _role(asked["role"]), ends)
+    kept = Token(line(asked["name"]), sha256(made.encode()).hexdigest(), _role(asked["role"], PROGRAMS), ends)
 
     def edit(_: Accounts, before: Account | None) -> Account:
         account = _there(before)
+        if account.role is Role.OFFICER:
+            raise refused("Officers sign in at the station, by PIN or card.", "Make the token of another account.")
         others = tuple(one for one in account.tokens if one.name != kept.name and one.expires_at > now)
         return replace(account, tokens=(*others, kept))
 
@@ -120,9 +122,9 @@ def _told(error: AccountsError) -> RequestError:
     return RequestError(error.what, safe=error.safe, do=error.do)
 
 
-def _role(text: str) -> Role:
-    if text not in SIGNED_IN:
-        raise RequestError(f"There is no role {text!r}.", do=f"Choose {', '.join(SIGNED_IN)}.")
+def _role(text: str, known: Sequence[Role] = SIGNED_IN) -> Role:
+    if text not in known:
+        raise RequestError(f"There is no role {text!r} here.", do=f"Choose {', '.join(known)}.")
     return Role(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from agent import __version__
 from agent.errors import AgentError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, answer, parameters, text, whole
 from agent.screens.filters import FILTERS, PAGE_LIMIT, wanted_of
+from agent.screens.guard import gate_of
 from agent.screens.stream import FOLLOWERS, LIMIT_S, Feed
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
@@ -25,6 +26,7 @@ EVENTS: Final = "/api/v1/events"
 
 _EVERYBODY: Final = (Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
 _READERS: Final = (Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
+_STREAM: Final[Mapping[str, str]] = {"Content-Type": "text/event-stream; charset=utf-8"}
 _ONLY_SLOTS: Final = (Role.KIOSK, Role.OFFICER)
 
 
@@ -119,6 +121,8 @@ class Api:
         after = whole(last, "Last-Event-ID", 0, 1 << 62) if last else None
         if self._feed.is_full:
             raise web.HTTPServiceUnavailable(text=f"more than {FOLLOWERS} clients follow the events")
+        if request.method == "HEAD":
+            return web.Response(headers=_STREAM)
         only_slots = request[WHO].role in _ONLY_SLOTS
         async with contextlib.aclosing(self._feed.follow(after, only_slots=only_slots)) as frames:
             return await _stream(request, frames)
@@ -128,16 +132,16 @@ class Api:
 
 
 async def _stream(request: web.Request, frames: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Write frames until the client is gone or they end."""
-    first = await anext(frames)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    """Write frames until the client is gone, they end, or he may no longer see them."""
+    gate, first = gate_of(request), await anext(frames)
+    response = web.StreamResponse(headers=_STREAM)
     await response.prepare(request)
     # A client that doesn't read is let go, and everybody if the journal fails. Who comes back with Last-Event-ID
     # has missed nothing, or is told at once what is wrong.
     with contextlib.suppress(ConnectionResetError, TimeoutError, AgentError):
         await response.write(first)
         async for frame in frames:
-            if request.transport is None or request.transport.is_closing():
+            if request.transport is None or request.transport.is_closing() or not gate.goes_on(request):
                 break
             if frame:
                 async with asyncio.timeout(LIMIT_S):

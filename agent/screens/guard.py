@@ -21,7 +21,7 @@ from agent.model import Clock, JournalEntry
 from agent.screens.answers import error
 from agent.screens.brake import Brake
 from agent.screens.session import Sessions, visitor
-from agent.screens.who import WHO, Role, Who, roles_of
+from agent.screens.who import WHO, Role, Who, is_page_of, roles_of
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 FORM_TOKEN: Final = "token"  # noqa: S105 - a name
@@ -34,8 +34,11 @@ _VISITOR_COOKIE: Final = "visitor"
 _VISITOR: Final = web.RequestKey("visitor", str)
 """Key of a request: who has not signed in gets this cookie, to which the form on this page belongs."""
 
-_READS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+RENEWAL: Final = "X-Renewal"
+"""Sent by the script of a page that renews itself: nobody did anything."""
 
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_PARTS: Final = frozenset({"image", "video", "audio"})
 
 Record = Callable[[JournalEntry], Awaitable[object]]
 Refused = Callable[[str, str], None]
@@ -73,8 +76,8 @@ class Gate:
             return told
         if request.match_info.http_exception is not None:
             return await handler(request)  # no such page, or no such method: the same for everybody
-        who = self._who(request)
-        request[WHO] = who or Who(Role.KIOSK if self.is_local(request) else Role.PUBLIC)
+        who = self._who(request, acts=_acts(request))
+        request[WHO] = who or self._nobody(request)
         if (told := self._not_allowed(request, who)) is not None:
             return told
         if request.method not in _READS and not self._is_own_form(request, await _form_of(request)):
@@ -85,6 +88,10 @@ class Gate:
         if (made := request.get(_VISITOR)) is not None:
             self.set_cookie(request, response, _VISITOR_COOKIE, made)
         return response
+
+    def goes_on(self, request: web.Request) -> bool:
+        """Whether who asked is still who he was when he asked: for an answer without an end."""
+        return (self._who(request, acts=False) or self._nobody(request)) == request[WHO]
 
     def is_local(self, request: web.Request) -> bool:
         """Whether it comes from this very machine, asked by a name that no page elsewhere can have."""
@@ -128,16 +135,18 @@ class Gate:
             return error(413, "a request has no body here", {"Connection": "close"})
         return None
 
-    def _who(self, request: web.Request) -> Who | None:
+    def _nobody(self, request: web.Request) -> Who:
+        return Who(Role.KIOSK if self.is_local(request) else Role.PUBLIC)
+
+    def _who(self, request: web.Request, *, acts: bool) -> Who | None:
         if _is_unix(request):
             return Who(Role.IT)  # the socket's own rights let in root and the service's group alone
         kind, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if kind:
             found = self.book.accounts.of_token(token.strip(), self.clock()) if kind.lower() == "bearer" else None
-            if found is None or found[0].disabled:
-                return None
-            return Who(found[1].role, found[0].name)
-        who = self.sessions.find(request.cookies.get(self.cookie(request, "session"), ""), self.book.accounts)
+            return Who(found[1].role, found[0].name) if found is not None else None
+        cookie = request.cookies.get(self.cookie(request, "session"), "")
+        who = self.sessions.find(cookie, self.book.accounts, acts=acts)
         if who is not None and who.role is Role.OFFICER and not self.is_local(request):
             return None
         return who
@@ -154,11 +163,8 @@ class Gate:
             return None
         if who is not None:
             raise web.HTTPForbidden(text=f"此账号无权查看 (the role {who.role.value} does not open this)")
-        if (
-            request.path.startswith("/api/")
-            or request.method not in ("GET", "HEAD")
-            or hdrs.AUTHORIZATION in request.headers
-        ):
+        is_page = is_page_of(request.match_info.handler) and request.method in ("GET", "HEAD")
+        if not is_page or hdrs.AUTHORIZATION in request.headers:
             return error(401, "请先登录 (sign in first, or send a token)", {"WWW-Authenticate": "Bearer"})
         return web.Response(status=303, headers={"Location": f"/login?next={quote(request.path, safe='/')}"})
 
@@ -211,6 +217,14 @@ async def _form_of(request: web.Request) -> Mapping[str, object]:
         return await request.post()
     except (ValueError, LookupError, web.RequestPayloadError) as error:
         raise web.HTTPBadRequest(text="此表单无法读取，未作任何改动 (this is no form: nothing was changed)") from error
+
+
+def _acts(request: web.Request) -> bool:
+    """Whether a person did something. A page that renews itself, its pictures, and programs say nothing of him."""
+    if request.method not in _READS:
+        return True
+    is_part = request.headers.get("Sec-Fetch-Dest") in _PARTS
+    return not (is_part or RENEWAL in request.headers or request.path.startswith("/api/"))
 
 
 def _host(request: web.Request) -> str:

@@ -71,7 +71,7 @@ class Kiosk:
         if self._under_way:
             await asyncio.wait(self._under_way)
 
-    @allowed(*_ALL)
+    @allowed(*_ALL, page=True)
     async def dock(self, request: web.Request) -> web.Response:
         """Each slot in its place, for everybody who stands there."""
         return page(request, "kiosk.html", **await self._board.kiosk())
@@ -82,7 +82,7 @@ class Kiosk:
         parameters(request)
         return answer(request, to_json(await self._board.kiosk()))
 
-    @allowed(*_ALL)
+    @allowed(*_ALL, page=True)
     async def receipt(self, request: web.Request) -> web.Response:
         """The newest receipt of a docking, to show and to print."""
         try:
@@ -91,7 +91,7 @@ class Kiosk:
             return _message(request, error)
         return page(request, "kiosk_receipt.html", paper=Markup(paper))  # noqa: S704 - made with everything escaped
 
-    @allowed(*_SAY)
+    @allowed(*_SAY, page=True)
     async def entry(self, request: web.Request) -> web.Response:
         """The form of a docking, with all that was said of it."""
         notice = _NOTICES.get(request.query.get("told", ""))

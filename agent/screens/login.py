@@ -22,7 +22,6 @@ _WAITING: Final = 8
 _ALL: Final = tuple(Role)
 _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "wrong": {"zh": "账号、密码或卡不正确。", "en": "The account, password or card is not right."},
-    "elsewhere": {"zh": "此账号只能在采集站本机登录。", "en": "This account signs in at the dock station itself only."},
     "wait": {"zh": "多次输入有误，请 {} 秒后再试。", "en": "Too many wrong tries: wait {} s, then try again."},
     "busy": {"zh": "同时登录的人过多，请稍后再试。", "en": "Too many sign in at once: try again in a moment."},
     "journal": {
@@ -37,35 +36,42 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class _Refused(Exception):  # noqa: N818 - an answer
-    """Nobody comes in; the name of the words, whose account it was if that is known, and how long to wait."""
+    """Nobody comes in; the name of the words, and how long to wait."""
 
-    def __init__(self, words: str, status: int = 403, account: str = "", wait_s: int = 0) -> None:
+    def __init__(self, words: str, status: int = 403, wait_s: int = 0) -> None:
         super().__init__(words)
         self.words = words
         self.status = status
-        self.account = account
         self.wait_s = wait_s
 
 
 class Login:
-    """The handlers, and how many passwords are looked at: two at a time take half a core and 128 MiB."""
+    """The handlers, and how many passwords are looked at: two at a time take half a core and 128 MiB.
+
+    A thread can't be ended: what who asked no longer waits for is counted all the same.
+    """
 
     def __init__(self) -> None:
         self._hashing = asyncio.Semaphore(_AT_ONCE)
-        self._waiting = 0
+        self._looked_at: set[asyncio.Task[bool]] = set()
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
         return [web.get("/login", self.show), web.post("/login", self.sign_in), web.post("/logout", self.sign_out)]
 
-    @allowed(*_ALL)
+    async def close(self, _: web.Application) -> None:
+        """Wait for what is looked at."""
+        if self._looked_at:
+            await asyncio.wait(self._looked_at)
+
+    @allowed(*_ALL, page=True)
     async def show(self, request: web.Request) -> web.Response:
         """The form."""
         return _form(request, request.query.get("next", ""))
 
     @allowed(*_ALL)
     async def sign_in(self, request: web.Request) -> web.Response:
-        """Begin a session, or tell in words why not; never whether there is such an account."""
+        """Begin a session, or tell in words why not; never whether there is such an account, or one of an officer."""
         asked, gate = await request.post(), gate_of(request)
         onward = str(asked.get("next", ""))
         try:
@@ -99,32 +105,35 @@ class Login:
         name, secret, card = (str(asked.get(field, ""))[:SECRET_LIMIT] for field in ("account", "secret", "card"))
         address = gate.address(request)
         # Who guesses from elsewhere must not hold up those who stand at the station.
-        tried = f"{'here' if gate.is_local(request) else 'elsewhere'} {'a card' if card else name.strip()}"
+        place = "here" if gate.is_local(request) else "elsewhere"
+        tried = f"{place} {'a card' if card else name.strip()}"
         if wait_s := gate.brake.wait_s(tried, address):
             gate.refused("sign in", "too many wrong tries")
             raise _Refused("wait", 429, wait_s=int(wait_s) + 1)
         gate.brake.tried(tried, address)
         account = _of_card(gate, card) if card else gate.book.accounts.by_name.get(name.strip())
-        try:
-            if not card and not await self._is_right(account, secret):
-                raise _Refused("wrong", account=account.name if account else "")
-            account = _entitled(request, gate, account, is_card=bool(card))
-        except _Refused as refusal:
-            if refusal.status == web.HTTPForbidden.status_code:
-                await gate.record(SignInRefused(refusal.account, refusal.words, address))
-            raise
+        whose, why = account.name if account is not None else "", "wrong"
+        if account is not None and place == "elsewhere" and (card or account.role is Role.OFFICER):
+            # A PIN is short, and a card says its number to anybody: not even looked at, as if nobody had them.
+            account, why = None, place
+        is_his = bool(card) or await self._is_right(account, secret)
+        if account is None or account.disabled or not is_his:
+            await gate.record(SignInRefused(whose, why, address))
+            raise _Refused("wrong")
         gate.brake.was_right(tried, address)
         return account, "card" if card else "pin" if account.role is Role.OFFICER else "password"
 
     async def _is_right(self, account: Account | None, secret: str) -> bool:
-        if self._waiting >= _WAITING:
+        if len(self._looked_at) >= _WAITING:
             raise _Refused("busy", 503)
-        self._waiting += 1
-        try:
-            async with self._hashing:
-                return await asyncio.to_thread(is_right, account, secret)
-        finally:
-            self._waiting -= 1
+        task = asyncio.create_task(self._look(account, secret))
+        self._looked_at.add(task)
+        task.add_done_callback(self._looked_at.discard)
+        return await asyncio.shield(task)
+
+    async def _look(self, account: Account | None, secret: str) -> bool:
+        async with self._hashing:
+            return await asyncio.to_thread(is_right, account, secret)
 
 
 def _of_card(gate: Gate, card: str) -> Account | None:
@@ -132,15 +141,6 @@ def _of_card(gate: Gate, card: str) -> Account | None:
         return gate.book.accounts.of_card(card_number(card.strip()))
     except AccountsError:
         return None
-
-
-def _entitled(request: web.Request, gate: Gate, account: Account | None, *, is_card: bool) -> Account:
-    """PINs are short and cards say their number to anybody: both are for who stands at the station."""
-    if account is None or account.disabled:
-        raise _Refused("wrong", account=account.name if account else "")
-    if (is_card or account.role is Role.OFFICER) and not gate.is_local(request):
-        raise _Refused("elsewhere", account=account.name)
-    return account
 
 
 def _form(request: web.Request, onward: str, refusal: _Refused | None = None) -> web.Response:

@@ -100,15 +100,15 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
         return await gate.admit(request, handler)
 
     app = web.Application(middlewares=[_errors, admit], client_max_size=_FORM_LIMIT_BYTES)
-    pages, api, kiosk, player = _Pages(board), Api(board), Kiosk(board, verbs), Player(board)
+    pages, api, kiosk, player, login = _Pages(board), Api(board), Kiosk(board, verbs), Player(board), Login()
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    for routes in (shared_routes(), Login().routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
+    for routes in (shared_routes(), login.routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
         app.router.add_routes(routes)
     supervisor = Supervisor(board, player)
     app.router.add_routes([*supervisor.routes(), *player.routes()])
     app.router.add_routes(openapi_routes(app))
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.extend([api.close, kiosk.close, supervisor.close])
+    app.on_shutdown.extend([api.close, kiosk.close, supervisor.close, login.close])
     return app
 
 
@@ -118,7 +118,7 @@ class _Pages:
     def __init__(self, board: Board) -> None:
         self._board = board
 
-    @allowed(Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
+    @allowed(Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT, page=True)
     async def receipt(self, request: web.Request) -> web.Response:
         """The newest custody receipt of a docking, to be printed."""
         parameters(request)
@@ -143,6 +143,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _told(request, refusal.status, refusal.text or refusal.reason, headers)
     except TimeoutError:
         return _told(request, 503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
+    except UnknownError as unknown:
+        return _told(request, 404, str(unknown))
     except AgentError as failure:
         return _told(request, 503, str(failure))
 

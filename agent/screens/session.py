@@ -47,8 +47,11 @@ class Sessions:
             self._found.popitem(last=False)
         return cookie
 
-    def find(self, cookie: str, accounts: Accounts) -> Who | None:
-        """Whose it is, if it goes on; it ends too once its account is disabled, or has another role or password."""
+    def find(self, cookie: str, accounts: Accounts, *, acts: bool = True) -> Who | None:
+        """Whose it is, if it goes on; it ends too once its account is disabled, or has another role or password.
+
+        Only who `acts` is not idle.
+        """
         key, now_s = _hashed(cookie), self._seconds()
         session = self._found.get(key)
         if session is None:
@@ -60,8 +63,9 @@ class Sessions:
         if is_over or account is None or account.disabled or (account.role, account.secret) != began_with:
             del self._found[key]
             return None
-        self._found[key] = replace(session, seen_s=now_s)
-        self._found.move_to_end(key)
+        if acts:
+            self._found[key] = replace(session, seen_s=now_s)
+            self._found.move_to_end(key)
         return Who(session.role, session.account, key)
 
     def end(self, session: str) -> None:

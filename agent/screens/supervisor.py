@@ -106,7 +106,7 @@ class Supervisor:
         """End a count that is under way: the service doesn't wait for it."""
         self._closing.set()
 
-    @allowed(Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
+    @allowed(Role.SUPERVISOR, Role.CUSTODIAN, Role.IT, page=True)
     @_in_words
     async def station(self, request: web.Request) -> web.Response:
         """The state of the station with its reasons, what is at risk, and a list that can be filtered."""
@@ -126,7 +126,7 @@ class Supervisor:
         }
         return page(request, "station.html", state=state, rows=rows, risks=risks, **more)
 
-    @allowed(*READERS)
+    @allowed(*READERS, page=True)
     @_in_words
     async def recording(self, request: web.Request) -> web.Response:
         """One recording: pictures, player, record, custody, why it must be stored when."""
@@ -139,7 +139,7 @@ class Supervisor:
         plays = grant if self._player.holds(request, grant, copy, station["now"]) else ""
         return page(request, "recording.html", **shown, station=station, strips=strips, grant=plays)
 
-    @allowed(*READERS)
+    @allowed(*READERS, page=True)
     @_in_words
     async def statistics(self, request: web.Request) -> web.Response:
         """A year in figures, and a month of it day by day."""

@@ -32,16 +32,27 @@ WHO: Final = web.RequestKey("who", Who)
 """Key of a request: its `Who`, put there by the middleware before any handler runs."""
 
 _ROLES: Final = "roles_allowed"
+_PAGE: Final = "is_page"
 
 
-def allowed(*roles: Role) -> Callable[[H], H]:
-    """Mark a handler with the roles it answers; a route whose handler has no mark is not served."""
+def allowed(*roles: Role, page: bool = False) -> Callable[[H], H]:
+    """Mark a handler with the roles it answers; a route whose handler has no mark is not served.
+
+    `page`: for persons, who are led to the form if they have not signed in.
+    """
 
     def marked(handler: H) -> H:
         setattr(handler, _ROLES, frozenset(roles))
+        setattr(handler, _PAGE, page)
         return handler
 
     return marked
+
+
+def is_page_of(handler: Handler | type[web.View]) -> bool:
+    """Whether persons look at it."""
+    found: bool = getattr(handler, _PAGE, False)
+    return found
 
 
 def roles_of(handler: Handler | type[web.View]) -> frozenset[Role]:

@@ -8,7 +8,7 @@ import getpass
 import sys
 from typing import Any, Final
 
-from agent.accounts.book import SIGNED_IN
+from agent.accounts.book import PROGRAMS, SIGNED_IN
 from agent.config import load
 from agent.errors import RequestError
 from agent.model import Clock
@@ -29,8 +29,8 @@ def add_account(add: Add, clock: Clock) -> None:
     listed = own("list", _list, "all accounts, without what is secret")
     for verb in (added, changed):
         verb.add_argument("--card", action="store_true", help="an officer's card instead of a password or PIN")
-    roles = [role.value for role in SIGNED_IN]
-    for verb in (added, made):
+    for verb, known in ((added, SIGNED_IN), (made, PROGRAMS)):
+        roles = [role.value for role in known]
         verb.add_argument("--role", required=True, choices=roles, help="what it may do, see docs/accounts.md")
     made.add_argument("--name", required=True, type=text_of(line), help="what the token is for; one of that name ends")
     made.add_argument("--days", default="365", help="how long it is good for (default: 365)")

@@ -19,7 +19,7 @@ async function renew() {
   if (asking) { again = true; return; }
   asking = true;
   try {
-    const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html" } });
+    const answer = await fetch(location.href, { cache: "no-store", headers: { Accept: "text/html", "X-Renewal": "1" } });
     if (answer.redirected) { location.reload(); return; }
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -36,7 +36,19 @@ function follow() {
   const events = new EventSource("/api/v1/events");
   let known = false;
   events.onopen = () => { if (known) renew(); known = true; old(false); };
-  events.onerror = () => { old(true); if (events.readyState === EventSource.CLOSED) setTimeout(follow, 5000); };
+  events.onerror = () => {
+    old(true);
+    if (events.readyState === EventSource.CLOSED) { renew(); setTimeout(follow, 5000); }  // who is out leaves the page
+  };
   for (const name of ["slots", "journal", "reset"]) events.addEventListener(name, renew);
 }
+/* That the page renews itself keeps nobody signed in; that somebody reads, writes or watches does. */
+let told_ms = Date.now();
+function here() {
+  if (Date.now() - told_ms < 60000) return;
+  told_ms = Date.now();
+  fetch("/healthz", { cache: "no-store" }).catch(() => {});
+}
+for (const name of ["input", "keydown", "pointerdown", "wheel", "timeupdate"])
+  addEventListener(name, here, { capture: true, passive: true });
 if (document.querySelector("[data-live]")) { follow(); setInterval(renew, 30000); }
