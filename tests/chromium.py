@@ -67,6 +67,14 @@ class Page:
                         return
                 await asyncio.sleep(0.1)
 
+    async def keys(self, text: str) -> None:
+        """Press these keys one right after the other, as a card reader does; a tab and a return are keys too."""
+        for key in text:
+            named = {"\t": ("Tab", 9), "\r": ("Enter", 13)}.get(key, (key, ord(key.upper())))
+            pressed = {"key": named[0], "windowsVirtualKeyCode": named[1]}
+            await self.send("Input.dispatchKeyEvent", type="keyDown", text="" if key == "\t" else key, **pressed)
+            await self.send("Input.dispatchKeyEvent", type="keyUp", **pressed)
+
     async def screenshot(self, path: Path) -> None:
         """Save what it looks like, all of its height."""
         shot = await self.send("Page.captureScreenshot", captureBeyondViewport=True, format="png")

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.accounts.book import Account
+from agent.accounts.hashing import hashed
 from agent.deadline import ZONE, Rules
 from agent.model import DockingClosed
 from agent.pipeline.asked import VERBS
@@ -117,19 +118,27 @@ async def barriers(page: Page) -> list[str]:
     return found
 
 
+async def by_card(page: Page) -> None:
+    """Another card first; a reader is a keyboard to the computer, and nobody has touched the field."""
+    await page.keys(f"{CARD[::-1]}\r")
+    await page.shows("不正确")
+    assert ["403" in one for one in page.console] == [True], "what the browser says of a refusal"
+    page.console.clear()
+    await page.keys(f"{CARD}\r")
+
+
 async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path, clock: SettableClock) -> None:
     async with (
         standing(tmp_path, clock) as dock,
         browsing(f"{dock.served.url}kiosk", tmp_path / "browser") as page,
     ):
-        dock.station.book.change("a017", lambda all_, _: Account("a017", Role.OFFICER, "", all_.card(CARD)))
+        secret = hashed("482913", Role.OFFICER)
+        dock.station.book.change("a017", lambda all_, _: Account("a017", Role.OFFICER, secret, all_.card(CARD)))
         await page.shows("需补充信息")
         await press(page, "现在填写")
         await page.shows("请刷卡")
         assert await page.value(SMALLEST_FONT_PX) >= 24
-        await page.send("Input.insertText", text=CARD)  # as a reader does, which is a keyboard to the computer
-        for kind in ("keyDown", "keyUp"):
-            await page.send("Input.dispatchKeyEvent", type=kind, key="Enter", text="\r", windowsVirtualKeyCode=13)
+        await by_card(page)
         await page.shows("待补充 2 / 2")
         assert await page.value(SMALLEST_FONT_PX) >= 24
         await page.shows("检测到中断 09:20:00–09:40:00")
@@ -159,6 +168,10 @@ async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path,
         assert await barriers(page) == []
         await press(page, "查看、更正")
         await page.shows("请刷卡")
+        await page.keys("\t\ta017\t482913\r")
+        await page.shows("填写人 signed in as a017")
+        told = [event.detail for event in dock.station.journal.reader.events(0, 1000) if event.kind == "signed_in"]
+        assert [json.loads(detail)["by"] for detail in told] == ["card", "pin"]
 
 
 async def test_who_is_writing_keeps_his_session_and_who_has_gone_leaves_nothing(

@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 from agent.accounts.book import Account, Book, Role
 from agent.deadline import ZONE
 from agent.journal import Reader
-from agent.model import DockingClosed, DockingListed, Phase
+from agent.model import Clearing, DockingClosed, DockingListed, Phase, ReceiptIssued
+from agent.receipts import list_digest
 from agent.status.kiosk import _left
 from simulator.content import Noise
 from simulator.stage import Stage, serving
 from tests.cards import image
 from tests.chromium import browsing
 from tests.daemons import Daemon, stage
-from tests.journal_entries import acquired, opened
+from tests.journal_entries import acquired, opened, seen_again
 from tests.status_station import HOSTILE, Served, footage, serve, slot
 
 CARD = "12345678"
@@ -91,6 +92,23 @@ async def test_what_a_docking_brought_says_until_when_and_that_something_is_to_f
         await page.shows("前入库 · 逾期")
         assert await page.value(SMALLEST_FONT_PX) >= 24
         assert page.console == []
+
+
+async def test_what_was_docked_again_has_its_own_receipt_and_nothing_to_fill_in(tmp_path: Path) -> None:
+    """Its recordings belong to the docking that saw them first; the receipt that clears it belongs to this one."""
+    async with serve(tmp_path, role=None) as served, browsing(at(served), tmp_path / "browser") as page:
+        clip = footage(served.config, "a", 1, FRIDAY)
+        await served.journal.record(opened(), clip, DockingListed("d1", 1, "ab" * 32), acquired("a", 1))
+        await served.journal.record(DockingClosed("d1", "unplugged"))
+        again = (opened("d2"), seen_again("a"), DockingListed("d2", 1, "ab" * 32), DockingClosed("d2", "complete"))
+        await served.journal.record(*again, ReceiptIssued("d2", 1, Clearing.CLEAR, "V8", 1, 1, 1, 9, list_digest("")))
+        served.world.show()
+        await page.shows("可以清空")
+        texts = await page.value("[...document.querySelectorAll('.docking')].map((one) => one.innerText)")
+        assert ["需补充信息" in text for text in texts] == [False, True]
+        assert ["可以清空" in text for text in texts] == [True, False]
+        assert "1 个文件" in texts[0]
+        assert "信息已补充" not in texts[0]
 
 
 async def test_a_limit_without_its_holiday_notice_is_provisional_and_says_which_is_missing(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from agent.journal import Reader
 from agent.journal.recordings import Sort, Wanted
 from agent.journal.views import RecordingView
 from agent.model import AssetState, Completeness
+from agent.register import device_name, recognise
 from agent.screens.answers import TEXT_LIMIT, parameters, whole
 from agent.screens.filters import FILTERS, wanted_of
 from agent.screens.pages import CHOICES, page
@@ -39,6 +40,7 @@ Json = dict[str, Any]
 _Page = Callable[[Any, web.Request], Awaitable[web.Response]]
 
 _ROWS: Final = 50
+_RECORDERS: Final = 500
 _YEARS: Final = 3
 """How many years are remembered once they were counted."""
 _COUNTED_S: Final = 300.0
@@ -115,12 +117,13 @@ class Supervisor:
         if len(after) > TEXT_LIMIT or not after.isprintable():
             raise web.HTTPBadRequest(text="after must be that of the page before")
         state = json.loads(await self._board.status())
+        recorders = await self._board.look(_recorders)
         rows, further = await self._board.look(partial(_listed, *_wanted(asked), after))
         risks = {risk["recording_id"]: risk for risk in state["at_risk"]}
         more: Json = {
             "reads": _reads(request),
             "asked": asked,
-            "offered": _OFFERED,
+            "offered": {**_OFFERED, "device": {**_ANY, **recorders}},
             "after": after,
             "further": further,
         }
@@ -189,6 +192,18 @@ def _station(reader: Reader, config: Config, now: datetime) -> Json:
     newest = now.astimezone(ZONE).year
     first = next((event.at.astimezone(ZONE).year for event in reader.events(0, 1)), newest)
     return {"name": config.station.name, "now": now, "years": list(range(newest, min(first, newest) - 2, -1))}
+
+
+def _recorders(reader: Reader, config: Config, now: datetime) -> dict[str, dict[str, str]]:
+    """Each recorder by its number, if it has one, and as it names itself."""
+    del now
+    names: dict[str, str] = {}
+    for device_id, device in reader.devices().items():
+        recorder = recognise(config.inventory, device)
+        parts = (recorder.number or recorder.recorder_id if recorder else "", device_name(device), device.label)
+        names[device_id] = " · ".join(dict.fromkeys(filter(None, parts)))
+    known = sorted(names.items(), key=lambda one: one[1])[:_RECORDERS]
+    return {device_id: words(name, name) for device_id, name in known}
 
 
 def _known_years(station: Json) -> tuple[int, int]:

@@ -117,8 +117,8 @@ class Board:
         return receipt_page(found, self._config.station).encode()
 
     async def receipt_body(self, docking_id: str) -> Markup:
-        """The same without its frame, for a page of the kiosk; raises as `receipt` does."""
-        return receipt_body(await self._ask(issued, self._reader, docking_id), self._config.station)
+        """The same without its frame and a list that is longer than a page, for the kiosk; raises as `receipt` does."""
+        return receipt_body(await self._ask(issued, self._reader, docking_id), self._config.station, is_whole=False)
 
     async def status(self) -> bytes:
         """The status as JSON; raises JournalError."""

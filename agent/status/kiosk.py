@@ -30,9 +30,10 @@ def kiosk_view(status: Json, dock: Sequence[str], brought: Mapping[str, Json]) -
     ]
     known = ("docking_id", "slot", "device", "closed_at", "receipt")
     dockings = [
-        {name: docking[name] for name in known} | {"brought": brought[docking["docking_id"]]}
+        {name: docking[name] for name in known}
+        | {"files": docking["accounting"]["seen"], "brought": brought[docking["docking_id"]]}
         for docking in status["dockings"]
-        if docking["closed_at"] and brought.get(docking["docking_id"], {}).get("recordings")
+        if docking["closed_at"] and docking["accounting"]["seen"] and docking["docking_id"] in brought
     ]
     return {
         "station": {name: status["station"][name] for name in ("name", "contact", "version")},
