@@ -300,9 +300,8 @@ class Service:
                 before = now
 
     def _one_line(self) -> str:
-        runner = self._runner
-        fails = bool(runner.store_error)
-        return one_line(runner.slots(), len(runner.uploads()), len(self._problems()), store_fails=fails)
+        runner, problems = self._runner, len(self._problems())
+        return one_line(runner.slots(), len(runner.uploads()), problems, store_fails=bool(runner.store_error))
 
 
 def _left_out(config: Config) -> tuple[str, ...]:
@@ -340,17 +339,18 @@ async def serve(config: Config, clock: Clock) -> None:
         page = config.status
         tls, bound = service.certificate.context, service.page_socket()
         root, verbs = config.storage.root, service.verbs()
-        gate = gate_for(page, station.book, station.journal.record, service.on_refusal, clock)
+        gate = gate_for(config, station.book, station.journal.record, service.on_refusal, clock)
         status = serving(board, gate, page.host, page.port, tls=tls, bound=bound, root=root, verbs=verbs)
         orders = control.serving(root, verbs, service.file_verbs(), service.on_refusal)
         async with status as port, orders, service.witness():
             log.info("screens at %s://%s:%s/", "https" if tls else "http", page.host, port)
-            await _work_until(stop, _work(runner, service, config, partial(_reloading, asked, service, board.use)))
+            reloading = partial(_reloading, asked, service, board.use, gate.use)
+            await _work_until(stop, _work(runner, service, config, reloading))
         notify.stopping()
         await journalled(station, Incident("stopped", {}))
 
 
-async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Config], None]) -> None:
+async def _reloading(asked: asyncio.Event, service: Service, *uses: Callable[[Config], None]) -> None:
     """Compute limits again if the rules changed since the last time, then read the rules whenever SIGHUP asks for it.
 
     Beside the work: a station with years of recordings is ready at once. One after the other: an alarm about rules
@@ -363,7 +363,8 @@ async def _reloading(asked: asyncio.Event, service: Service, use: Callable[[Conf
         async with service.judging:
             config = await service.reload()
         if config is not None:
-            use(config)
+            for take_over in uses:
+                take_over(config)
 
 
 async def _work_until(stop: asyncio.Event, work_of: Coroutine[None, None, None]) -> None:

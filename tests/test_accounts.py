@@ -83,7 +83,7 @@ def test_every_route_says_who_may_ask_for_it() -> None:
         for route in app.router.routes()
         if route.resource and Role.PUBLIC in roles_of(route.handler)
     }
-    assert public <= {"/healthz", "/login", "/logout", "/static/{name}"}
+    assert public <= {"/healthz", "/login", "/login/centre", "/login/centre/done", "/logout", "/static/{name}"}
 
 
 async def test_each_route_answers_its_roles_and_no_other(nobody: Served) -> None:

@@ -22,6 +22,7 @@ from agent.config.inventory import read_inventory
 from agent.config.manifests import Manifests, Timestamps, check_seals
 from agent.config.neighbours import CustodyLog, Witness
 from agent.config.obligations import read_interruptions
+from agent.config.oidc import Oidc, check_oidc
 from agent.config.options import (
     TomlFile,
     choice,
@@ -208,6 +209,7 @@ class Config:
     deadline: Limit
     dock: Dock
     status: StatusPage
+    oidc: Oidc
     runner: Runner
     log: CustodyLog
     manifest: Manifests
@@ -239,6 +241,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "deadline": Limit,
     "dock": Dock,
     "status": StatusPage,
+    "oidc": Oidc,
     "runner": Runner,
     "log": CustodyLog,
     "manifest": Manifests,
@@ -289,6 +292,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     if (host := sections["witness"].host) and not _is_address(host):
         file.problem("witness.host", host, "must be an IP address of this station, or empty for none")
     _check_command(file, sections["transcript"])
+    check_oidc(file, sections["oidc"])
     check_seals(file, sections["manifest"], sections["timestamp"])
     _check_release(file, sections["release"], sections["deadline"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)

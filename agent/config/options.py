@@ -23,7 +23,9 @@ _SHOWN: Final = 80
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _SPAN: Final = re.compile(r"\d\d:\d\d-\d\d:\d\d")
-CREDENTIALS: Final = ("capture-agent.store", "capture-agent.proxy", "capture-agent.client-key", "capture-agent.tls-key")
+CREDENTIALS: Final = tuple(
+    f"capture-agent.{name}" for name in ("store", "proxy", "client-key", "tls-key", "oidc-secret")
+)
 _ABSOLUTE: Final = "an absolute path without .."
 
 

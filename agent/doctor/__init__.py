@@ -21,7 +21,7 @@ from agent.doctor.evidence import (
 from agent.doctor.finding import Case, Finding, Grade, Topic
 from agent.doctor.installation import look_at_helpers, look_at_package
 from agent.doctor.permissions import look_at_permissions, look_at_seals
-from agent.doctor.service import look_at_page, look_at_unit
+from agent.doctor.service import look_at_page, look_at_provider, look_at_unit
 from agent.errors import AgentError
 
 TOPICS: Final[Mapping[str, Topic]] = {
@@ -36,6 +36,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic("disks", "磁盘", look_at_disks, 60.0),
         Topic("service", "服务", look_at_unit, 20.0),
         Topic("page", "状态页", look_at_page, 30.0),
+        Topic("provider", "统一认证", look_at_provider, 20.0, as_service=True),
         Topic("clock", "时钟", look_at_clock, 30.0, as_service=True),
         Topic("calendar", "日历", look_at_calendar, 10.0, as_service=True),
         Topic("journal", "流转记录", look_at_journal, 180.0, as_service=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 from agent import __version__
 from agent.doctor.finding import Case, Finding, Grade, ask
+from agent.screens.provider import Provider, ProviderError
 from agent.screens.tls import ends_at
 from agent.status.client import StatusUnavailable, fetch_status
 
@@ -122,3 +124,18 @@ def look_at_page(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.WARNING, problem["zh"], problem["en"], *do)
     if not problems:
         yield Finding(Grade.GOOD, "状态页：正常", f"it answers, and tells no problem; journal at event {shown['seq']}")
+
+
+def look_at_provider(case: Case) -> Iterator[Finding]:
+    """Whether the identity provider answers and makes sense; the unit may still keep the service from it."""
+    chosen = case.known.oidc
+    if not chosen.issuer:
+        yield Finding(Grade.GOOD, "未配置，仅用本站账号", "none is configured: accounts of this station only")
+        return
+    try:
+        asyncio.run(Provider(chosen).check())
+    except ProviderError as error:
+        do = "检查 [oidc]、认证平台和网络；本站账号可以登录"
+        yield Finding(Grade.WARNING, f"统一认证不可用：{error.what}", error.what, do, error.do)
+        return
+    yield Finding(Grade.GOOD, f"{chosen.issuer} 应答正常", f"{chosen.issuer} answers as it should")

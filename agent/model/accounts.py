@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Somebody signed in: `by` is password, pin, card or centre; `address` is from where."""
+    """Somebody signed in: `by` is password, pin, card or centre; `address` is from where.
+
+    By the centre: `issuer` is who vouched for him, and `subject` what he is called there and nobody else ever will be.
+    """
 
     account: str
     role: str
     by: str
     address: str
+    issuer: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

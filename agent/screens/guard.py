@@ -16,10 +16,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from agent.accounts.book import Book
-from agent.config import StatusPage
+from agent.config import Config
 from agent.model import Clock, JournalEntry
 from agent.screens.answers import error
 from agent.screens.brake import Brake
+from agent.screens.provider import Provider
 from agent.screens.session import Sessions, visitor
 from agent.screens.who import WHO, Role, Who, is_page_of, roles_of
 
@@ -68,6 +69,12 @@ class Gate:
     clock: Clock = _now
     sessions: Sessions = field(default_factory=Sessions)
     brake: Brake = field(default_factory=Brake)
+    provider: Provider = field(default_factory=Provider)
+
+    def use(self, config: Config) -> None:
+        """Take over another identity provider; whom the one before vouched for is out."""
+        if self.provider.use(config.oidc):
+            self.sessions.end_central()
 
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, or say why not, before any handler runs."""
@@ -186,13 +193,14 @@ class Gate:
 _GATE: Final = web.RequestKey("gate", Gate)
 
 
-def gate_for(page: StatusPage, book: Book, record: Record, refused: Refused, clock: Clock) -> Gate:
+def gate_for(config: Config, book: Book, record: Record, refused: Refused, clock: Clock) -> Gate:
     """The gate of a configured page. Without TLS, or a proxy, only this machine's names are answered.
 
     Else a page elsewhere could ask us by its own name, through somebody's browser (DNS rebinding).
     """
+    page = config.status
     names = () if page.tls_certificate or page.behind_proxy else (*LOOPBACK_NAMES, page.host)
-    return Gate(book, record, names, page.behind_proxy, refused, clock)
+    return Gate(book, record, names, page.behind_proxy, refused, clock, provider=Provider(config.oidc))
 
 
 def gate_of(request: web.Request) -> Gate:

@@ -32,17 +32,42 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "zh": "账号文件无法使用，暂不能登录；采集照常进行，请联系管理员。",
         "en": "The accounts can't be read, so nobody can sign in; recordings are pulled all the same. Call IT.",
     },
+    "centre": {
+        "zh": "统一认证暂不可用，请使用本站账号登录，并联系管理员。",
+        "en": "Signing in through the bureau does not work now: use an account of this station, and call IT.",
+    },
+    "elsewhere-name": {
+        "zh": "统一认证登录请从 {} 打开本页。",
+        "en": "To sign in through the bureau, open this page at {}.",
+    },
+    "stale": {
+        "zh": "此次登录已失效或已用过，请重新登录。",
+        "en": "This sign-in is over, or was used already: sign in again.",
+    },
+    "declined": {
+        "zh": "统一认证未确认登录，请重试。",
+        "en": "The bureau's sign-in was not confirmed: try again.",
+    },
+    "unproven": {
+        "zh": "统一认证的答复无法核实，未登录；请联系管理员。",
+        "en": "What the bureau's sign-in answered can't be verified, so nobody was signed in. Call IT.",
+    },
+    "no-role": {
+        "zh": "统一认证未授予您本站的任何角色，请联系管理员。",
+        "en": "The bureau's sign-in gives you no role at this station: ask IT.",
+    },
 }
 
 
-class _Refused(Exception):  # noqa: N818 - an answer
-    """Nobody comes in; the name of the words, and how long to wait."""
+class Refused(Exception):  # noqa: N818 - an answer
+    """Nobody comes in; the name of the words, how long to wait, and where else to try."""
 
-    def __init__(self, words: str, status: int = 403, wait_s: int = 0) -> None:
+    def __init__(self, words: str, status: int = 403, wait_s: int = 0, where: str = "") -> None:
         super().__init__(words)
         self.words = words
         self.status = status
         self.wait_s = wait_s
+        self.where = where
 
 
 class Login:
@@ -67,7 +92,7 @@ class Login:
     @allowed(*_ALL, page=True)
     async def show(self, request: web.Request) -> web.Response:
         """The form."""
-        return _form(request, request.query.get("next", ""))
+        return form(request, request.query.get("next", ""))
 
     @allowed(*_ALL)
     async def sign_in(self, request: web.Request) -> web.Response:
@@ -76,16 +101,12 @@ class Login:
         onward = str(asked.get("next", ""))
         try:
             account, by = await self._checked(request, gate, asked)
-            gate.sessions.end(request[WHO].session)
-            await gate.record(SignedIn(account.name, account.role.value, by, gate.address(request)))
-        except _Refused as refusal:
-            return _form(request, onward, refusal)
+            told = SignedIn(account.name, account.role.value, by, gate.address(request))
+            return await come_in(request, account, told, onward)
+        except Refused as refusal:
+            return form(request, onward, refusal)
         except JournalError:
-            return _form(request, onward, _Refused("journal", 503))
-        response = web.Response(status=303, headers={"Location": _onward(onward, account.role)})
-        cookie = gate.sessions.begin(account.name, account.role, account.secret)
-        gate.set_cookie(request, response, "session", cookie)
-        return response
+            return form(request, onward, Refused("journal", 503))
 
     @allowed(*_ALL)
     async def sign_out(self, request: web.Request) -> web.Response:
@@ -99,9 +120,9 @@ class Login:
         return response
 
     async def _checked(self, request: web.Request, gate: Gate, asked: Mapping[str, Any]) -> tuple[Account, str]:
-        """Who has shown that it is him, and by what; raises _Refused, behind an event, and JournalError."""
+        """Who has shown that it is him, and by what; raises Refused, behind an event, and JournalError."""
         if gate.book.trouble:
-            raise _Refused("accounts", 503)
+            raise Refused("accounts", 503)
         name, secret, card = (str(asked.get(field, ""))[:SECRET_LIMIT] for field in ("account", "secret", "card"))
         address = gate.address(request)
         # Who guesses from elsewhere must not hold up those who stand at the station.
@@ -109,7 +130,7 @@ class Login:
         tried = f"{place} {'a card' if card else name.strip()}"
         if wait_s := gate.brake.wait_s(tried, address):
             gate.refused("sign in", "too many wrong tries")
-            raise _Refused("wait", 429, wait_s=int(wait_s) + 1)
+            raise Refused("wait", 429, wait_s=int(wait_s) + 1)
         gate.brake.tried(tried, address)
         account = _of_card(gate, card) if card else gate.book.accounts.by_name.get(name.strip())
         whose, why = account.name if account is not None else "", "wrong"
@@ -119,13 +140,13 @@ class Login:
         is_his = bool(card) or await self._is_right(account, secret)
         if account is None or account.disabled or not is_his:
             await gate.record(SignInRefused(whose, why, address))
-            raise _Refused("wrong")
+            raise Refused("wrong")
         gate.brake.was_right(tried, address)
         return account, "card" if card else "pin" if account.role is Role.OFFICER else "password"
 
     async def _is_right(self, account: Account | None, secret: str) -> bool:
         if len(self._looked_at) >= _WAITING:
-            raise _Refused("busy", 503)
+            raise Refused("busy", 503)
         task = asyncio.create_task(self._look(account, secret))
         self._looked_at.add(task)
         task.add_done_callback(self._looked_at.discard)
@@ -143,11 +164,24 @@ def _of_card(gate: Gate, card: str) -> Account | None:
         return None
 
 
-def _form(request: web.Request, onward: str, refusal: _Refused | None = None) -> web.Response:
+async def come_in(request: web.Request, account: Account, told: SignedIn, onward: str) -> web.Response:
+    """Begin a session, which the journal knows before, and lead on; raises JournalError."""
+    gate = gate_of(request)
+    gate.sessions.end(request[WHO].session)
+    await gate.record(told)
+    response = web.Response(status=303, headers={"Location": _onward(onward, account.role)})
+    cookie = gate.sessions.begin(account.name, account.role, account.secret, account if told.issuer else None)
+    gate.set_cookie(request, response, "session", cookie)
+    return response
+
+
+def form(request: web.Request, onward: str, refusal: Refused | None = None) -> web.Response:
+    """The page on which somebody signs in, and why he could not."""
     words = {}
     if refusal is not None:
-        words = {lang: text.format(refusal.wait_s) for lang, text in _WORDS[refusal.words].items()}
-    values = {"onward": onward[:TEXT_LIMIT], "told": words, "local": gate_of(request).is_local(request)}
+        words = {lang: text.format(refusal.where or refusal.wait_s) for lang, text in _WORDS[refusal.words].items()}
+    gate = gate_of(request)
+    values = {"onward": onward[:TEXT_LIMIT], "told": words, "local": gate.is_local(request), "provider": gate.provider}
     response = page(request, "login.html", refusal.status if refusal else 200, **values)
     if refusal is not None and refusal.wait_s:
         response.headers["Retry-After"] = str(refusal.wait_s)

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from agent import __version__
+from agent.config.oidc import CALLBACK
 from agent.deadline import Verdict
 from agent.journal.recordings import Sort
 from agent.model import AssetState, Completeness
@@ -137,6 +138,8 @@ def _refusals(path: str, method: str, roles: frozenset[Role], *, is_named: bool)
     yield from (code for code in _COMMON if not (path == "/readyz" and code == "503"))
     if Role.PUBLIC not in roles:
         yield from ("401", "403")
+    if path.startswith(CALLBACK):
+        yield from ("403", "404", "429")
     if is_named:
         yield "404"
     if "Range" in _words()["headers"].get(path, {}):

@@ -17,6 +17,7 @@ from agent.control import SCREENS_NAME, listen
 from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, error, parameters
 from agent.screens.api import EVENTS, Api
+from agent.screens.centre import Centre
 from agent.screens.door import Door, listening
 from agent.screens.guard import Gate
 from agent.screens.kiosk import Kiosk, Verb
@@ -102,7 +103,9 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
     app = web.Application(middlewares=[_errors, admit], client_max_size=_FORM_LIMIT_BYTES)
     pages, api, kiosk, player, login = _Pages(board), Api(board), Kiosk(board, verbs), Player(board), Login()
     app.router.add_get("/receipt/{docking}", pages.receipt)
-    for routes in (shared_routes(), login.routes(), api.routes(), kiosk.routes(), metrics_routes(board)):
+    centre = Centre()
+    shown = shared_routes(), login.routes(), centre.routes(), api.routes(), kiosk.routes(), metrics_routes(board)
+    for routes in shown:
         app.router.add_routes(routes)
     supervisor = Supervisor(board, player)
     app.router.add_routes([*supervisor.routes(), *player.routes()])

@@ -11,7 +11,7 @@ from hashlib import sha256
 from secrets import token_bytes, token_urlsafe
 from typing import Final
 
-from agent.accounts.book import Accounts, Role
+from agent.accounts.book import Account, Accounts, Role
 from agent.screens.who import Who
 
 _SESSIONS_LIMIT: Final = 500
@@ -29,6 +29,7 @@ class _Session:
     secret: str
     begun_s: float
     seen_s: float
+    central: Account | None = None
 
 
 class Sessions:
@@ -39,10 +40,13 @@ class Sessions:
         self._key = token_bytes(32)
         self._found: OrderedDict[str, _Session] = OrderedDict()
 
-    def begin(self, account: str, role: Role, secret: str = "") -> str:
-        """Begin one and return its cookie; `secret` is the hash with which it began. The longest idle one gives way."""
+    def begin(self, account: str, role: Role, secret: str = "", central: Account | None = None) -> str:
+        """Begin one and return its cookie; `secret` is the hash with which it began. The longest idle one gives way.
+
+        `central` is whom an identity provider vouches for: he has no account of this station.
+        """
         cookie, now_s = token_urlsafe(32), self._seconds()
-        self._found[_hashed(cookie)] = _Session(account, role, secret, now_s, now_s)
+        self._found[_hashed(cookie)] = _Session(account, role, secret, now_s, now_s, central)
         while len(self._found) > _SESSIONS_LIMIT:
             self._found.popitem(last=False)
         return cookie
@@ -56,7 +60,7 @@ class Sessions:
         session = self._found.get(key)
         if session is None:
             return None
-        account = accounts.by_name.get(session.account)
+        account = session.central or accounts.by_name.get(session.account)
         idle_s = _IDLE_S.get(session.role, _IDLE_OTHERS_S)
         is_over = now_s - session.seen_s > idle_s or now_s - session.begun_s > _TOTAL_S
         began_with = session.role, session.secret
@@ -71,6 +75,11 @@ class Sessions:
     def end(self, session: str) -> None:
         """End the session of this `Who.session`; one that is gone is fine."""
         self._found.pop(session, None)
+
+    def end_central(self) -> None:
+        """End those that an identity provider vouched for: it, or what its groups mean here, has changed."""
+        for key in [key for key, session in self._found.items() if session.central is not None]:
+            del self._found[key]
 
     def form_token(self, owner: str) -> str:
         """What every form of `owner` carries: a session's, or that of a visitor's cookie."""
