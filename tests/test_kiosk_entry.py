@@ -127,6 +127,12 @@ async def by_card(page: Page) -> None:
     await page.keys(f"{CARD}\r")
 
 
+async def by_pin(page: Page) -> None:
+    await page.shows("请刷卡")
+    await page.keys("\t\ta017\t482913\r")
+    await page.shows("填写人 signed in as a017")
+
+
 async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path, clock: SettableClock) -> None:
     async with (
         standing(tmp_path, clock) as dock,
@@ -154,6 +160,7 @@ async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path,
             assert said["makers"] == [{"name": "张三", "cert_no": "37080012345", "officer": "A-017"}]
         await press(page, "确认执法活动")
         await page.shows("请选择原因")
+        assert await barriers(page) == []
         (activity,) = (name for name, _ in dock.station.journal.reader.activity_heads(9))
         await fill(page, **{f"code-{activity}1": "INT-03", f"why-{activity}1": "电池用完，更换后继续"})
         await press(page, "保存中断说明")
@@ -167,9 +174,7 @@ async def test_an_officer_fills_in_a_docking_and_answers_its_gap(tmp_path: Path,
         await page.shows("信息已补充")
         assert await barriers(page) == []
         await press(page, "查看、更正")
-        await page.shows("请刷卡")
-        await page.keys("\t\ta017\t482913\r")
-        await page.shows("填写人 signed in as a017")
+        await by_pin(page)
         told = [event.detail for event in dock.station.journal.reader.events(0, 1000) if event.kind == "signed_in"]
         assert [json.loads(detail)["by"] for detail in told] == ["card", "pin"]
 
