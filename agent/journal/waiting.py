@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from itertools import groupby, islice
-from operator import itemgetter
 from typing import Final
 
 from agent.journal.connection import Connection
@@ -70,7 +68,8 @@ def held_batches(db: Connection) -> tuple[Batch, ...]:
     """Return what is held and must be stored by due time, the most urgent first; at most 200 of the first 10,000."""
     return _batches(
         db,
-        "SELECT alarm_at, expected_bytes FROM asset WHERE state = 'held' AND alarm_at < ?"
+        "SELECT alarm_at AS due, expected_bytes AS size FROM asset INDEXED BY asset_to_store"
+        " WHERE state = 'held' AND alarm_at < ?"
         " ORDER BY alarm_at, role <> 'original', device_id, asset_id",
         BEHIND_ORIGINALS,
     )
@@ -80,13 +79,13 @@ def coming_batches(db: Connection, docking_id: str) -> tuple[Batch, ...]:
     """Return what an open docking still has to pull, likewise."""
     return _batches(
         db,
-        "SELECT alarm_at, bytes FROM clip"
+        "SELECT alarm_at AS due, bytes AS size FROM clip"
         " WHERE docking_id = ? AND mode = 'pull' AND outcome = 'pending' ORDER BY alarm_at, number",
         docking_id,
     )
 
 
 def _batches(db: Connection, query: str, *values: object) -> tuple[Batch, ...]:
-    rows = groupby(db.all(f"{query} LIMIT ?", *values, _COUNTED_ROWS), key=itemgetter(0))
-    sizes = ((due, [size for _, size in together]) for due, together in islice(rows, _BATCHES))
-    return tuple(Batch(datetime.fromisoformat(due), len(each), sum(each)) for due, each in sizes)
+    together = f"SELECT due, count(*), sum(size) FROM ({query} LIMIT ?) GROUP BY due ORDER BY due LIMIT ?"  # noqa: S608
+    rows = db.all(together, *values, _COUNTED_ROWS, _BATCHES)
+    return tuple(Batch(datetime.fromisoformat(due), files, size_bytes) for due, files, size_bytes in rows)
