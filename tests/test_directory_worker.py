@@ -29,6 +29,7 @@ from tests.shares import made
 from tests.store_conformance import held
 
 STALL_S = 2.0
+REAP_S = 0.5
 LIMIT_S = 30.0
 Open = Callable[..., DirectoryStore]
 
@@ -40,8 +41,9 @@ def vault(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def open_store(vault: Path) -> AsyncIterator[Open]:
-    """Opens stores that are closed at the end."""
+async def open_store(vault: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
+    """Opens stores that are closed at the end; a helper that can't be reaped is left behind sooner than in service."""
+    monkeypatch.setattr("agent.child._REAP_LIMIT_S", REAP_S)
     opened: list[DirectoryStore] = []
 
     def opens(path: Path, name: str = "s", **options: object) -> DirectoryStore:
