@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import http.client
 import json
 import re
@@ -266,3 +267,52 @@ async def test_passwords_that_nobody_waits_for_any_more_are_counted_all_the_same
             assert "同时登录的人过多" in busy[2].decode(), "eight wait already"
         finally:
             go_on.set()
+
+
+# What no browser sends.
+
+ASKED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+POSTED = b"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (ASKED + b"X<script>: secret\r\n\r\n", 400),
+        (ASKED + b"X-A: b\r\n  secret\r\n\r\n", 400),
+        (ASKED + b"Host: secret\r\n\r\n", 400),
+        (b"GET /" + b"secret" * 500 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET http://[secret/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET /secret HTTP/1.1\nHost: localhost\n\n", 400),
+        (b"\x16\x03\x01\x02\x00secret\r\n\r\n", 400),
+        (ASKED + b"".join(b"X-%d: secret\r\n" % n for n in range(70)) + b"\r\n", 400),
+        (POSTED + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /secret", 400),
+        (POSTED + b"Content-Length: 6\r\nContent-Length: 5\r\n\r\nsecret", 400),
+        (POSTED + b"Origin: http://[\r\nContent-Length: 0\r\n\r\n", 403),
+        (POSTED + b"Origin: http://[\xff\r\nContent-Length: 0\r\n\r\n", 403),
+        (b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: GET\r\nConnection: close\r\n\r\n", 405),
+        (b"CONNECT secret:443 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /kiosk/receipt/a%0d%0aX:secret HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
+    ],
+)
+async def test_what_is_no_request_is_refused_and_says_nothing_in_the_log(
+    nobody: Served, caplog: pytest.LogCaptureFixture, request_: bytes, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", nobody.port)
+    writer.write(request_)
+    async with asyncio.timeout(SOON_S):
+        answer = await reader.read()
+    writer.close()
+    assert int(answer.split()[1]) == status
+    assert answer.count(b"\r\nDate: ") == 1, "a second request was not smuggled in"
+    assert (caplog.text, told(nobody)) == ("", [])
+
+
+async def test_a_form_that_is_packed_is_not_unpacked(nobody: Served) -> None:
+    cookie, token = await opened_form(nobody)
+    body = gzip.compress(urlencode({"token": token, "card": "12345678"}).encode())
+    headers = {"Content_Encoding": "gzip", "Cookie": cookie, **FORM}
+    assert (await ask(nobody, "/login", "POST", body, **headers))[0] in (400, 403)
+    large = gzip.compress(b"a" * (64 << 20))
+    assert (await ask(nobody, "/login", "POST", large[: 60 << 10], **headers))[0] in (400, 403, 413)
+    assert told(nobody) == []

@@ -513,6 +513,7 @@ async def test_a_client_that_takes_nothing_is_let_go_and_holds_no_memory(
     monkeypatch.setattr(served.board, "events", counted)
     for _ in range(20):
         await incidents(served, 2000)
+    before = asyncio.all_tasks()
     client, status = await asyncio.to_thread(raw_follower, served, "Last-Event-ID: 0\r\n")
     with client:
         assert status == 200
@@ -520,6 +521,9 @@ async def test_a_client_that_takes_nothing_is_let_go_and_holds_no_memory(
             while await _grows(reader_calls):
                 pass
         assert max(reader_calls) < 40_000, "it was let go long before the end of the journal"
+        async with asyncio.timeout(20):
+            while asyncio.all_tasks() - before:
+                await asyncio.sleep(0.05)  # nobody works for it any more
     assert (await get(served, "/healthz"))["status"] == "degraded", "nobody else noticed"
 
 

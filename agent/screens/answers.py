@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping
+import socket
+import struct
+from collections.abc import AsyncIterator, Collection, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -18,7 +22,21 @@ TEXT_LIMIT: Final = 200
 TEXT: Final = r"[^\x00-\x1f\x7f]*"
 """What it may be made of."""
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 E = TypeVar("E", bound=StrEnum)
+
+
+@contextlib.asynccontextmanager
+async def taken_within(request: web.BaseRequest, limit_s: float) -> AsyncIterator[None]:
+    """Send an answer; who takes it more slowly is let go with what is left of it, by a ConnectionResetError."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as slow:
+        if (transport := request.transport) is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            transport.abort()  # at once: else the kernel would go on sending what it has
+        raise ConnectionResetError("the answer was not taken in time") from slow
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -12,7 +11,7 @@ from aiohttp import web
 
 from agent import __version__
 from agent.errors import AgentError, UnknownError
-from agent.screens.answers import TEXT_LIMIT, answer, parameters, text, whole
+from agent.screens.answers import TEXT_LIMIT, answer, parameters, taken_within, text, whole
 from agent.screens.filters import FILTERS, PAGE_LIMIT, wanted_of
 from agent.screens.guard import gate_of
 from agent.screens.stream import FOLLOWERS, LIMIT_S, Feed
@@ -136,15 +135,15 @@ async def _stream(request: web.Request, frames: AsyncIterator[bytes]) -> web.Str
     gate, first = gate_of(request), await anext(frames)
     response = web.StreamResponse(headers=_STREAM)
     await response.prepare(request)
-    # A client that doesn't read is let go, and everybody if the journal fails. Who comes back with Last-Event-ID
-    # has missed nothing, or is told at once what is wrong.
-    with contextlib.suppress(ConnectionResetError, TimeoutError, AgentError):
+    # Everybody is let go if the journal fails. Who comes back with Last-Event-ID has missed nothing, or is told at once
+    # what is wrong.
+    with contextlib.suppress(ConnectionResetError, AgentError):
         await response.write(first)
         async for frame in frames:
             if request.transport is None or request.transport.is_closing() or not gate.goes_on(request):
                 break
             if frame:
-                async with asyncio.timeout(LIMIT_S):
+                async with taken_within(request, LIMIT_S):
                     await response.write(frame)
     return response
 

@@ -18,6 +18,11 @@ ONE_MACHINE: Final = 64
 """Of one other machine."""
 
 
+STALLED_MS: Final = 20_000
+_SENDING_BYTES: Final = 128 * 1024
+"""What the kernel keeps for who reads slowly; it doubles that."""
+
+
 class Door(socket.socket):
     """Takes over a listening socket. Who is too many is let go before any TLS or HTTP is spoken with him."""
 
@@ -31,6 +36,9 @@ class Door(socket.socket):
         if not admits([host for one, host in self._inside.items() if one.fileno() >= 0], address[0]):
             connection.close()
             raise ConnectionAbortedError
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENDING_BYTES)
+        # Who takes no byte of an answer for so long is gone, also while his connection is being closed (tcp(7)).
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
         self._inside[connection] = address[0]
         return connection, address
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from secrets import token_urlsafe
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -180,7 +180,7 @@ class Gate:
         if (request[WHO].account and not request[WHO].session) or _is_unix(request):
             return True
         site, origin = request.headers.get("Sec-Fetch-Site", "same-origin"), request.headers.get(hdrs.ORIGIN)
-        named = urlsplit(origin).netloc if origin else request.host
+        named = origin.partition("://")[2] if origin else request.host
         if site != "same-origin" or (named != request.host and not self.behind_proxy):
             return False
         token = request.headers.get(FORM_HEADER, "") or str(form.get(FORM_TOKEN, ""))

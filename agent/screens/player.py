@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from agent.config import Config
 from agent.errors import UnknownError
@@ -20,7 +22,7 @@ from agent.journal import Reader
 from agent.model import CopyViewed, Medium
 from agent.model import Role as Made
 from agent.register import line
-from agent.screens.answers import TEXT_LIMIT, parameters
+from agent.screens.answers import TEXT_LIMIT, parameters, taken_within
 from agent.screens.guard import gate_of
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
@@ -34,6 +36,12 @@ PICTURE: Final[Mapping[str, str]] = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 }
 """Of a picture with a style of its own: it may do nothing else."""
+
+COPY_LIMIT_S: Final = 60.0
+"""How long one answer with a copy may take; a browser asks for the rest of it when it needs that."""
+
+_COPIES: Final = 32
+"""Copies and pictures that are sent at the same time."""
 
 _LASTS: Final = timedelta(hours=1)
 _LEAST_REASON: Final = 2
@@ -56,6 +64,7 @@ class Player:
 
     board: Board
     _key: bytes = field(default_factory=partial(secrets.token_bytes, 32), repr=False)
+    _places: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, _COPIES), repr=False)
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -92,7 +101,7 @@ class Player:
         found = await self._find(request.match_info["recording"][:TEXT_LIMIT], Made.ACCESS_COPY)
         if not self.holds(request, asked.get("grant", ""), found.file.asset_id, found.now):
             raise web.HTTPForbidden(text="请先填写调阅事由 (give a reason first: this grant is not valid here or now)")
-        return _served(found, _KINDS.get(found.medium, "video/mp4"))
+        return self._served(found, _KINDS.get(found.medium, "video/mp4"))
 
     @allowed(*READERS)
     async def made(self, request: web.Request) -> web.FileResponse:
@@ -102,7 +111,7 @@ class Player:
         if role is None:
             raise web.HTTPNotFound(text="there is no such picture")
         found = await self._find(request.match_info["recording"][:TEXT_LIMIT], role)
-        return _served(found, "image/svg+xml" if role in _DRAWN else "image/jpeg")
+        return self._served(found, "image/svg+xml" if role in _DRAWN else "image/jpeg")
 
     def holds(self, request: web.Request, grant: str, copy: str, now: datetime) -> bool:
         """Whether a grant is for this copy and this session, and not over."""
@@ -116,6 +125,11 @@ class Player:
         who = request[WHO]
         told = "\n".join((str(until), copy, who.account, who.session)).encode()
         return f"{until}.{hmac.new(self._key, told, hashlib.sha256).hexdigest()}"
+
+    def _served(self, found: Found, kind: str) -> web.FileResponse:
+        """The bytes, or the range that is asked for; where they lie follows from their fingerprint alone."""
+        headers = {"Content-Type": kind, "Content-Disposition": "inline", "Cache-Control": "no-store", **PICTURE}
+        return _Lent(found.path, headers, self._places)
 
     async def _find(self, recording: str, role: Made) -> Found:
         def ask(reader: Reader, config: Config, now: datetime) -> tuple[MadeFile | None, Medium, Path, datetime]:
@@ -131,7 +145,14 @@ class Player:
         return Found(file, medium, address_in(root, file.blake3), now)
 
 
-def _served(found: Found, kind: str) -> web.FileResponse:
-    """The bytes, or the range that is asked for; where they lie follows from their fingerprint alone."""
-    headers = {"Content-Type": kind, "Content-Disposition": "inline", "Cache-Control": "no-store", **PICTURE}
-    return web.FileResponse(found.path, headers=headers)
+class _Lent(web.FileResponse):
+    """A file in one of few places, and for a bounded time."""
+
+    def __init__(self, path: Path, headers: Mapping[str, str], places: asyncio.Semaphore) -> None:
+        super().__init__(path, headers=headers)
+        self._places = places
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send it all, as aiohttp's own does; raises ConnectionResetError for who is too slow."""
+        async with taken_within(request, COPY_LIMIT_S), self._places:
+            return await super().prepare(request)

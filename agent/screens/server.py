@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from agent.control import SCREENS_NAME, listen
 from agent.errors import AgentError, RequestError, UnknownError
-from agent.screens.answers import TEXT_LIMIT, error, parameters
+from agent.screens.answers import TEXT_LIMIT, error, parameters, taken_within
 from agent.screens.api import EVENTS, Api
 from agent.screens.centre import Centre
 from agent.screens.door import Door, listening
@@ -33,7 +35,9 @@ from agent.status.board import Board
 from agent.status.client import StatusUnavailable
 
 _ANSWER_LIMIT_S: Final = 5.0
+_TAKEN_S: Final = 20.0
 _LINE_LIMIT_BYTES: Final = 2048
+_HEADERS_LIMIT: Final = 64
 _FORM_LIMIT_BYTES: Final = 64 * 1024
 _BACKLOG: Final = 32
 _NO_VERBS: Final[Mapping[str, Verb]] = {}
@@ -47,6 +51,15 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), usb=()",
 }
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+
+def _is_ours(told: logging.LogRecord) -> bool:
+    """Whether it is our mistake: who sends what is no request must not fill the log, nor choose the words in it."""
+    return not (told.exc_info and isinstance(told.exc_info[1], HttpProcessingError))
+
+
+_log: Final = logging.getLogger("capture-agent.screens")
+_log.addFilter(_is_ours)
 
 
 @contextlib.asynccontextmanager
@@ -72,6 +85,9 @@ async def serving(
         shutdown_timeout=2,
         max_line_size=_LINE_LIMIT_BYTES,
         max_field_size=_LINE_LIMIT_BYTES,
+        max_headers=_HEADERS_LIMIT,
+        auto_decompress=False,
+        logger=_log,
     )
     await runner.setup()
     try:
@@ -100,7 +116,7 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await gate.admit(request, handler)
 
-    app = web.Application(middlewares=[_errors, admit], client_max_size=_FORM_LIMIT_BYTES)
+    app = web.Application(middlewares=[_sending, _errors, admit], client_max_size=_FORM_LIMIT_BYTES)
     pages, api, kiosk, player, login = _Pages(board), Api(board), Kiosk(board, verbs), Player(board), Login()
     app.router.add_get("/receipt/{docking}", pages.receipt)
     centre = Centre()
@@ -131,6 +147,18 @@ class _Pages:
             raise web.HTTPNotFound(text=str(unknown)) from unknown
         headers = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}  # all else in it is escaped
         return web.Response(body=paper, content_type="text/html", charset="utf-8", headers=headers)
+
+
+@web.middleware
+async def _sending(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send the answer in a bounded time; aiohttp would wait for ever, and keep the bytes, for who takes none."""
+    response = await handler(request)
+    if not isinstance(response, web.FileResponse):  # that bounds itself
+        with contextlib.suppress(ConnectionError):
+            async with taken_within(request, _TAKEN_S):
+                await response.prepare(request)
+                await response.write_eof()
+    return response
 
 
 @web.middleware
