@@ -346,7 +346,7 @@ class Demo:
         self._show.claim("the store keeps what it promises, exit code 0", code, 0)
 
     def _outage(self, handling: Handling, service: Service, server: Server) -> None:
-        recorder = self._long_clip(LONG_S)
+        recorder = self._long_clip(LONG_S * self._scale)
         self._dock_in_peace(handling, recorder)
         Outage(server, service, self._show).play(recorder)
 
