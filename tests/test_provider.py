@@ -147,6 +147,10 @@ async def test_an_answer_of_another_issuer_or_without_a_code_asks_nobody(
 ) -> None:
     with pytest.raises(NotProven):
         await came(provider_of(forger), **answer)
+    with pytest.raises(NotProven) as refused:
+        await came(provider_of(forger), error="\n<2>forged\x1b[2J" + "x" * 9000)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 1200, "what strangers write goes to the log neither as it is nor without end"
     forger.told = {"authorization_response_iss_parameter_supported": True}
     with pytest.raises(NotProven):
         await came(provider_of(forger))

@@ -64,7 +64,7 @@ class NotProven(Exception):  # noqa: N818 - an answer
     """The provider does not vouch for this person, or not as somebody who may come in; `words` is the reason."""
 
     def __init__(self, words: str, why: object = "") -> None:
-        super().__init__(f"{words}: {why}")
+        super().__init__(f"{words}: {str(why)[:_TEXT_LIMIT]!a}")  # it goes to the log, and may be a stranger's
         self.words = words
 
 
@@ -152,7 +152,7 @@ class Provider:
             if answer.get("iss", "" if needs_issuer else self.chosen.issuer) != self.chosen.issuer:
                 raise NotProven("unproven", "the answer is another issuer's")
             if "error" in answer or not re.fullmatch(r"[\x21-\x7e]{1,2000}", answer.get("code", "")):
-                raise NotProven("declined", answer.get("error", "no code")[:40])
+                raise NotProven("declined", answer.get("error", "no code"))
             given = await self._exchanged(http, known, answer["code"], asked.verifier)
             return self._person(await self._proven(http, known, given, asked, now))
 
@@ -177,7 +177,7 @@ class Provider:
             self._asking -= 1
 
     def _told(self, why: str) -> ProviderError:
-        trouble = " ".join(f"{self.chosen.issuer}: {why}".split())[:300]
+        trouble = " ".join(f"{self.chosen.issuer}: {ascii(why)[1:-1]}".split())[:300]
         if trouble != self.trouble:
             log.warning("the identity provider can't be used: %s", trouble)
         self.trouble, self._tls = trouble, None  # another ca_file may lie there meanwhile
