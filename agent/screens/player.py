@@ -154,5 +154,5 @@ class _Lent(web.FileResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Send it all, as aiohttp's own does; raises ConnectionResetError for who is too slow."""
-        async with taken_within(request, COPY_LIMIT_S), self._places:
+        async with self._places, taken_within(request, COPY_LIMIT_S):
             return await super().prepare(request)
