@@ -23,6 +23,7 @@ from agent.model import (
     ReceiptIssued,
     Standing,
 )
+from agent.uploader.base import DOUBT
 
 _PAGE: Final = 500
 _SELECT_DOCKING: Final = "SELECT seq, docking_id, opened_at, listed_at, closed_at, reason, clearing FROM docking"
@@ -115,6 +116,32 @@ class DockingQueries:
             len(taken) + 1,
         )
         return next((row[0] for row in rows if row[0] not in taken), None)
+
+    def next_to_withdraw(self, taken: Collection[str] = ()) -> str | None:
+        """Return a docking whose receipt says that all is stored, of which a store has lost something since.
+
+        Without those `taken`.
+        """
+        rows = self._db.all(
+            "SELECT DISTINCT docking_id FROM note CROSS JOIN asset AS kept ON kept.asset_id = subject"
+            " CROSS JOIN asset AS own ON own.asset_id = kept.asset_id OR own.same_as = kept.asset_id"
+            " CROSS JOIN clip ON clip.asset_id = own.asset_id CROSS JOIN docking USING (docking_id)"
+            " WHERE name = ? AND kept.receipt IS NULL AND clearing = 'clear' LIMIT ?",
+            DOUBT,
+            len(taken) + 1,
+        )
+        return next((row[0] for row in rows if row[0] not in taken), None)
+
+    def is_lacking(self, docking_id: str) -> bool:
+        """Tell whether a recording that was taken over in this docking has been damaged here since."""
+        row = self._db.one(
+            "SELECT 1 FROM asset AS kept CROSS JOIN asset AS own ON own.asset_id = kept.asset_id"
+            " OR own.same_as = kept.asset_id CROSS JOIN clip ON clip.asset_id = own.asset_id"
+            " WHERE kept.state = 'stuck' AND kept.resume_to = 'wanted' AND docking_id = ?"
+            " AND outcome IN ('pulled', 'already_held') LIMIT 1",
+            docking_id,
+        )
+        return row is not None
 
     def taken_files(self, docking_id: str) -> Iterator[TakenFile]:
         """Yield the clips of a docking in the order of the card, each with the original that keeps its bytes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -34,11 +35,19 @@ async def void(station: Station, asset: Asset, gone: EvidenceError) -> None:
     station.held_news.set()
 
 
-class AuditLane:
-    """Goes round all stored originals; where it stands, and what it has counted, survives a restart."""
+def _unheard(_: str) -> None:
+    """Nobody asks whether the store is there."""
 
-    def __init__(self, station: Station) -> None:
+
+class AuditLane:
+    """Goes round all stored originals; where it stands, and what it has counted, survives a restart.
+
+    `heard` is told whether the store is there: why not, or nothing.
+    """
+
+    def __init__(self, station: Station, heard: Callable[[str], None] = _unheard) -> None:
         self._station = station
+        self._heard = heard
         self._after: str | None = None
         self.progress = AuditProgress()
 
@@ -52,6 +61,15 @@ class AuditLane:
         except (JournalError, StoreError) as error:
             self.progress = replace(self.progress, error=error.what)
 
+    async def look(self) -> None:
+        """Ask the store whether it is there, and nothing else; raises StoreError if not."""
+        try:
+            await self._station.store.look()
+        except StoreError as error:
+            self._heard(error.what)
+            raise
+        self._heard("")
+
     async def _next(self) -> None:
         station = self._station
         found = await station.on_disk(station.journal.reader.next_to_audit, self._after or "")
@@ -63,6 +81,7 @@ class AuditLane:
             self._after = ""
             self.progress = replace(self.progress, rounds=self.progress.rounds + 1)
         else:
+            await self.look()
             return  # nothing is stored yet
         await self._note()
 
@@ -82,8 +101,10 @@ class AuditLane:
             lost, error = True, gone.what
         except StoreError as refused:
             if refused.retry:
-                await station.store.look()
+                await self.look()
             proved, error = False, refused.what
+        else:
+            self._heard("")
         self.progress = AuditProgress(
             so_far.checked + proved,
             so_far.read + read,

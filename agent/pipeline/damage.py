@@ -18,4 +18,5 @@ async def put_aside(station: Station, asset: Asset, found: str) -> bool:
             return False
         await station.on_disk(station.vault.quarantine, now.asset_id, now.digests)
         await station.journal.record(AssetChanged(now.asset_id, Damaged(found, source_docked=False)))
+        station.damages += 1
     return True

@@ -1,10 +1,13 @@
-"""The receipt lane: issues a receipt for each docking that has ended, and another when its recorder may be cleared."""
+"""The receipt lane: issues a receipt for each docking that has ended, and another when its recorder may be cleared, or
+no longer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
+from agent.config import Milestone
 from agent.errors import JournalError
 from agent.model import ReceiptIssued
 from agent.pipeline.station import Station
@@ -22,7 +25,7 @@ class ReceiptLane:
     async def step(self) -> None:
         """Issue the next receipt, or wait a little if there is none to issue."""
         station = self._station
-        docking_id = await station.on_disk(station.journal.reader.next_to_receipt, self._given_up)
+        docking_id = await station.on_disk(self._next)
         if docking_id is None:
             if self._issued:
                 station.custody.asked.set()  # once for all of them: after an upgrade there are many
@@ -37,6 +40,13 @@ class ReceiptLane:
             self._given_up.discard(docking_id)
             raise
         self._given_up.discard(docking_id)
+
+    def _next(self) -> str | None:
+        reader = self._station.journal.reader
+        found = reader.next_to_receipt(self._given_up)
+        if found is None and self._station.satisfied_by is Milestone.CENTRAL:
+            return reader.next_to_withdraw(self._given_up)
+        return found
 
 
 async def issue(station: Station, docking_id: str, by: str = "") -> ReceiptIssued:

@@ -75,7 +75,7 @@ class Runner:
         self._progress: dict[str, SlotProgress] = {}
         self._group = asyncio.TaskGroup()
         self._store = StoreLane(station)
-        self._audit = AuditLane(station)
+        self._audit = AuditLane(station, self._store.heard)
         self._probe = ProbeLane(station, self._is_reading)
         self._scrub = ScrubLane(station, self._is_reading)
         self._heal = HealLane(station)
@@ -110,6 +110,11 @@ class Runner:
         """Why the store could not take the last original; empty when it could."""
         return self._store.error
 
+    @property
+    def store_heard(self) -> bool:
+        """Whether the store has answered, or refused to, since the start."""
+        return self._store.is_heard
+
     def uploads(self) -> tuple[Upload, ...]:
         """The originals on their way to the store, the most urgent first."""
         return self._store.uploads()
@@ -140,6 +145,7 @@ class Runner:
             ready()
             self._group.create_task(self._beat())
             self._group.create_task(self._census())
+            self._group.create_task(self._first_look())
             self._group.create_task(self._forever("audit", self._audit.step))
             self._group.create_task(self._forever("scrub", self._scrub.step))
             self._group.create_task(self._forever("guard", self._guard.watch))
@@ -165,6 +171,11 @@ class Runner:
                 raise RuntimeError("The journal's writer has ended; only a new start helps.")
             self._ticks += 1
             await asyncio.sleep(_BEAT_S)
+
+    async def _first_look(self) -> None:
+        """Whether the store is there is shown before anything goes there."""
+        await asyncio.sleep(_BEAT_S)
+        await self._guarded(self._if_disk_works(self._audit.look), partial(self._note_bug, "store"))
 
     async def _census(self) -> None:
         await self._guarded(census(self._station), partial(self._note_bug, "census"))
@@ -247,7 +258,7 @@ class Runner:
                     await _wait(slot.gone, _SHOWN_S)
                     break
                 if end is End.COMPLETE:
-                    await slot.gone.wait()
+                    await self._while_all_is_here(slot)
                 else:
                     await _wait(slot.gone, pause_s)
                     pause_s = min(2 * pause_s, self._station.limits.backoff_max_s)
@@ -258,6 +269,17 @@ class Runner:
                 del self._slots[key]
             self._unplugged(slot)
             slot.free.set()
+
+    async def _while_all_is_here(self, slot: Slot) -> None:
+        """Until the recorder is gone. Or something of it is damaged here: while it is docked it can bring it again."""
+        known = -1
+        while not slot.gone.is_set():
+            if known != self._station.damages:
+                with contextlib.suppress(JournalError):
+                    known, docking_id = self._station.damages, self._progress[slot.name].docking_id
+                    if await self._station.on_disk(self._station.journal.reader.is_lacking, docking_id):
+                        return
+            await _wait(slot.gone, _BEAT_S)
 
     async def _one_docking(self, slot: Slot, docked: Docked) -> End:
         name = slot.name

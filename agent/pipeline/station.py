@@ -40,9 +40,9 @@ class Station:
 
     `background` is asked, in a thread, for what manifests say; without it none are made.
     `terms` are those on which local copies go. `freeing` is held while one goes: nothing is taken into the vault
-    meanwhile. `surplus` are the fingerprints of files that are still there though their copy was freed. `wanted_bytes`
-    is the room that dockings wait for, and `room_wanted` tells of a new one. Before `clock_is_kept` says that somebody
-    keeps the clock right, nothing goes.
+    meanwhile. `surplus` are the fingerprints of files that are still there though their copy was freed. `damages`
+    counts the files that were put aside. `wanted_bytes` is the room that dockings wait for, and `room_wanted` tells of
+    a new one. Before `clock_is_kept` says that somebody keeps the clock right, nothing goes.
     """
 
     journal: Journal
@@ -71,6 +71,7 @@ class Station:
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)
     held_news: asyncio.Event = field(default_factory=asyncio.Event)
+    damages: int = 0
     freeing: asyncio.Lock = field(default_factory=asyncio.Lock)
     surplus: set[str] = field(default_factory=set)
     wanted_bytes: dict[str, int] = field(default_factory=dict)

@@ -102,7 +102,8 @@ class StoreLane:
         self._failures = 0
         self._ticks = 0
         self._blind = ""
-        self._refusal = ""
+        self._refusal = self._away = ""
+        self.is_heard = False
 
     @property
     def error(self) -> str:
@@ -189,7 +190,13 @@ class StoreLane:
 
     def _forgive(self) -> None:
         """The store answers again: what it refused before must not be shown until all of a large original is there."""
-        self._refusal = ""
+        self._refusal, self.is_heard = "", True
+
+    def heard(self, away: str) -> None:
+        """Who only looked found the store away; or there, which takes back nothing that it has refused since."""
+        if away or self._refusal == self._away:
+            self._refusal = away
+        self._away, self.is_heard = away, True
 
     def rest(self) -> None:
         """Something failed: wait longer before the next attempt begins, not inside this one, which has a limit."""
@@ -230,11 +237,11 @@ class StoreLane:
             await put_aside(station, asset, str(error))
         else:
             await station.journal.record(AssetChanged(asset.asset_id, Confirmed(receipt)))
-            self._refusal = ""
+            self._forgive()
             self._failures = 0
 
     async def _not_stored(self, asset: Asset, error: StoreError) -> None:
-        self._refusal = error.what
+        self._refusal, self.is_heard = error.what, True
         # A store that is away is tried for ever, with a bounded pause; only a refusal needs a person.
         if error.retry:
             self.rest()
