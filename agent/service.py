@@ -37,13 +37,14 @@ from agent.screens.guard import gate_for
 from agent.screens.server import serving
 from agent.screens.tls import Certificate
 from agent.status.board import Board
+from agent.status.health import Live
 from agent.status.reasons import both, reason_words
 from agent.status.record import known_of, sealed_view
 from agent.status.summary import one_line
-from agent.status.views import Live
 
 log: Final = logging.getLogger("capture-agent")
 
+_REFUSES: Final = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
 _WATCHDOG_S: Final = 5.0
 _SLOW_MBIT_S: Final = 12.0
 """USB 1; what is made today is at least forty times as fast, unless cable or socket are bad."""
@@ -272,15 +273,17 @@ class Service:
             self._runner.scrub(),
             not self.disk.trouble,
             self._moves,
+            self._runner.store_heard,
         )
 
-    def _problems(self) -> tuple[str, ...]:
-        told = (*self._troubles.values(), *self._disk(), *self._runner.troubles(), *_left_out(self._config))
-        return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
+    def version(self) -> tuple[object, ...]:
+        """Another one when a slot has changed, or an alarm came or went: what the screens must show at once."""
+        return (self._runner.version(), self._runner.store_error, self._moves, *self._problems())
 
-    def _disk(self) -> tuple[str, ...]:
-        told = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
-        return (f"{told}: {trouble}",) if (trouble := self.disk.trouble) else ()
+    def _problems(self) -> tuple[str, ...]:
+        disk = f"{_REFUSES}: {self.disk.trouble}" if self.disk.trouble else ""
+        told = (*self._troubles.values(), disk, *self._runner.troubles(), *_left_out(self._config))
+        return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(StoreError):
@@ -335,7 +338,7 @@ async def serve(config: Config, clock: Clock) -> None:
         runner = Runner(station)
         service = Service(config, station, runner)
         await service.start()
-        board = Board(config, station.journal.reader, clock, service.live, runner.version)
+        board = Board(config, station.journal.reader, clock, service.live, service.version)
         page = config.status
         tls, bound = service.certificate.context, service.page_socket()
         root, verbs = config.storage.root, service.verbs()

@@ -19,8 +19,8 @@ from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.pipeline.storing import StoreLane
 from agent.status.board import Board
+from agent.status.health import Live
 from agent.status.summary import summary
-from agent.status.views import Live
 from agent.verbs.pull import told
 from simulator.card import Card
 from simulator.content import Content

@@ -21,7 +21,7 @@ from agent.model import ClipSeen, ClockTrust, Outcome, Phase, SlotProgress
 from agent.screens.guard import Gate
 from agent.screens.server import serving
 from agent.status.board import Board
-from agent.status.views import Live
+from agent.status.health import Live
 from tests.journal_entries import seen
 
 SHIPPED = Path(__file__).parent.parent / "config"

@@ -28,8 +28,8 @@ from agent.model import (
 )
 from agent.status.access import access_view, certificate_lines, file_lines, finding_lines
 from agent.status.board import Board
+from agent.status.health import Live
 from agent.status.record import known_of, record_lines, record_view
-from agent.status.views import Live
 from simulator.stage import Stage
 from tests.conftest import SettableClock
 from tests.daemons import stage

@@ -108,7 +108,7 @@ async def test_a_full_disk_and_seven_days_without_the_store_cost_not_one_origina
             await until(lambda: runner.store_error)
             await assert_not_done(station, runner.slots()[1])
             status, text = await said(station, runner.slots()[1], runner.store_error)
-            assert status["health"]["name"] == "degraded"
+            assert status["health"]["name"] == "failed"
             assert status["counters"]["assets"]["stored"]["files"] == 0
             assert "不可用" in text
             assert held(station) == originals, "an original was given up"

@@ -31,7 +31,7 @@ from agent.screens.server import serving
 from agent.screens.who import Role, roles_of
 from agent.status.board import Board
 from agent.status.entry import said_in, written
-from agent.status.views import Live
+from agent.status.health import Live
 from tests.chromium import LeftError, Page, browsing
 from tests.conftest import SettableClock
 from tests.filming import docked, filmed

@@ -28,7 +28,8 @@ from agent.model import (
     RecorderKind,
     SlotProgress,
 )
-from agent.status.views import Live, _facts, health_view, hold_of, recording_view, slot_view, to_json
+from agent.status.health import Live, health_view, hold_of, pulls
+from agent.status.views import _facts, recording_view, slot_view, to_json
 from agent.status.words import WORDS, Hold, Whereabouts, named
 from tests.journal_entries import receipt, wanted
 from tests.status_station import HOSTILE, NOW, configured, footage, slot
@@ -225,7 +226,7 @@ def problems(config: Config, live: Live, today: date, stuck: int = 0, doubted: i
     assets = dict.fromkeys(AssetState, Tally()) | {AssetState.STUCK: Tally(stuck, 1)}
     overview = Overview(assets, {}, 0, doubted, 0, 0, "")
     view = health_view(config, live, coverage(config.calendars, today), overview)
-    assert view["name"] == ("degraded" if view["problems"] else "ok")
+    assert view["name"] == ("ok" if not view["problems"] else "degraded" if pulls(config, live) else "failed")
     return [problem["zh"] for problem in view["problems"]]
 
 
@@ -238,7 +239,7 @@ def test_a_station_in_order_has_no_problems(config: Config) -> None:
 def test_every_problem_is_told(config: Config) -> None:
     live = Live(free_bytes=1, store_error="no route", clock=ClockState(synced=False), problems=("the journal is slow",))
     assert problems(config, live, date(2026, 11, 1), stuck=13, doubted=2) == [
-        "the journal is slow",
+        "请联系管理员：the journal is slow",
         "存储空间不足，已停止采集",
         "专用存储器不可用（已采集的数据在本机安全保存）：no route",
         "专用存储器中有 2 个记录复核不符，正在由本机重新上传",
@@ -246,3 +247,29 @@ def test_every_problem_is_told(config: Config) -> None:
         "时钟未校准",
         "缺少 2027 年放假安排，期限暂按最早可能提醒",
     ]
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        Live(free_bytes=1),
+        Live(free_bytes=None),
+        Live(free_bytes=1 << 40, writes=False, problems=("本机磁盘无法写入",)),
+        Live(free_bytes=1 << 40, moves=False),
+        Live((slot(Phase.NO_SPACE),), free_bytes=1 << 40),
+    ],
+)
+def test_where_nothing_can_be_pulled_the_station_is_out_of_order_and_says_why(config: Config, live: Live) -> None:
+    overview = Overview(dict.fromkeys(AssetState, Tally()), {}, 0, 0, 0, 0, "")
+    view = health_view(config, live, coverage(config.calendars, date(2026, 10, 31)), overview)
+    assert (view["name"], view["zh"]) == ("failed", "故障")
+    assert view["problems"]
+
+
+def test_a_recorder_that_needs_a_person_is_a_reason_and_one_that_is_read_is_none(config: Config) -> None:
+    overview = Overview(dict.fromkeys(AssetState, Tally()), {}, 0, 0, 0, 0, "")
+    known = coverage(config.calendars, date(2026, 10, 31))
+    for phase in Phase:
+        live = Live((slot(phase),), 1 << 40, clock=ClockState(synced=True))
+        view = health_view(config, live, known, overview)
+        assert (view["name"] == "ok") == (hold_of(live.slots[0]) in (Hold.KEEP, Hold.GONE)), phase

@@ -56,7 +56,7 @@ class Api:
 
     @allowed(Role.PUBLIC, *_EVERYBODY)
     async def health(self, request: web.Request) -> web.Response:
-        """`ok` or `degraded`, and nothing that names anybody."""
+        """`ok`, `degraded` or `failed`, and nothing that names anybody."""
         state = await self._board.health()
         return answer(request, json.dumps({"status": state, "version": __version__}).encode())
 

@@ -97,8 +97,8 @@ def _rate(status: Json) -> Samples:
     return [("", sum(slot["rate_bytes_s"] for slot in status["slots"]))]
 
 
-def _store_up(status: Json) -> Samples:
-    return [("", not status["store"]["error"])]
+def _pulling(status: Json) -> Samples:
+    return [("", status["health"]["name"] != "failed")]
 
 
 def _damaged(status: Json) -> Samples:
@@ -111,7 +111,8 @@ def _version(status: Json) -> Samples:
 
 METRICS: Final = (
     Metric("info", "Always 1; the version that runs.", _version, "version"),
-    Metric("problems", "Reasons why the screens say degraded; 0 is in order.", _many("health", "problems")),
+    Metric("problems", "Reasons why the screens say degraded or worse; 0 is in order.", _many("health", "problems")),
+    Metric("pulling", "1 while recorders can be pulled, 0 while the screens say out of order.", _pulling),
     Metric("status_timestamp_seconds", "The station's clock when these numbers were made, since 1970.", _at("now")),
     Metric("originals", "Originals by state.", _tally("assets", "files"), "state"),
     Metric("originals_bytes", "Bytes of originals by state.", _tally("assets", "bytes"), "state"),
@@ -133,7 +134,7 @@ METRICS: Final = (
         "Recorders not docked while the earliest possible limit of footage on them passed.",
         _at("devices", "ran_out"),
     ),
-    Metric("store_up", "1 while the store answers, 0 while it fails.", _store_up),
+    Metric("store_up", "1 while the store answers, 0 while it fails.", _at("store", "answers")),
     Metric("store_locks", "Whether the store keeps what it has from being removed.", _at("store", "locks")),
     Metric("store_bytes_per_second", "Measured rate of the store.", _at("forecast", "rate_bytes_s")),
     Metric("uploads", "Uploads under way.", _many("store", "uploads")),

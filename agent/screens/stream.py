@@ -41,7 +41,7 @@ class Feed:
         self._closing = False
         self._kept: deque[bytes] = deque(maxlen=_KEPT)
         self._joined = (0, 0, b"")
-        self._slots = (-1, b"")
+        self._slots: tuple[object, bytes] = (None, b"")
         self._followers = 0
         self._reading: asyncio.Task[None] | None = None
 
@@ -88,7 +88,7 @@ class Feed:
             self._joined = after, self.head, b"".join(islice(self._kept, len(self._kept) - missing, None))
         return self._joined[2]
 
-    def slots(self) -> tuple[int, bytes]:
+    def slots(self) -> tuple[object, bytes]:
         """The slots as a frame, made once per version."""
         version = self.board.version()
         if version != self._slots[0]:
@@ -97,7 +97,8 @@ class Feed:
 
     async def _read(self) -> None:
         """Wake the followers when something changed, at least each second; ends with the last of them."""
-        shown, quiet_s = -1, 0.0
+        shown: object = None
+        quiet_s = 0.0
         try:
             while self._followers:
                 news = await self._take() or self.board.version() != shown
@@ -135,7 +136,7 @@ class _Follower:
         self._feed = feed
         self._after = after
         self._only_slots = only_slots
-        self._shown = -1
+        self._shown: object = None
 
     async def frames(self) -> AsyncIterator[bytes]:
         """Raises JournalError."""

@@ -23,13 +23,13 @@ from agent.status.activities import CONSIDERED, LOOKED_AT, activities_view, acti
 from agent.status.devices import DOCKINGS, devices_view, quarantined
 from agent.status.entry import entry_view
 from agent.status.explain import explain, verdict_of
+from agent.status.health import Live, has_room, pulls
 from agent.status.kiosk import brought_view, docking_ids, kiosk_view
 from agent.status.receipt import issued, receipt_body, receipt_page
 from agent.status.record import history_view, known_of, record_view
 from agent.status.views import (
     SHOWN_AT_RISK,
     Json,
-    Live,
     Rows,
     event_view,
     recording_view,
@@ -57,13 +57,13 @@ class _Answer:
     made_s: float
     current_s: float
     seq: int
-    version: int
+    version: object
 
 
 class Board:
     """Answers of the status page.
 
-    `live` gives what only the service knows, `version` a number that changes with it; both are called on the event
+    `live` gives what only the service knows, `version` what changes with it; both are called on the event
     loop. A status is served again while nothing changed, for 5 s at most (verdicts depend on the time), and for half
     a second even if something did, so that no client can keep the disk busy. Who asks in the second half of that has a
     new one made but doesn't wait for it: on a busy station only the first of many questions waits for the disk.
@@ -71,7 +71,7 @@ class Board:
     """
 
     def __init__(
-        self, config: Config, reader: Reader, clock: Clock, live: Callable[[], Live], version: Callable[[], int]
+        self, config: Config, reader: Reader, clock: Clock, live: Callable[[], Live], version: Callable[[], object]
     ) -> None:
         self.version = version
         self._config = config
@@ -81,7 +81,7 @@ class Board:
         self._live = live
         self._answer: _Answer | None = None
         self._renewal: asyncio.Task[_Answer] | None = None
-        self._slots: tuple[int, bytes] | None = None
+        self._slots: tuple[object, bytes] | None = None
         self._devices: dict[str, Device] = {}
         self._activities: dict[str, tuple[int, Json]] = {}
         self._absences: dict[str, Sequence[Mapping[str, Any]]] = {}
@@ -125,14 +125,15 @@ class Board:
         return (await self._current()).body
 
     async def health(self) -> str:
-        """`ok` or `degraded`, and nothing that names anybody; raises JournalError."""
+        """`ok`, `degraded` or `failed`, and nothing that names anybody; raises JournalError."""
         return (await self._current()).health
 
     def ready(self) -> Json:
-        """Whether the station does its work; `store` doesn't count, since pulling goes on without it."""
+        """Whether the station can pull; `store` doesn't count, since pulling goes on without it."""
         live = self._live()
-        told = {"journal": live.writes, "lanes": live.moves, "store": not live.store_error}
-        return {"ready": live.writes and live.moves, **told}
+        room = live.free_bytes is not None and has_room(self._config, live)
+        told = {"journal": live.writes, "lanes": live.moves, "room": room, "store": not live.store_error}
+        return {"ready": pulls(self._config, live), **told}
 
     async def _current(self) -> _Answer:
         answer = self._answer

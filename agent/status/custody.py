@@ -10,7 +10,7 @@ from typing import Any, Final
 from agent.journal import Reader
 from agent.journal.views import EventView
 from agent.model import Role
-from agent.status.reasons import reason_words
+from agent.status.reasons import on_screen
 from agent.status.record import Known
 from agent.status.words import WORDS, at, words
 
@@ -81,12 +81,12 @@ def _event(event: EventView) -> Json:
         zh, en = WORDS[Role][detail["asset"]["role"]]
         named = {"kind": event.kind, **words(f"增加{zh}", f"added: {en}")}
     why = _first(detail, _WHY)
-    said = {"who": _first(detail, _WHO), "why": reason_words(why) if why else None}
+    said = {"who": _first(detail, _WHO), "why": on_screen(why) if why else None}
     return {"seq": event.seq, "at": at(event.at), **named, **said, "hash": event.hash}
 
 
 def _named(kind: str) -> Json:
-    zh, en = _KINDS.get(kind, (kind, kind))
+    zh, en = _KINDS.get(kind, (f"其他事项 {kind}", kind))
     return {"kind": kind, **words(zh, en)}
 
 

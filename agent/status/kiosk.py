@@ -103,6 +103,8 @@ def _centre(store: Json) -> Json:
             "ok": False,
             **words(zh, "the store is not connected; what was pulled is safe here, go on docking"),
         }
+    if store["answers"] is None:
+        return {"ok": False, **words(f"{store['name']} 尚未联系", "the store was not asked yet")}
     return {"ok": True, **words(f"{store['name']} 已连接", "store connected")}
 
 

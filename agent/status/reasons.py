@@ -122,9 +122,59 @@ _SENTENCES: Final = (
     (r"Cannot allocate memory", "内存不足"),
     (r"(?<![A-Za-z ])video(?![A-Za-z ])", "画面"),
     (r"(?<![A-Za-z ])audio(?![A-Za-z ])", "声音"),
+    # What hinders a docking or the station, whether footage is safe, and what to do.
+    (r"^internal error$", "程序内部错误，已采集的资料安全，将自动重试"),
+    (r"^storage is full; the footage stays on the recorder$", "本机存储空间不足，资料留在记录仪中"),
+    (
+        r"^something wrote to the recorder while it was read; it is read again$",
+        "读取期间记录仪内容被改动，正在重新读取",
+    ),
+    (r"^(\d+) of (\d+) files can't be read completely$", r"\2 个文件中有 \1 个不能完整读取"),
+    (
+        r"^(\d+) files end earlier than the recorder says; what there is is safe$",
+        r"\1 个文件比记录仪所述短，现有部分已安全采集",
+    ),
+    (
+        r"^parts of the recorder can't be read: there may be more on it$",
+        "记录仪有一部分无法读取，其中可能还有资料",
+    ),
+    (r"^This recorder's filesystem can't be read: ", "无法读取此记录仪的文件系统："),
+    (r"^The reader of this recorder gave an impossible answer ", "读取此记录仪的程序应答有误"),
+    (r"^The reader of this recorder (failed|went on after its end)", "读取此记录仪的程序出错"),
+    (r"^Another recorder lies here than the one that was listed\.", "此处已不是先前列出的记录仪。"),
+    (r"^Reading breaks at every file: ", "每个文件都读取中断："),
+    (
+        r"^This recorder is not in the inventory, and unknown ones are refused\.",
+        "此记录仪未登记，按规定不采集未登记的设备。",
+    ),
+    (r"^Docking is noticed late, since udev can't be heard: ", "未能及时发现新插入的设备，仍在定期检查："),
+    (r"^Recorders can't be detected: ", "无法发现新插入的记录仪："),
+    (r"^(changed): ", "读取期间内容变化："),
+    (r"^(unreadable|broken|different): ", "读取失败："),
+    (r"^the agent was interrupted (\d+) times while storing this$", r"上传此文件时程序中断了 \1 次"),
+    (r"Nothing was changed on (it|the recorder) and nothing was pulled\.", "未采集，记录仪未作改动。"),
+    (r"Nothing was changed on the recorder; what was pulled before is safe\.", "记录仪未作改动，此前采集的资料安全。"),
+    (r"[Nn]othing on the recorder was changed(?=[.;])", "记录仪未作改动"),
+    (r"[Ww]hat was pulled( before)? is safe(?=[.;])", "已采集的资料安全"),
+    (r"Nothing was (touched|changed)\.", "未作任何改动。"),
+    (r"Nothing of it was pulled; all that is on it stays there\.", "未采集，资料留在记录仪中。"),
+    (r"Keep the recorder( as it is, don't format it,)? and call the administrator\.", "请保留记录仪，联系管理员。"),
+    (
+        r"Dock it again; if it happens again, keep it and call the administrator\.",
+        "请重新插入；如再次出现，请保留记录仪并联系管理员。",
+    ),
+    (r"It is tried again; if it goes on, call the administrator\.", "将自动重试；如持续出现，请联系管理员。"),
+    (
+        r"Call the administrator: once it is in inventory.toml it is read by itself\.",
+        "请联系管理员登记，登记后自动采集。",
+    ),
+    (r"Leave it docked: it is read from the beginning\.", "请勿拔出，将从头读取。"),
+    (r"It is tried again\.", "将自动重试。"),
     (r"; ", "；"),
     (r"(?<=[^\x00-\x7f]): ", "："),
 )
+_BEGINS_IN_CHINESE: Final = re.compile(r"[^A-Za-z]*[\u4e00-\u9fff]")
+_TRACE: Final = "Traceback (most recent call last)"
 
 
 def reason_words(reason: str) -> dict[str, str]:
@@ -133,6 +183,16 @@ def reason_words(reason: str) -> dict[str, str]:
     for pattern, words_for_it in _SENTENCES:
         chinese = re.sub(pattern, words_for_it, chinese)
     return words(chinese, reason)
+
+
+def on_screen(text: str) -> dict[str, str]:
+    """A text of the machine as a screen shows it: Chinese first, whatever it says, and never a traceback."""
+    if _TRACE in text:
+        return words("程序内部错误，资料安全，请联系管理员", "internal error; footage is safe, call the administrator")
+    told = reason_words(text)
+    if not _BEGINS_IN_CHINESE.match(told["zh"]):
+        told["zh"] = f"请联系管理员：{told['zh']}"
+    return told
 
 
 def both(told: dict[str, str]) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from agent.model import SlotProgress
 from agent.status.absences import absence_lines
 from agent.status.devices import device_lines
-from agent.status.views import hold_of
+from agent.status.health import hold_of
+from agent.status.reasons import both
 from agent.status.words import Hold
 
 _AT_RISK_SHOWN: Final = 10
@@ -70,8 +71,8 @@ def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"slot {slot['slot']}: {slot['device']}  {_both(slot['phase'])}  {files['done']}/{files['total']} files"
             f"  {size['done'] / 1e6:.0f}/{size['total'] / 1e6:.0f} MB  {_both(slot['hold'])}"
         )
-        if slot["message"]:
-            yield f"  {slot['message']}"
+        if slot["message_words"]:
+            yield f"  {both(slot['message_words'])}"
 
 
 def lines_at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -81,8 +82,8 @@ def lines_at_risk(recordings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"at risk {recording['recording_id']}  {_both(recording['state'])}{_sent(recording)}"
             f"  {_both(recording['due_text'])}{_stored_by(recording)}  {recording['citation']}"
         )
-        if recording["reason"]:
-            yield f"  {recording['reason'].splitlines()[-1]}"
+        if recording["reason_words"]:
+            yield f"  {both(recording['reason_words'])}"
     if len(recordings) > _AT_RISK_SHOWN:
         yield f"… and {len(recordings) - _AT_RISK_SHOWN} more at risk"
 

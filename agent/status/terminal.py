@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.status.client import StatusUnavailable
+from agent.status.reasons import both
 from agent.status.summary import details, lines_at_risk, printable
 from agent.status.words import Hold
 
@@ -82,9 +83,9 @@ def _now(fetch: Fetch, width: int) -> RenderableType:
 
 def _head(status: Json) -> Text:
     health = status["health"]
-    good = health["name"] == "ok"
+    look = {"ok": _GOOD, "degraded": _NOTE}.get(health["name"], _ALARM)
     return Text.assemble(
-        (printable(status["station"]["name"]), "bold"), "  ", (_both(health), _GOOD if good else _NOTE), "  ",
+        (printable(status["station"]["name"]), "bold"), "  ", (_both(health), look), "  ",
         (status["now"], "dim"),
     )  # fmt: skip
 
@@ -104,7 +105,8 @@ def _slots(slots: Sequence[Json], width: int) -> Iterator[RenderableType]:
     else:
         for slot in slots:
             yield Text(" ").join([*_told(slot), _hold(slot)])
-    yield from (Text(printable(f"  {slot['slot']}: {slot['message']}"), _NOTE) for slot in slots if slot["message"])
+    told = ((slot["slot"], slot["message_words"]) for slot in slots if slot["message_words"])
+    yield from (Text(printable(f"  {name}: {both(words)}"), _NOTE) for name, words in told)
 
 
 def _told(slot: Json) -> list[Text]:

@@ -11,68 +11,36 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent import __version__
-from agent.clocks import ClockState
 from agent.config import Config, Milestone
 from agent.deadline import Coverage, Rules, Verdict
-from agent.journal.views import DockingView, EventView, Overview, RecordingView, Tally, Waiting
+from agent.journal.views import DockingView, EventView, Overview, RecordingView, Waiting
 from agent.model import (
     AssetState,
-    AuditProgress,
     Completeness,
     Device,
     Missing,
     Outcome,
-    Phase,
-    ScrubProgress,
     SlotProgress,
-    Upload,
 )
 from agent.register import device_name
 from agent.status.absences import absence_view
 from agent.status.access import copies_view, copy_view
-from agent.status.clock import clock_fact, clock_problems, clock_view
+from agent.status.clock import clock_fact, clock_view
 from agent.status.content import content_view
 from agent.status.devices import quarantined
 from agent.status.explain import deadline_view, verdict_of
-from agent.status.outlook import Outlook, outlook, outlook_view, problems_ahead, stored_by
+from agent.status.health import Live, health_view, hold_of, missing_files
+from agent.status.outlook import outlook, outlook_view, stored_by
+from agent.status.reasons import on_screen
 from agent.status.record import labelled
 from agent.status.scrub import scrub_fact, scrub_view
 from agent.status.sealed import manifests_view
 from agent.status.words import Hold, Whereabouts, at, named, words
 
-SHOWN_AT_RISK: Final = 50
-"""How many of the most urgent recordings the status lists."""
-
-_TAKEN_OVER: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
-
-_NONE: Final = Tally()
-_NO_AUDIT: Final = AuditProgress()
-_NO_SCRUB: Final = ScrubProgress()
-_CLOCK_UNKNOWN: Final = ClockState()
-
 Json = dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """What only the running service knows; None and empty mean that it doesn't know either.
-
-    `writes`: the journal's disk takes what is written; `moves`: every lane has done something lately.
-    """
-
-    slots: tuple[SlotProgress, ...] = ()
-    free_bytes: int | None = None
-    store_error: str = ""
-    clock: ClockState = _CLOCK_UNKNOWN
-    problems: tuple[str, ...] = ()
-    store_locks: bool | None = None
-    uploads: tuple[Upload, ...] = ()
-    audit: AuditProgress = _NO_AUDIT
-    store_rate_bytes_s: float | None = None
-    key_fingerprint: str = ""
-    scrub: ScrubProgress = _NO_SCRUB
-    writes: bool = True
-    moves: bool = True
+SHOWN_AT_RISK: Final = 50
+"""How many of the most urgent recordings the status lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +116,6 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     }
 
 
-def hold_of(slot: SlotProgress) -> Hold:
-    """What may be done with the recorder; TAKE only if everything on it is here and was read back."""
-    match slot.phase:
-        case Phase.IDENTIFYING | Phase.READING | Phase.VERIFYING:
-            return Hold.KEEP
-        case Phase.UNPLUGGED:
-            return Hold.GONE
-        case Phase.FINISHED if slot.may_remove and _missing(slot) == 0:
-            return Hold.TAKE
-        case _:
-            return Hold.ASK
-
-
 def slot_view(slot: SlotProgress, contact: str) -> Json:
     """One slot with its live progress; `hold` says whether the recorder may be taken away."""
     return {
@@ -175,6 +130,7 @@ def slot_view(slot: SlotProgress, contact: str) -> Json:
         "rate_bytes_s": round(slot.rate_bytes_s),
         "eta_s": None if slot.eta_s is None else round(slot.eta_s),
         "message": slot.message,
+        "message_words": on_screen(slot.message) if slot.message else None,
         "outcomes": {outcome.value: slot.outcomes.get(outcome, 0) for outcome in Outcome},
     }
 
@@ -204,6 +160,7 @@ def recording_view(
         "medium": named(recording.medium),
         "state": named(asset.state),
         "reason": asset.reason,
+        "reason_words": on_screen(asset.reason) if asset.reason else None,
         "size_bytes": asset.size_bytes if asset.size_bytes is not None else asset.expected_bytes,
         "sha256": asset.digests.sha256 if asset.digests else None,
         "blake3": asset.digests.blake3 if asset.digests else None,
@@ -277,59 +234,17 @@ def _store_view(config: Config, live: Live) -> Json:
         "kind": config.store.kind,
         "name": config.store.name,
         "error": live.store_error,
+        "answers": False if live.store_error else (live.store_heard or None),
         "locks": live.store_locks,
         "uploads": [asdict(upload) for upload in live.uploads],
         "audit": asdict(audit) | {"last_at": at(audit.last_at)},
     }
 
 
-def health_view(
-    config: Config,
-    live: Live,
-    coverage: Coverage,
-    overview: Overview,
-    register: Json | None = None,
-    ahead: Outlook | None = None,
-) -> Json:
-    """Whether a person should look at the station, and why; `register` is what `devices_view` gave."""
-    problems = [words(problem, problem) for problem in live.problems]
-    if live.free_bytes is not None and live.free_bytes <= config.storage.reserve_bytes:
-        problems.append(words("存储空间不足，已停止采集", "storage is full, pulling has stopped"))
-    if live.store_error:
-        zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
-        problems.append(words(zh, f"{config.store.name} fails; what was pulled is safe here"))
-    if doubted := overview.doubted:
-        zh = f"{config.store.name}中有 {doubted} 个记录复核不符，正在由本机重新上传"
-        problems.append(words(zh, f"{doubted} stored recordings failed their audit; they are sent again"))
-    if stuck := overview.assets[AssetState.STUCK].files:
-        problems.append(words(f"{stuck} 个记录需要处理", f"{stuck} recordings need a person"))
-    if stuck := overview.documents.get(AssetState.STUCK, _NONE).files:
-        problems.append(words(f"{stuck} 份材料需要处理", f"{stuck} documents need a person"))
-    if register and (ran_out := register["ran_out"]):
-        zh = f"{ran_out} 台记录仪未采集，可能有未采集的音像记录，最早可能的期限已过"
-        problems.append(words(zh, f"recorders not back or not docked: {ran_out}; there may be footage on them"))
-    if register and (not_back := register["not_back"]):
-        problems.append(words(f"{not_back} 台记录仪未按期归还", f"recorders not back in time: {not_back}"))
-    if live.scrub.trouble:
-        problems.append(words(live.scrub.trouble, live.scrub.trouble))
-    problems += problems_ahead(ahead)
-    problems += clock_problems(live.clock)
-    if coverage.missing is not None:
-        zh = f"缺少 {coverage.missing} 年放假安排，期限暂按最早可能提醒"
-        problems.append(words(zh, f"the holiday notice of {coverage.missing} is missing; alarms come early"))
-    told = words("降级", "degraded") if problems else words("正常", "in order")
-    return {"name": "degraded" if problems else "ok", **told, "problems": problems}
-
-
-def _missing(slot: SlotProgress) -> int:
-    """Clips on the recorder that are not safely here."""
-    return max(slot.files_total, sum(slot.outcomes.values())) - sum(slot.outcomes.get(out, 0) for out in _TAKEN_OVER)
-
-
 def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
     hold = hold_of(slot)
     told = named(hold)
-    missing = _missing(slot)
+    missing = missing_files(slot)
     if hold is Hold.GONE and missing:
         told |= words(f"已拔出，剩余 {missing} 个未采集", f"unplugged, {missing} not pulled")
     elif hold is Hold.GONE and slot.files_total == 0:
@@ -366,8 +281,9 @@ def _tiles(rows: Rows, risks: Sequence[Json], satisfied_by: Milestone) -> list[J
 def _facts(config: Config, live: Live, coverage: Coverage) -> list[dict[str, str]]:
     years = "、".join(f"{notice.year} 已导入（{notice.source}）" for notice in coverage.years if notice.complete)
     missing = f"；{coverage.missing} 未导入" if coverage.missing else ""
-    store = words("未连接（数据已在本机安全保存）", "fails") if live.store_error else words("已连接", "connected")
-    known = None if live.store_error else live.store_locks
+    heard = words("已连接", "connected") if live.store_heard else words("尚未联系", "not asked yet")
+    store = words("未连接（数据已在本机安全保存）", "fails") if live.store_error else heard
+    known = None if live.store_error or not live.store_heard else live.store_locks
     locks = {True: ("已锁定", "locked"), False: ("未锁定", "not locked"), None: ("", "")}[known]
     facts = [
         clock_fact(live.clock),

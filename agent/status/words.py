@@ -33,6 +33,14 @@ from agent.model import (
 )
 
 
+class Health(StrEnum):
+    """State of the station; FAILED: nothing can be pulled."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
 class Hold(StrEnum):
     """What an officer may do with the recorder in a slot."""
 
@@ -64,6 +72,11 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Phase.UNSUPPORTED: ("设备不支持", "not supported"),
         Phase.UNREGISTERED: ("未登记", "not registered"),
         Phase.NO_SPACE: ("存储空间不足", "storage is full"),
+    },
+    Health: {
+        Health.OK: ("正常", "in order"),
+        Health.DEGRADED: ("降级", "degraded"),
+        Health.FAILED: ("故障", "out of order"),
     },
     Hold: {
         Hold.KEEP: ("请勿拔出", "do not unplug"),
