@@ -44,7 +44,6 @@ from agent.status.summary import one_line
 
 log: Final = logging.getLogger("capture-agent")
 
-_REFUSES: Final = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
 _WATCHDOG_S: Final = 5.0
 _SLOW_MBIT_S: Final = 12.0
 """USB 1; what is made today is at least forty times as fast, unless cable or socket are bad."""
@@ -281,8 +280,7 @@ class Service:
         return (self._runner.version(), self._runner.store_error, self._moves, *self._problems())
 
     def _problems(self) -> tuple[str, ...]:
-        disk = f"{_REFUSES}: {self.disk.trouble}" if self.disk.trouble else ""
-        told = (*self._troubles.values(), disk, *self._runner.troubles(), *_left_out(self._config))
+        told = (*self._troubles.values(), self.disk.shown, *self._runner.troubles(), *_left_out(self._config))
         return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
 
     def _free_bytes(self) -> int | None:

@@ -12,6 +12,7 @@ from agent.pipeline.station import Station
 
 log: Final = logging.getLogger("capture-agent")
 
+_REFUSES: Final = "本机磁盘无法写入，已停止采集，资料留在记录仪中 (this station's disk refuses; pulling has stopped)"
 _PAUSE_S: Final = 10.0
 _ANSWER_LIMIT_S: Final = 10.0
 
@@ -29,6 +30,11 @@ class OwnDisk:
         """Why nothing can be written, as the last commit found it; empty if it could."""
         silence = f"no answer for {_ANSWER_LIMIT_S:g} s" if self._silent else ""
         return self._station.journal.trouble or silence
+
+    @property
+    def shown(self) -> str:
+        """The same for the screens."""
+        return f"{_REFUSES}: {self.trouble}" if self.trouble else ""
 
     async def watch(self) -> None:
         """Until cancelled."""
