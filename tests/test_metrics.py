@@ -78,7 +78,7 @@ async def test_the_answer_is_what_prometheus_reads(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "told"), [(None, 303), (Role.SUPERVISOR, 403), (Role.CUSTODIAN, 403), (Role.OFFICER, 403)]
+    ("role", "told"), [(None, 401), (Role.SUPERVISOR, 403), (Role.CUSTODIAN, 403), (Role.OFFICER, 403)]
 )
 async def test_only_it_gets_a_number(tmp_path: Path, role: Role | None, told: int) -> None:
     async with serve(tmp_path, role=role) as station:
