@@ -68,7 +68,7 @@ async def _watched(made: Stage, daemon: Daemon, card: Path, profile: Path) -> No
 
 
 async def killed_while_reading(made: Stage, daemon: Daemon, page: Page) -> None:
-    other = recorder(made.recorders / "other.img", 100)
+    other = recorder(made.recorders / "other.img", 100, FILES // 2)
     os.link(other, made.dock / other.name)
     await reading(page)
     daemon.service.process.kill()
@@ -78,8 +78,8 @@ async def killed_while_reading(made: Stage, daemon: Daemon, page: Page) -> None:
     assert not {word for word in ("可以取走", "已采集", "已连接") if word in text.replace("已采集的在本机", "")}
 
 
-def recorder(path: Path, seed: int) -> Path:
-    files = {f"DCIM/{n:04}.MP4": Noise(8 * MIB, seed + n) for n in range(FILES)}
+def recorder(path: Path, seed: int, count: int = FILES) -> Path:
+    files = {f"DCIM/{n:04}.MP4": Noise(8 * MIB, seed + n) for n in range(count)}
     return image(path, files, size_bytes=SIZE_BYTES)
 
 
