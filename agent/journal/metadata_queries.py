@@ -60,15 +60,15 @@ class MetadataQueries(DocumentQueries):
 
         That is the one the store above has not accepted and whose limit comes first; "" if there is none.
         """
-        brought = (
+        row = self._db.one(
+            "SELECT count(*), coalesce(sum(completeness = 'incomplete'), 0), min(CASE WHEN asset.receipt IS NULL"
+            " AND asset.state <> 'matched' THEN asset.alarm_at || '/' || recording_id END)"
             " FROM clip JOIN asset USING (asset_id) JOIN recording USING (recording_id) JOIN metadata USING"
-            " (recording_id) WHERE docking_id = ? AND recording.seq = clip.seq"
+            " (recording_id) WHERE docking_id = ? AND recording.seq = clip.seq",
+            docking_id,
         )
-        counted = self._db.one(f"SELECT count(*), coalesce(sum(completeness = 'incomplete'), 0){brought}", docking_id)
-        unsafe = f"{brought} AND asset.receipt IS NULL AND asset.state <> 'matched'"
-        urgent = self._db.one(f"SELECT recording_id{unsafe} ORDER BY asset.alarm_at LIMIT 1", docking_id)
-        assert counted is not None, "an aggregate has a row"
-        return counted[0], counted[1], urgent[0] if urgent else ""
+        assert row is not None, "an aggregate has a row"
+        return row[0], row[1], (row[2] or "").partition("/")[2]
 
 
 def metadata_view(completeness: str, lacks: str, version: int) -> MetadataView:
