@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -19,7 +23,9 @@ from agent.accounts.hashing import hashed
 from agent.config.oidc import Oidc
 from agent.screens.centre import Centre, _Begun
 from agent.screens.provider import Asked
+from simulator.stage import with_options
 from tests.chromium import browsing
+from tests.daemons import running, stage
 from tests.identity import GROUPS, ROLES, Forger, certified, forging, proven
 from tests.servers import installed
 from tests.status_station import Served, serve
@@ -277,3 +283,24 @@ async def test_a_secret_that_cannot_be_read_stops_nobody_else(served: Served, fo
     status, _, page = await ask(served, f"/login/centre/done?code=c&state={state}", Cookie=cookie)
     assert (status, "统一认证暂不可用" in page.decode()) == (503, True)
     assert "may read it" in served.gate.provider.trouble
+
+
+def test_the_service_takes_a_provider_over_at_a_reload(issuer: str, tmp_path: Path) -> None:
+    made = stage(tmp_path)
+    chosen = {
+        "oidc.issuer": f'"{issuer}"',
+        "oidc.client_id": '"public"',
+        "oidc.address": f'"http://127.0.0.1:{made.port}"',
+        "oidc.roles": '{ "it-operations" = "it" }',
+    }
+    with running(made) as daemon, closing(http.client.HTTPConnection("127.0.0.1", made.port, timeout=20)) as client:
+
+        def page() -> str:
+            client.request("GET", "/login")
+            return client.getresponse().read().decode()
+
+        assert "统一认证登录" not in page()
+        made.config.write_text(with_options(made.config.read_text("utf-8"), chosen), "utf-8")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until(lambda: "统一认证登录" in page())
+        assert "重新启动" not in json.dumps(daemon.status()["health"], ensure_ascii=False), "nothing waits for a start"
