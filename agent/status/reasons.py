@@ -140,7 +140,8 @@ _SENTENCES: Final = (
     ),
     (r"^This recorder's filesystem can't be read: ", "无法读取此记录仪的文件系统："),
     (r"^The reader of this recorder gave an impossible answer ", "读取此记录仪的程序应答有误"),
-    (r"^The reader of this recorder (failed|went on after its end)", "读取此记录仪的程序出错"),
+    (r"^The reader of this recorder( failed: it)?", "读取此记录仪的程序"),
+    (r"^(.*): the recorder has no such place\.", r"记录仪中没有此位置：\1。"),
     (r"^Another recorder lies here than the one that was listed\.", "此处已不是先前列出的记录仪。"),
     (r"^Reading breaks at every file: ", "每个文件都读取中断："),
     (
