@@ -16,6 +16,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("suite")
 
 CHINA = timezone(timedelta(hours=8), "CST")
 FS_IOC_GETFLAGS = 0x80086601

@@ -113,7 +113,8 @@ def failing(station: Path, folder: Path) -> Iterator[OwnDisk]:
 def dead(station: Path, folder: Path) -> Iterator[OwnDisk]:
     """As a disk that is gone: no read and no write is answered but with EIO."""
     with on_loop(station, folder, "xfs") as mend:
-        yield OwnDisk(lambda: run("xfs_io", "-x", "-c", "shutdown", station), "can't be read", mend=mend)
+        # "can't be read" or "can't be used": what SQLite has in memory, a status is still made of
+        yield OwnDisk(lambda: run("xfs_io", "-x", "-c", "shutdown", station), "journal.db can't be", mend=mend)
 
 
 def said(daemon: Daemon) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import chain, pairwise
+from operator import attrgetter
 from statistics import median_low
 from typing import Final
 
@@ -23,6 +24,14 @@ _ROOM: Final = timedelta(seconds=2)
 _LOOKS_LIMIT: Final = 1_000_000
 _SAMPLES: Final = 1000
 _EVER: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+
+
+def _is_lost(point: Point) -> bool:
+    return bool(point.trace.by)
+
+
+_PATH: Final = attrgetter("trace.path")
+_PLACE: Final = attrgetter("place")
 
 
 class Sure(StrEnum):
@@ -53,7 +62,7 @@ class Elsewhere:
     """The numbers of all that is there, in whatever series."""
 
     def __init__(self, points: Iterable[Point]) -> None:
-        self._points = sorted((point for point in points if not point.trace.by), key=lambda point: point.place)
+        self._points = sorted((point for point in points if not point.trace.by), key=_PLACE)
         self._looks = _LOOKS_LIMIT
 
     def count(self, low: Point, high: Point) -> int:
@@ -61,8 +70,8 @@ class Elsewhere:
 
         Of a card that makes this costly nothing more is said.
         """
-        first = bisect_right(self._points, low.place, key=lambda point: point.place)
-        last = bisect_left(self._points, high.place, key=lambda point: point.place)
+        first = bisect_right(self._points, low.place, key=_PLACE)
+        last = bisect_left(self._points, high.place, key=_PLACE)
         self._looks -= last - first
         since, until = low.trace.end or _EVER[0], high.trace.start or high.trace.end or _EVER[1]
         between = {
@@ -79,7 +88,9 @@ class Series:
     def __init__(self, width: int, points: Iterable[Point], elsewhere: Elsewhere) -> None:
         self._elsewhere = elsewhere
         self.width = width  # digits of a number; 0: times are the places
-        self.points = sorted(points, key=lambda point: (point.place, bool(point.trace.by), point.trace.path))
+        self.points = list(points)  # ordered step by step: keys of a hundred thousand at once are many megabytes
+        for key in (_PATH, _is_lost, _PLACE):
+            self.points.sort(key=key)
         self._most = SPARSEST * len(self.points)
         if width:
             self._unwind()

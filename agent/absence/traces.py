@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from agent.sequence import MARK, counter_of, name_of
 
+_path: Final = attrgetter("path")
 _TEMPORARY: Final = re.compile(r"te?mp", re.IGNORECASE)
 
 
@@ -63,7 +66,8 @@ class Card:
     """
 
     def __init__(self, present: Iterable[Trace], seem_gone: Iterable[Trace]) -> None:
-        self.present = sorted((one for one in present if not _is_temporary(one)), key=_order)
+        by_path = sorted((one for one in present if not _is_temporary(one)), key=_path)
+        self.present = [one for _, same in groupby(by_path, _path) for one in sorted(same, key=_order)]
         asked = [(one, *name_of(one.path.upper())) for one in seem_gone]
         self._places: dict[object, int] = {(one.size_bytes, one.end): 0 for one, *_ in asked if one.end}
         self._beside: dict[tuple[str, str], dict[str, int]] = {(folder, stem): {} for _, folder, stem, _ in asked}
@@ -123,6 +127,6 @@ def _without_thumbnails(found: Iterable[Trace]) -> Iterator[Trace]:
 
 
 def _order(one: Trace) -> tuple[object, ...]:
-    """By path; of a damaged card two may have the same, and what is said must not depend on which was listed first."""
+    """Of a damaged card two may have the same path, and what is said must not depend on which was listed first."""
     start, end = (time.timestamp() if time else -math.inf for time in (one.start, one.end))
-    return one.path, one.size_bytes, start, end, one.proven, one.photo, one.fate, one.asset_id
+    return one.size_bytes, start, end, one.proven, one.photo, one.fate, one.asset_id

@@ -55,13 +55,13 @@ def connect(path: Path, *, write: bool) -> sqlite3.Connection:
     return db
 
 
-_READER: Final = ("query_only = ON", "trusted_schema = OFF", "cache_size = -8192")
+_READER: Final = ("query_only = ON", "trusted_schema = OFF", "cache_size = -4096")
 _WRITER: Final = (
     "journal_mode = WAL",
     "synchronous = FULL",
     "foreign_keys = ON",
     "trusted_schema = OFF",
-    "cache_size = -16384",
+    "cache_size = -8192",
     "temp_store = MEMORY",  # what undoes a refused job; else every page is written to a temporary file as well
     "wal_autocheckpoint = 2000",
     "journal_size_limit = 67108864",
