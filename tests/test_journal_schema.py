@@ -218,6 +218,7 @@ BOUNDED = {
     ("next asset to store, some under way", "SCAN device"),
     ("next asset to store, some under way", "SCAN json_each VIRTUAL TABLE INDEX 1:"),
     ("what waits", "SCAN docking USING INDEX docking_open"),
+    ("what waits", "SCAN (subquery-1)"),  # what a limit of 10,000 rows has left
     ("overview", "SCAN note"),
     ("receipts", "SCAN docking USING INDEX docking_to_receipt"),
     ("next to derive", "SCAN asset USING INDEX asset_to_derive"),
