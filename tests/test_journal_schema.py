@@ -239,7 +239,7 @@ BOUNDED = {
 SORTED_BEFORE_LIMIT = re.compile(r"USE TEMP B-TREE FOR (GROUP|ORDER) BY")
 MAY_SORT = {
     "known clips", "recording with its history", "open clip of", "documents", "statements", "derivatives", "seals",
-    "belongings", "incidents since", "recordings, due and wanted", "history",
+    "belongings", "incidents since", "recordings, due and wanted", "history", "what waits",
 }  # fmt: skip
 """Sorts the sightings of one clip or one asset, what was said about one recording, and what a limit found to be few."""
 
