@@ -124,7 +124,8 @@ class DockingQueries:
         """
         rows = self._db.all(
             "SELECT DISTINCT docking_id FROM note CROSS JOIN asset AS kept ON kept.asset_id = subject"
-            " CROSS JOIN asset AS own ON own.asset_id = kept.asset_id OR own.same_as = kept.asset_id"
+            " CROSS JOIN asset AS own ON own.asset_id = kept.asset_id"
+            " OR own.same_as = kept.asset_id AND own.same_as <> ''"
             " CROSS JOIN clip ON clip.asset_id = own.asset_id CROSS JOIN docking USING (docking_id)"
             " WHERE name = ? AND kept.receipt IS NULL AND clearing = 'clear' LIMIT ?",
             DOUBT,
@@ -136,7 +137,7 @@ class DockingQueries:
         """Tell whether a recording that was taken over in this docking has been damaged here since."""
         row = self._db.one(
             "SELECT 1 FROM asset AS kept CROSS JOIN asset AS own ON own.asset_id = kept.asset_id"
-            " OR own.same_as = kept.asset_id CROSS JOIN clip ON clip.asset_id = own.asset_id"
+            " OR own.same_as = kept.asset_id AND own.same_as <> '' CROSS JOIN clip ON clip.asset_id = own.asset_id"
             " WHERE kept.state = 'stuck' AND kept.resume_to = 'wanted' AND docking_id = ?"
             " AND outcome IN ('pulled', 'already_held') LIMIT 1",
             docking_id,

@@ -33,7 +33,8 @@ def check_source(tables: Tables, about: tuple[str, ...], said: Derivation) -> No
 def apply_derived(tables: Tables, seq: int, entry: Derived | DeriveAsked) -> None:
     """All that can be made from an original is made, or is to be made again; what was found before stays until then."""
     original = _original(tables, entry.asset_id)
-    twins = tables.db.execute("SELECT recording_id FROM asset WHERE same_as = ?", (entry.asset_id,)).fetchall()
+    shared = "SELECT recording_id FROM asset WHERE same_as = ? AND same_as <> ''"  # as its index says
+    twins = tables.db.execute(shared, (entry.asset_id,)).fetchall()
     for recording_id in (original.recording_id, *(row[0] for row in twins)):
         touch_activities_of(tables, seq, recording_id)
     (before,) = tables.asset_row(entry.asset_id, "derived")

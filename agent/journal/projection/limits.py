@@ -94,7 +94,8 @@ def _set_limit(tables: Tables, asset_id: str) -> None:
     """The earliest of its own recording's limit and those of all recordings that share its content."""
     query = "SELECT deadline FROM recording JOIN asset USING (recording_id) WHERE asset_id = ?"
     own = limit_columns(from_text(Deadline, tables.db.execute(query, (asset_id,)).fetchone()[0]))
-    twins = tables.db.execute("SELECT alarm_at, late_at FROM asset WHERE same_as = ?", (asset_id,)).fetchall()
+    shared = "SELECT alarm_at, late_at FROM asset WHERE same_as = ? AND same_as <> ''"  # as its index says
+    twins = tables.db.execute(shared, (asset_id,)).fetchall()
     alarm_at = min(alarm for alarm, _ in (own, *twins))
     late_at = min((late for _, late in (own, *twins) if late is not None), default=None)
     row = (alarm_at, late_at, asset_id)
