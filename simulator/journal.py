@@ -229,7 +229,6 @@ def questions(reader: Reader, recordings: int) -> Mapping[str, Callable[[], obje
         "dockings": reader.dockings,
         "open dockings": reader.open_dockings,
         "receipts": lambda: [reader.next_to_receipt(), list(reader.taken_files(docking)), reader.receipt_of(docking)],
-        "receipts to withdraw": lambda: [reader.next_to_withdraw(), reader.is_lacking(docking)],
         "accounting": lambda: reader.accounting(docking),
         "events": lambda: reader.events(recordings),
         "devices": reader.devices,
@@ -279,6 +278,7 @@ def _of_recordings(reader: Reader, some: str) -> dict[str, Callable[[], object]]
     """Pages of them, and what the log tells of one docking, one recording and one asset."""
     return _pages(reader, some) | {
         "history": lambda: (reader.absences("docking-000000000"), reader.told_of([some]), reader.events_of([some])),
+        "receipts to withdraw": lambda: (reader.next_to_withdraw(), reader.is_lacking("docking-000000000")),
         "told of it": lambda: (reader.no_speech_found(some), reader.witnessed("a"), reader.acquired(some)),
     }
 

@@ -37,6 +37,9 @@ _BYTES_EACH: Final = 3000
 _MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - memory on purpose
 _CONNECTIONS: Final = 24
 _LOOK_AGAIN_S: Final = 0.1
+_OPTIONS: Final[Mapping[str, str]] = {"runner.backoff_base_s": "600", "scrub.enabled": "false"}
+"""What a made journal tells of has no files: no store is tried again and again for them, and none is looked for."""
+
 _LIMIT_S: Final = 600.0
 _QUIET_LIMIT_S: Final = 15.0
 _QUIET_S: Final = 0.05
@@ -72,7 +75,7 @@ def screens(bench: Bench) -> list[Row]:
     loads = {"alone": (0, False), "followed": (followers, False), "asked": (followers, True)}
     found: dict[str, list[Seen]] = {name: [] for name in loads}
     bench.require_room(bench.root, recordings * _BYTES_EACH + len(loads) * bench.rounds * _PULLS * _CLIPS * 80 * MIB)
-    with bench.stage("screens", {"runner.backoff_base_s": "600"}) as stage:
+    with bench.stage("screens", dict(_OPTIONS)) as stage:
         bench.say(f"making a journal of {recordings} recordings")
         stage.station.mkdir()
         journal.fill(stage.station / "journal.db", recordings)
