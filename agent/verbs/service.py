@@ -9,6 +9,7 @@ import json
 import sys
 from contextlib import closing
 from functools import partial
+from typing import Final
 
 from agent.config import Config, load
 from agent.journal import Reader
@@ -20,6 +21,9 @@ from agent.status.client import fetch_status
 from agent.status.summary import summary
 from agent.status.views import to_json
 from agent.verbs.base import Add, Exit, Fields, entered, json_option, signed_options
+
+_TURN_S: Final = 0.0005
+"""A thread that computes gives way after so long: the screens' thread asks for its turn at each line it sends."""
 
 
 def add_run(add: Add) -> None:
@@ -54,6 +58,7 @@ def add_resume(add: Add) -> None:
 
 
 def _run(options: argparse.Namespace, clock: Clock) -> int:
+    sys.setswitchinterval(_TURN_S)
     with logging_service():
         asyncio.run(serve(load(options.config), clock))
     return Exit.OK

@@ -37,11 +37,13 @@ _BYTES_EACH: Final = 3000
 _MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - memory on purpose
 _CONNECTIONS: Final = 24
 _LOOK_AGAIN_S: Final = 0.1
-_OPTIONS: Final[Mapping[str, str]] = {"runner.backoff_base_s": "600", "scrub.enabled": "false"}
-"""What a made journal tells of has no files: no store is tried again and again for them, and none is looked for."""
+_OPTIONS: Final[Mapping[str, str]] = {
+    "runner.backoff_base_s": "600", "scrub.enabled": "false", "manifest.quiet_s": "86400",
+}  # fmt: skip
+"""What a made journal tells of has no files: none is looked for, sealed, or tried to be stored again and again."""
 
 _LIMIT_S: Final = 600.0
-_QUIET_LIMIT_S: Final = 15.0
+_QUIET_LIMIT_S: Final = 120.0
 _QUIET_S: Final = 0.05
 """CPU of a service in one second of which it is said that it does nothing."""
 
