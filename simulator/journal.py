@@ -48,6 +48,7 @@ from agent.model import (
     Outcome,
     Receipt,
     Recording,
+    Released,
     Role,
     Stamp,
 )
@@ -60,6 +61,11 @@ _DEVICE: Final = Device(
     "mass_storage", "EXAMPLE", "DSJ-V8", "058F63666485", "1-2", ("1A2B-3C4D",), "recorder", 64 << 30
 )
 _OWNER: Final = device_id(_DEVICE)
+_IN_STORE: Final = (AssetState.STORED, AssetState.RELEASED)
+_ONCE: Final = (AssetState.WANTED, AssetState.HELD, AssetState.STORED)
+"""What each recording that is stored was at some time: its counter stays, at 0."""
+
+State = Callable[[int], AssetState]
 
 
 def name_of(index: int) -> str:
@@ -73,7 +79,12 @@ def state_of(index: int) -> AssetState:
     return AssetState.STORED if rest >= 6 else AssetState.HELD if rest >= 2 else AssetState.WANTED
 
 
-def fill(path: Path, recordings: int) -> None:
+def freed(index: int) -> AssetState:
+    """The same where nothing is held: what a store has was freed here, and the rest is still on recorders."""
+    return AssetState.RELEASED if state_of(index) is AssetState.STORED else AssetState.WANTED
+
+
+def fill(path: Path, recordings: int, state: State = state_of) -> None:
     """Write a new journal with that many recordings, one per clip, exactly as if each had been recorded."""
     with closing(connect(path, write=True)) as db:
         db.execute("PRAGMA synchronous = OFF")
@@ -82,9 +93,9 @@ def fill(path: Path, recordings: int) -> None:
         at, seq, head, tree = sortable(NOW), 0, FIRST_LINK, Growth(db, Frontier())
         for first in range(0, recordings, CLIPS_PER_DOCKING):
             numbers = range(first, min(first + CLIPS_PER_DOCKING, recordings))
-            _fill_tables(db, seq, numbers, at)
+            _fill_tables(db, seq, numbers, at, state)
             rows = []
-            for kind, subject, detail, _ in map(encode, _events(numbers)):
+            for kind, subject, detail, _ in map(encode, _events(numbers, state)):
                 seq, content = seq + 1, leaf(seq + 1, at, kind, subject, detail)
                 head = link(head, content)
                 tree.append(seq, content)
@@ -93,29 +104,31 @@ def fill(path: Path, recordings: int) -> None:
         db.execute("COMMIT")
 
 
-def _events(numbers: range) -> Iterator[JournalEntry]:
+def _events(numbers: range, state: State) -> Iterator[JournalEntry]:
     docking = f"docking-{numbers.start:09}"
     yield DockingOpened(docking, _OWNER, _DEVICE, "slot-1")
     for index in numbers:
         yield _seen(docking, index, index - numbers.start)
     yield DockingListed(docking, len(numbers), "ab" * 32)
     for index in numbers:
-        if state_of(index) is not AssetState.WANTED:
+        if state(index) is not AssetState.WANTED:
             held = Held(name_of(index), Path("/vault") / name_of(index), SIZE_BYTES, _digests(index), sealed=True)
             yield AssetChanged(name_of(index), Acquired(held), docking, index - numbers.start, Outcome.PULLED)
     yield DockingClosed(docking, "complete")
     for index in numbers:
-        if state_of(index) is AssetState.STORED:
+        if state(index) in _IN_STORE:
             yield AssetChanged(name_of(index), Confirmed(_receipt(index)))
+        if state(index) is AssetState.RELEASED:
+            yield AssetChanged(name_of(index), Released(_receipt(index)))
 
 
-def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> None:
+def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str, state: State) -> None:
     docking = f"docking-{numbers.start:09}"
     opened = (_OWNER, seq + 1, seq + 1)
     db.execute("INSERT INTO device VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET last_seq = excluded.last_seq", opened)
     row = (seq + 1, docking, _OWNER, at, at, "ab" * 32, at, "complete")
     db.execute("INSERT INTO docking VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, NULL, '')", row)
-    _count(db, docking, Counter(map(state_of, numbers)))
+    _count(db, docking, Counter(map(state, numbers)))
     items = [(index, index - numbers.start, seq + 2 + index - numbers.start) for index in numbers]
     recordings = [
         (f"rec-{name_of(index)}", _OWNER, own_seq, to_text(_deadline(index)), Medium.PHOTO)
@@ -126,22 +139,22 @@ def _fill_tables(db: sqlite3.Connection, seq: int, numbers: range, at: str) -> N
     )
     lacking = [(row[0], Completeness.INCOMPLETE, "method makers proof_object", 0, 0) for row in recordings]
     db.executemany("INSERT INTO metadata VALUES (?, ?, ?, ?, ?)", lacking)
-    assets = [_asset_row(index, at) for index in numbers]
+    assets = [_asset_row(index, at, state(index)) for index in numbers]
     db.executemany("INSERT INTO asset VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', NULL, ?)", assets)
-    clips = [(docking, number, own_seq, *_clip_row(index, number)) for index, number, own_seq in items]
+    clips = [(docking, number, own_seq, *_clip_row(index, number, state(index))) for index, number, own_seq in items]
     db.executemany("INSERT INTO clip VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", clips)
-    held = [f"rec-{name_of(index)}" for index in numbers if state_of(index) is not AssetState.WANTED]
+    held = [f"rec-{name_of(index)}" for index in numbers if state(index) is not AssetState.WANTED]
     touched = [(name, acquired, at) for acquired, name in enumerate(held, seq + len(numbers) + 3)]
     db.executemany("INSERT INTO manifest VALUES (?, ?, ?, 0, NULL, NULL)", touched)
 
 
 def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) -> None:
-    pulled = states[AssetState.HELD] + states[AssetState.STORED]
+    pulled = states.total() - states[AssetState.WANTED]
     outcomes = {Outcome.PENDING: 0, Outcome.PULLED: pulled, Outcome.LEFT: states[AssetState.WANTED]}
     rows: list[tuple[str, str, int]] = [
         (scope, outcome, files) for scope in (docking, "clip") for outcome, files in outcomes.items()
     ]
-    rows += [("asset", state, states[state]) for state in (AssetState.WANTED, AssetState.HELD, AssetState.STORED)]
+    rows += [("asset", state, states[state]) for state in {*_ONCE, *states}]
     counted = [(*row, row[2] * SIZE_BYTES) for row in rows]
     db.executemany(
         "INSERT INTO counter VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -150,11 +163,9 @@ def _count(db: sqlite3.Connection, docking: str, states: Counter[AssetState]) ->
     )
 
 
-def _asset_row(index: int, at: str) -> tuple[object, ...]:
-    state, digests, name = state_of(index), _digests(index), name_of(index)
-    receipt = None
-    if state is AssetState.STORED:
-        receipt = _receipt_text(index)
+def _asset_row(index: int, at: str, state: AssetState) -> tuple[object, ...]:
+    digests, name = _digests(index), name_of(index)
+    receipt = _receipt_text(index) if state in _IN_STORE else None
     known = (None, None, None) if state is AssetState.WANTED else (SIZE_BYTES, digests.blake3, digests.sha256)
     limits = _deadline(index)
     late_at = sortable(limits.due_at) if limits.basis is Basis.OFFICIAL else None
@@ -163,8 +174,8 @@ def _asset_row(index: int, at: str) -> tuple[object, ...]:
     return (*kept, "", None, "", sortable(limits.alarm_at), late_at, held_at, _OWNER, sortable(_captured(index)))
 
 
-def _clip_row(index: int, number: int) -> tuple[object, ...]:
-    outcome = Outcome.LEFT if state_of(index) is AssetState.WANTED else Outcome.PULLED
+def _clip_row(index: int, number: int, state: AssetState) -> tuple[object, ...]:
+    outcome = Outcome.LEFT if state is AssetState.WANTED else Outcome.PULLED
     alarm_at = sortable(_deadline(index).alarm_at)
     return (name_of(index), likeness(_OWNER, _clip(index, number)), SIZE_BYTES, Mode.PULL, outcome, "", alarm_at)
 

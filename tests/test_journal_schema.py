@@ -27,7 +27,7 @@ from agent.model import (
     Outcome,
     Resumed,
 )
-from simulator.journal import fill, questions
+from simulator.journal import State, fill, freed, questions, state_of
 from tests.conftest import SettableClock
 from tests.journal_entries import (
     NOW,
@@ -198,6 +198,12 @@ async def test_a_reader_cannot_write(tmp_path: Path) -> None:
     await write(tmp_path / "journal.db", opened())
     with closing(Reader(tmp_path / "journal.db")) as reader, pytest.raises(JournalError, match="readonly"):
         reader._db.all("DELETE FROM device")
+
+
+@pytest.mark.parametrize("state", [state_of, freed])
+def test_a_made_journal_is_one_that_could_have_been_recorded(tmp_path: Path, state: State) -> None:
+    fill(tmp_path / "journal.db", 1200, state)
+    assert_consistent(tmp_path / "journal.db")
 
 
 @pytest.fixture(scope="module")

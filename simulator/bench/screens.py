@@ -37,10 +37,8 @@ _BYTES_EACH: Final = 3000
 _MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - memory on purpose
 _CONNECTIONS: Final = 24
 _LOOK_AGAIN_S: Final = 0.1
-_OPTIONS: Final[Mapping[str, str]] = {
-    "runner.backoff_base_s": "600", "scrub.enabled": "false", "manifest.quiet_s": "86400",
-}  # fmt: skip
-"""What a made journal tells of has no files: none is looked for, sealed, or tried to be stored again and again."""
+_OPTIONS: Final[Mapping[str, str]] = {"runner.backoff_base_s": "600", "manifest.quiet_s": "86400"}
+"""What a made journal tells of has no files: nothing of it is held, sealed, or tried to be stored again and again."""
 
 _LIMIT_S: Final = 600.0
 _QUIET_LIMIT_S: Final = 120.0
@@ -80,7 +78,7 @@ def screens(bench: Bench) -> list[Row]:
     with bench.stage("screens", dict(_OPTIONS)) as stage:
         bench.say(f"making a journal of {recordings} recordings")
         stage.station.mkdir()
-        journal.fill(stage.station / "journal.db", recordings)
+        journal.fill(stage.station / "journal.db", recordings, journal.freed)
         take_the_store_away(stage)
         _fill_the_dock(stage, slots - _PULLS)
         for number in range(bench.rounds):
