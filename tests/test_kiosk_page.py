@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from agent.deadline import ZONE
 from agent.journal import Reader
 from agent.model import Clearing, DockingClosed, DockingListed, Phase, ReceiptIssued
 from agent.receipts import list_digest
-from agent.status.kiosk import _left
+from agent.status.kiosk import _left, _progress
 from simulator.content import Noise
 from simulator.stage import Stage, serving
 from tests.cards import image
@@ -138,6 +139,12 @@ def test_the_time_that_is_left_is_never_said_to_be_more_than_it_is(left: timedel
     assert said <= max(left, timedelta())
     assert max(left, timedelta()) - said < (timedelta(hours=1) if "天" in parts else timedelta(minutes=1))
     assert zh.split()[::2] == en.split()[::2]
+
+
+@pytest.mark.parametrize(("eta_s", "said"), [(0, "约 1 分钟"), (60, "约 1 分钟"), (61, "约 2 分钟")])
+def test_what_is_nearly_read_takes_another_minute_not_none(eta_s: int, said: str) -> None:
+    read = {"files": {"done": 1, "total": 2}, "bytes": {"done": 1, "total": 2}, "phase": {"name": Phase.READING}}
+    assert _progress({**read, "eta_s": eta_s})["zh"].endswith(said)
 
 
 async def test_the_kiosk_works_without_the_centre_and_says_so(tmp_path: Path) -> None:

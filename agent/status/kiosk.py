@@ -91,7 +91,7 @@ def _progress(slot: Json) -> Json:
     amount = f"{size['done'] / 1e9:.1f}/{size['total'] / 1e9:.1f} GB"
     left = ("", "")
     if slot["eta_s"] is not None and slot["phase"]["name"] == Phase.READING:
-        left = _left(timedelta(seconds=slot["eta_s"] + 59))
+        left = _left(timedelta(seconds=max(60, slot["eta_s"] + 59)))
         left = (f" · 约 {left[0]}", f"about {left[1]}")
     return words(f"{files['done']}/{files['total']} 个文件 · {amount}{left[0]}", left[1])
 
