@@ -190,7 +190,8 @@ def test_by_hand_a_recorder_is_docked_yanked_while_it_is_read_and_docked_again(
 ) -> None:
     """The real service, as `./run demo --stay` leaves it; both pages are named with how to sign in."""
     made = stage(tmp_path)
-    card = image(made.recorders / "card.img", {f"DCIM/{n:04}.MP4": Noise(6 * MIB, n) for n in range(8)})
+    files = {f"DCIM/{n:04}.MP4": Noise(16 * MIB, n) for n in range(8)}
+    card = image(made.recorders / "card.img", dict(files), size_bytes=160 * MIB)
     recorder = Recorder(card, "fat32", "", (), (), ())
     signs_in = {role: enlist(made, role)[0] for role in (Role.SUPERVISOR, Role.OFFICER)}
     words, keyboard = os.pipe()

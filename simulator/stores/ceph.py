@@ -87,6 +87,10 @@ class Retention(NamedTuple):
     until: datetime
 
 
+_TRIES: Final = 3
+"""Ceph 16's gateway sometimes crashes while one of its threads reads the configuration that another one still makes."""
+
+
 class Ceph:
     """Context manager around one Ceph in a new folder; all its processes end with ours.
 
@@ -150,8 +154,16 @@ class Ceph:
         with self._changing:
             if self.gateway_pid is not None:
                 raise ServerError("the gateway is running")
-            self._gateway = self._servers.start(program("radosgw"), "-c", self._cluster.conf, "-n", _NAME, "-f", *given)
-            self._servers.wait_until(self._answers, "the gateway of Ceph")
+            for tries_left in reversed(range(_TRIES)):
+                self._gateway = self._servers.start(
+                    program("radosgw"), "-c", self._cluster.conf, "-n", _NAME, "-f", *given
+                )
+                try:
+                    self._servers.wait_until(self._answers, "the gateway of Ceph")
+                    break
+                except ServerError:
+                    if tries_left == 0 or self.gateway_pid is not None:
+                        raise
 
     def kill_gateway(self) -> None:
         """End the gateway by SIGKILL; one that has ended already is fine."""
