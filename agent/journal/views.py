@@ -36,6 +36,7 @@ from agent.model import (
     Statement,
     TimeBasis,
 )
+from agent.model.sessions import SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SessionTested
 from agent.vault import Settled
 
 
@@ -379,3 +380,14 @@ class Overview:
     derived: Mapping[AssetState, Tally] = field(default_factory=dict)
     copies: Copies = _NO_COPIES
     seals: SealCounts = _NO_SEALS
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session in a room with everything that the journal has of it, each in the order in which it was told."""
+
+    started: SessionStarted
+    ended: SessionEnded | None = None
+    segments: tuple[SegmentTaken, ...] = ()
+    notes: tuple[SessionNoted, ...] = ()
+    tests: tuple[SessionTested, ...] = ()

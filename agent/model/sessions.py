@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 
 from agent.model.evidence import Asset, Recording
 
@@ -23,8 +24,8 @@ class StartedBy(StrEnum):
 class SessionStarted:
     """A session began in a room. `planned_start` and `planned_end` are the schedule's, absent without one.
 
-    `sources` are the names of the cameras and microphones that were to record. `scheduled` is the schedule's own name of
-    it, so that it is never started twice.
+    `sources` are the names of the cameras and microphones that were to record. `scheduled` is the schedule's own name
+    of it, so that it is never started twice.
     """
 
     session_id: str
@@ -68,8 +69,8 @@ class SessionNoted:
     """A line of a session's ledger, about one source or (empty) the whole room.
 
     `kind` is `gap` (cause in `cause`: one of rooms.protocol.Cause), one of rooms.protocol.Kind, or `late`, `overrun`,
-    `missing`, `recorder`. `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that has
-    one ends it.
+    `missing`, `recorder`. `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that
+    has one ends it.
     """
 
     session_id: str
@@ -105,3 +106,38 @@ class SessionEnded:
     who: str
     why: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLive:
+    """What is known of a source now: `since` when it is connected, or lost, as `connected` says.
+
+    `level_db` (dBFS, RMS) and `still` (a JPEG, replaced as a whole) are absent if nobody looks at it. `gaps` counts
+    those of this session; `noticed` are the kinds (rooms.protocol.Kind) that go on now.
+    """
+
+    name: str
+    title: str
+    connected: bool
+    since: datetime | None
+    level_db: float | None = None
+    still: Path | None = None
+    media_s: float = 0.0
+    size_bytes: int = 0
+    gaps: int = 0
+    noticed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that is running: what the screens tell of this moment."""
+
+    room: str
+    session_id: str
+    started_at: datetime
+    planned_end: datetime | None
+    sources: tuple[SourceLive, ...]
+
+    def elapsed(self, now: datetime) -> timedelta:
+        """How long it has been running, never less than nothing."""
+        return max(now - self.started_at, timedelta(0))
