@@ -37,7 +37,7 @@ from agent.screens.guard import gate_for
 from agent.screens.server import serving
 from agent.screens.tls import Certificate
 from agent.status.board import Board
-from agent.status.health import Live
+from agent.status.health import Live, left_out
 from agent.status.reasons import both, reason_words
 from agent.status.record import known_of, sealed_view
 from agent.status.summary import one_line
@@ -280,7 +280,7 @@ class Service:
         return (self._runner.version(), self._runner.store_error, self._moves, *self._problems())
 
     def _problems(self) -> tuple[str, ...]:
-        told = (*self._troubles.values(), self.disk.shown, *self._runner.troubles(), *_left_out(self._config))
+        told = (*self._troubles.values(), self.disk.shown, *self._runner.troubles(), *left_out(self._config))
         return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
 
     def _free_bytes(self) -> int | None:
@@ -303,11 +303,6 @@ class Service:
     def _one_line(self) -> str:
         runner, problems = self._runner, len(self._problems())
         return one_line(runner.slots(), len(runner.uploads()), problems, store_fails=bool(runner.store_error))
-
-
-def _left_out(config: Config) -> tuple[str, ...]:
-    told = "名册或音像记录事项清单有误，有误的行未采用 (lines of roster or items left out)"
-    return (f"{told}: {'; '.join(config.forms.refused)}",) if config.forms.refused else ()
 
 
 class _Heard:

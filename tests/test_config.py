@@ -425,7 +425,7 @@ def test_roster_and_items_are_read_again_and_bad_ones_leave_the_old_in_force(fol
     assert config.forms.items["XC-01"].stage == "S03"
     assert config.forms.officers["A-17"].cert_no == ""
     (folder / "items.toml").write_text('[item.XC-01]\ntitle = "检查"\nstage = "S98"\n')
-    with pytest.raises(ConfigError, match="roster and items that were read before stay"):
+    with pytest.raises(ConfigError, match="roster, items, rooms that were read before stay"):
         reloaded(config)
 
 

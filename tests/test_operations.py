@@ -14,7 +14,7 @@ from tests.guide import PAGES, blocks, page, table
 
 ROOT = Path(__file__).resolve().parents[1]
 TELLERS = {
-    "agent/status/health.py": {"health_view", "_hindrances"},
+    "agent/status/health.py": {"health_view", "_hindrances", "left_out"},
     "agent/status/outlook.py": {"problems_ahead"},
     "agent/status/clock.py": {"clock_problems"},
     "agent/service.py": None,

@@ -8,7 +8,6 @@ reason; an option nobody knows is refused, because a mistyped one must not silen
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time
@@ -20,7 +19,7 @@ from typing import Any, Final
 from agent.config.forms import read_forms
 from agent.config.inventory import read_inventory
 from agent.config.manifests import Manifests, Timestamps, check_seals
-from agent.config.neighbours import CustodyLog, Witness
+from agent.config.neighbours import CustodyLog, Witness, check_witness
 from agent.config.obligations import read_interruptions
 from agent.config.oidc import Oidc, check_oidc
 from agent.config.options import (
@@ -34,15 +33,16 @@ from agent.config.options import (
     number,
     org_code,
     region,
-    secret,
     spans_of_day,
     table,
     text,
     texts,
 )
 from agent.config.release import Release
+from agent.config.rooms import Room, read_rooms
 from agent.config.rules import read_calendars, read_profile
 from agent.config.slots import read_slots
+from agent.config.status_page import StatusPage, check_page
 from agent.errors import ConfigError
 from agent.model import CalendarYear, Forms, FreeWhen, OrgType, Profile, Recorder, Terms
 
@@ -121,17 +121,6 @@ class Dock:
 
 
 @dataclass(frozen=True, slots=True)
-class StatusPage:
-    """[status]: where the screens listen; beyond this machine with TLS, their own or that of a proxy on it."""
-
-    host: str = text("127.0.0.1", 45, shortest=2)
-    port: int = integer(8470, 1, 65535)
-    tls_certificate: Path | None = folder_or_off()
-    tls_key: Path | None = secret()
-    behind_proxy: bool = flag(default=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Runner:
     """[runner]: how often and how soon work is tried again, and how much runs at a time."""
 
@@ -200,7 +189,10 @@ class Transcripts:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration, checked; made by `load`. `refused` tells what is wrong with files that stop nobody."""
+    """The whole configuration, checked; made by `load`.
+
+    `refused` tells what is wrong with holiday notices, which stop nobody; `rooms_refused` the same of rooms.toml.
+    """
 
     path: Path
     station: Station
@@ -225,7 +217,14 @@ class Config:
     inventory: Mapping[str, Recorder]
     slots: Mapping[str, str]
     forms: Forms
+    rooms: Mapping[str, Room]
     refused: tuple[str, ...] = ()
+    rooms_refused: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What is wrong in files whose wrong parts are left out, and stop nobody."""
+        return (*self.forms.refused, *self.rooms_refused)
 
     @property
     def terms(self) -> Terms:
@@ -270,15 +269,16 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
-    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml` and `items.toml` are read too if they exist.
+    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml`, `items.toml` and `rooms.toml` are read too if
+    they exist.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
     is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended. So
-    is a wrong line of roster or items; `forms` tells.
+    is a wrong line of roster or items, and a wrong room; `left_out` tells.
     """
     problems: list[str] = []
     config = _read(path, problems, [])
-    _refuse(problems and [*problems, *config.refused, *config.forms.refused], _NOT_STARTED, _CORRECT)
+    _refuse(problems and [*problems, *config.refused, *config.left_out], _NOT_STARTED, _CORRECT)
     return config
 
 
@@ -288,9 +288,11 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     document = file.document()
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
     file.refuse("", document, SECTIONS)
-    _check_together(file, sections["status"], sections["runner"])
-    if (host := sections["witness"].host) and not _is_address(host):
-        file.problem("witness.host", host, "must be an IP address of this station, or empty for none")
+    check_page(file, sections["status"])
+    check_witness(file, sections["witness"])
+    runner = sections["runner"]
+    if runner.backoff_max_s < runner.backoff_base_s:
+        file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
     _check_command(file, sections["transcript"])
     check_oidc(file, sections["oidc"])
     check_seals(file, sections["manifest"], sections["timestamp"])
@@ -300,6 +302,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     _check_unknown(file, sections["dock"], inventory)
     slots = read_slots(path.parent / "slots.toml", problems)
     forms = read_forms(path.parent, profile)
+    rooms, rooms_refused = read_rooms(path.parent / "rooms.toml")
     return Config(
         path=path,
         profile=profile,
@@ -307,16 +310,18 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
         inventory=inventory,
         slots=slots,
         forms=forms,
+        rooms=rooms,
         refused=tuple(refused),
+        rooms_refused=rooms_refused,
         **sections,
     )
 
 
 def checked(path: Path) -> Config:
-    """As `load`, but a wrong holiday notice is an error too, and a wrong line of roster or items."""
+    """As `load`, but a wrong holiday notice is an error too, and a wrong line of roster, items or rooms."""
     config = load(path)
     safe = "\nRecorders are pulled; limits that a holiday notice may change are provisional."
-    _refuse((*config.refused, *config.forms.refused), safe, _CORRECT)
+    _refuse((*config.refused, *config.left_out), safe, _CORRECT)
     return config
 
 
@@ -328,8 +333,10 @@ def reloaded(config: Config) -> tuple[Config, tuple[str, ...]]:
     problems: list[str] = []
     read = _read(config.path, problems, problems)
     do = "Correct this, run `capture-agent config check`, then reload again."
-    safe = "\nConfiguration, rules, notices, inventory, slots, roster and items that were read before stay in force."
-    _refuse((*problems, *read.forms.refused), safe, do)
+    safe = (
+        "\nConfiguration, rules, notices, inventory, slots, roster, items, rooms that were read before stay in force."
+    )
+    _refuse((*problems, *read.left_out), safe, do)
     waiting: list[str] = []
     kept: dict[str, Any] = {}
     for name, options in AT_START.items():
@@ -351,29 +358,6 @@ def _rules(
     profile = replace(profile, interruptions=read_interruptions(path.parent / "interruptions.toml", refused))
     folders = (path.parent / "calendar", path.parent / "calendar.d")
     return profile, read_calendars(folders, limit.region, refused)
-
-
-def _check_together(file: TomlFile, status: StatusPage, runner: Runner) -> None:
-    try:
-        loopback = ipaddress.ip_address(status.host).is_loopback
-    except ValueError:
-        file.problem("status.host", status.host, "must be an IP address, like 127.0.0.1")
-    else:
-        if not loopback and status.behind_proxy:
-            reason = "is not a loopback address: who asks past the proxy could say that he is anybody, in the clear"
-            file.problem("status.host", status.host, f"{reason}; with behind_proxy it must be 127.0.0.1 or ::1")
-        elif not loopback and status.tls_certificate is None:
-            reason = "is not a loopback address; passwords would go over its network in the clear: set tls_certificate"
-            file.problem("status.host", status.host, reason)
-    if runner.backoff_max_s < runner.backoff_base_s:
-        file.problem("runner.backoff_max_s", runner.backoff_max_s, "must not be less than runner.backoff_base_s")
-
-
-def _is_address(host: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(host))
-    except ValueError:
-        return False
 
 
 def _check_unknown(file: TomlFile, dock: Dock, inventory: Mapping[str, Recorder]) -> None:

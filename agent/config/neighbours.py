@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from agent.config.options import Unfit, integer, number, option, origin, text
+from agent.config.options import TomlFile, Unfit, integer, number, option, origin, text
 from agent.tlog.keys import Algorithm, Ed25519Verifier, Key
 from agent.tlog.texts import NoteError
 
@@ -82,3 +83,11 @@ class Witness:
     host: str = text("", 45)
     port: int = integer(8471, 1, 65535)
     logs: tuple[Key, ...] = logs()
+
+
+def check_witness(file: TomlFile, witness: Witness) -> None:
+    """Note what of it can't be as it is written; without `host` it is off."""
+    try:
+        ipaddress.ip_address(witness.host or "::")
+    except ValueError:
+        file.problem("witness.host", witness.host, "must be an IP address of this station, or empty for none")

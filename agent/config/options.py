@@ -33,6 +33,10 @@ class Unfit(ValueError):  # noqa: N818 - a reason, told with file and key
     """A value is not what its option takes; the text is the reason."""
 
 
+class UnfitSecretError(Unfit):
+    """The same of a value that may hold a password: it isn't shown."""
+
+
 def option(default: T, takes: str, read: Callable[[Any], T]) -> T:
     """A field with `default`; `read` turns the TOML value into the field's or raises Unfit with the reason."""
     metadata = {"takes": takes, "read": read}
@@ -277,13 +281,14 @@ class TomlFile:
         if not isinstance(table, dict):
             self.problem(where, table, "must be a table")
             return kind()
-        options = {known.name: known for known in fields(cast("Any", kind))}
+        options = {known.name: known for known in fields(cast("Any", kind)) if known.metadata}
         prefix = where and where + "."
         values: dict[str, object] = {}
         for key in options.keys() & table.keys():
             try:
                 values[key] = options[key].metadata["read"](table[key])
             except Unfit as error:
-                self.problem(prefix + key, table[key], str(error))
+                shown = "…" if isinstance(error, UnfitSecretError) else table[key]
+                self.problem(prefix + key, shown, str(error))
         self.refuse(prefix, table, options)
         return kind(**values)

@@ -49,6 +49,14 @@ class Live:
     store_heard: bool = True
 
 
+def left_out(config: Config) -> tuple[str, ...]:
+    """Alarms about lines of files beside agent.toml that are wrong, and stop nobody."""
+    forms = "名册或音像记录事项清单有误，有误的行未采用 (lines of roster or items left out)"
+    rooms = "询问室、听证室配置有误，有误的房间未采用 (rooms left out of rooms.toml)"
+    told = ((forms, config.forms.refused), (rooms, config.rooms_refused))
+    return tuple(f"{words}: {'; '.join(refused)}" for words, refused in told if refused)
+
+
 def hold_of(slot: SlotProgress) -> Hold:
     """What may be done with the recorder; TAKE only if everything on it is here and was read back."""
     match slot.phase:
