@@ -54,3 +54,14 @@ class UnknownError(JournalError):
 
 class RequestError(AgentError):
     """What was asked for can't be done as it was asked; of a form each problem names its field."""
+
+
+class RoomError(AgentError):
+    """A camera or microphone can't be reached, doesn't let us in, or says what can't be believed.
+
+    `cause` is one of agent.rooms.protocol.Cause, as the ledger of a session has it.
+    """
+
+    def __init__(self, what: str, *, cause: str, safe: str = "", do: str = "") -> None:
+        super().__init__(what, safe=safe, do=do)
+        self.cause = cause
