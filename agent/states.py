@@ -29,6 +29,7 @@ from agent.model import (
     Released,
     Resumed,
     Role,
+    SegmentTaken,
 )
 
 SEAL_SCOPE: Final = "seal"
@@ -77,7 +78,7 @@ def folded(told: Iterable[JournalEntry]) -> Asset | None:
     asset: Asset | None = None
     for entry in told:
         match entry:
-            case ClipSeen(asset=Asset() as new) | DocumentAdded(asset=new):
+            case ClipSeen(asset=Asset() as new) | DocumentAdded(asset=new) | SegmentTaken(asset=new):
                 asset = new
             case Adopted(asset=new, held=held):
                 asset = transition(new, Acquired(held))

@@ -44,7 +44,10 @@ from agent.model import (
     Recording,
     Role,
     Said,
+    SegmentTaken,
+    SessionStarted,
     Stamp,
+    StartedBy,
     Statement,
     StreamFacts,
     TimeBasis,
@@ -123,6 +126,20 @@ def held(name: str, size: int = 1000, content: str = "") -> Held:
     """What the vault would prove about asset `name`."""
     digests = digests_of(content or name)
     return Held(name, Path("/vault") / digests.blake3[:2] / digests.blake3, size, digests, sealed=True)
+
+
+def session_started(session_id: str = "s1", room: str = "xunwen", **changes: object) -> SessionStarted:
+    """A session of one camera begins in a room at NOW."""
+    plain = SessionStarted(session_id, room, "询问", NOW, StartedBy.SCREEN, "张三", "询问", "S05", ("cam",))
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def segment_taken(name: str, number: int = 1, session_id: str = "s1", *, source: str = "cam") -> SegmentTaken:
+    """A minute of a session, which is asset `name`."""
+    start = NOW + timedelta(minutes=number - 1)
+    end = start + timedelta(minutes=1)
+    made = replace(recording(name), device_id=f"room:xunwen:{source}", captured_earliest=end, captured_latest=end)
+    return SegmentTaken(session_id, source, number, f"{source}-{number:06}.mp4", start, end, made, wanted(name))
 
 
 def acquired(

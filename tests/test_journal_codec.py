@@ -73,6 +73,9 @@ from agent.model import (
     Role,
     Scrubbed,
     Sealing,
+    SessionEnded,
+    SessionNoted,
+    SessionTested,
     SignedIn,
     SignedOut,
     SignInRefused,
@@ -106,6 +109,8 @@ from tests.journal_entries import (
     returned,
     seen,
     seen_again,
+    segment_taken,
+    session_started,
     wanted,
 )
 
@@ -198,6 +203,21 @@ ENTRIES: list[JournalEntry] = [
     SignedOut("li.si"),
     AccountChanged("li.si", "added", "officer", "王五", "入职"),
     CopyViewed("a", "p", "chen", "复核"),
+    session_started(),
+    session_started(
+        "s2",
+        case_number="X-1",
+        participants=("张三", "李四"),
+        planned_start=NOW,
+        planned_end=NOW + timedelta(hours=2),
+        scheduled="uid-1",
+    ),
+    segment_taken("k"),
+    replace(segment_taken("k"), camera_start=NOW, facts={"frames": 1500, "why": "length"}),
+    SessionNoted("s1", "cam", "gap", NOW),
+    SessionNoted("s1", "cam", "gap", NOW, NOW + timedelta(seconds=9), "stalled", {"detail": "no data"}),
+    SessionTested("s1", "xunwen", NOW, True, {"disk": "ok"}, {"offset_ms": 3}),
+    SessionEnded("s1", NOW, "张三", "结束", "stopped"),
 ]
 
 
@@ -227,6 +247,7 @@ PLAIN: dict[object, st.SearchStrategy[Any]] = {
     Path: st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map(Path),
     str: st.text(st.characters(exclude_categories=[])),  # with lone surrogates, as broken names have
     Mapping[str, object]: st.dictionaries(st.text(), JSON, max_size=3),
+    Mapping[str, str]: st.dictionaries(st.text(), st.text(), max_size=3),
     type(None): st.none(),
 }
 

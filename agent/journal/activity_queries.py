@@ -17,7 +17,8 @@ from agent.model import ActivityStated, Explained, Finding, GapConfirmed, GapExp
 
 _UNJOINED: Final = (
     "SELECT recording_id FROM recording WHERE NOT EXISTS"
-    " (SELECT 1 FROM segment WHERE segment.recording_id = recording.recording_id) AND EXISTS"
+    " (SELECT 1 FROM segment WHERE segment.recording_id = recording.recording_id) AND NOT EXISTS"
+    " (SELECT 1 FROM session_segment WHERE session_segment.recording_id = recording.recording_id) AND EXISTS"
     " (SELECT 1 FROM asset WHERE asset.recording_id = recording.recording_id AND role = 'original'"
     " AND state <> 'matched') ORDER BY recording_id DESC LIMIT ?"
 )

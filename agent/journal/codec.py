@@ -57,7 +57,7 @@ LOG: Final = "log"
 KEY: Final = "key"
 """Whose history the rotations of the station's key are."""
 
-_SUBJECTS: Final = ("asset_id", "docking_id", "activity_id")
+_SUBJECTS: Final = ("asset_id", "docking_id", "activity_id", "session_id")
 _ONE_SUBJECT: Final[Mapping[type, str]] = {
     ClockStepped: CLOCK,
     CheckpointSigned: LOG,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.journal.connection import Connection
 from agent.journal.documents import SELECT_DOCUMENT, document_view
 from agent.journal.rows import ASSET_COLUMNS, asset_of, sortable
-from agent.journal.views import Belongings, DocumentView, SealCounts
+from agent.journal.views import DocumentView, SealCounts
 from agent.model import SEAL_ROLES, Asset, AssetState
 from agent.states import SEAL_SCOPE
 
@@ -29,6 +29,18 @@ _HELD: Final = (
     " FROM event WHERE subject = coalesce(nullif(asset.same_as, ''), asset.asset_id) AND subject <> ''"
     " AND kind IN ('acquired', 'adopted') ORDER BY seq DESC LIMIT 1)"
 )
+
+
+class Belongings(NamedTuple):
+    """What the manifest `number` of a recording has to name, each with whether it was sealed here.
+
+    `previous` is the BLAKE3 of the manifest before, `covers` how many events that is told from.
+    """
+
+    number: int
+    previous: str
+    covers: int
+    assets: tuple[tuple[Asset, bool], ...]
 
 
 class ManifestQueries:

@@ -29,6 +29,7 @@ from agent.journal.rows import (
     sortable,
 )
 from agent.journal.scrubs import ScrubQueries
+from agent.journal.session_queries import SessionQueries
 from agent.journal.views import (
     Attempt,
     DueAsset,
@@ -61,7 +62,7 @@ _NOT_SAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
 
 class Reader(
     RecordingQueries, DockingQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries, ScrubQueries,
-    GuardQueries, ReleaseQueries,
+    GuardQueries, ReleaseQueries, SessionQueries,
 ):  # fmt: skip
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 

@@ -27,6 +27,7 @@ from agent.model import (
     Medium,
     Probed,
     Role,
+    SegmentTaken,
     Stated,
 )
 
@@ -267,7 +268,7 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
     alarm_at, held_at, deadline, stated, declared, ended, medium, *metadata, made = row[12:23]
     seen_at, set_s, set_in_run_s, kind, detail, *told = row[23:]
     entry = decode(kind, detail)
-    assert isinstance(entry, ClipSeen | Adopted), "a recording names the event that brought it"
+    assert isinstance(entry, ClipSeen | Adopted | SegmentTaken), "a recording names the event that brought it"
     assert entry.recording is not None, "as above"
     probed = decode(*told) if told[0] is not None else None
     assert isinstance(probed, Probed | None), "a recording names the event that tells of its content"
@@ -289,4 +290,5 @@ def _recording_view(row: tuple[Any, ...]) -> RecordingView:
         seen_at=datetime.fromisoformat(seen_at),
         # A step of a later run may only have put right what was wrong since a start: it makes nothing later.
         set_by_s=set_s if set_s < 0 else max(0.0, set_in_run_s),
+        segment=entry if isinstance(entry, SegmentTaken) else None,
     )

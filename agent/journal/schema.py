@@ -18,6 +18,7 @@ from agent.errors import JournalError
 from agent.journal.captured import PAGES
 from agent.journal.checkpoints import CHECKPOINTS
 from agent.journal.projection.manifests import MANIFESTS, touch_all
+from agent.journal.projection.sessions import SESSIONS
 from agent.journal.receipts import RECEIPTS
 from agent.journal.tree import TREE, plant
 from agent.journal.versions import VERSIONS_1_TO_6
@@ -27,11 +28,14 @@ APPLICATION_ID: Final = 0x63617061  # "capa"
 EVIDENCE_TABLES: Final = (
     "device", "docking", "recording", "asset", "clip", "counter", "custody", "document", "about",
     "activity", "segment", "explanation", "metadata", "tree", "checkpoint", "manifest",
+    "session", "session_segment", "session_note", "session_test",
 )  # fmt: skip
 """The tables that follow from the events, parents first."""
 
 _EXPORTS: Final = ("CREATE INDEX event_exported ON event (seq) WHERE kind = 'exported'",)
-MIGRATIONS: Final = (*VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS, _EXPORTS, PAGES)
+MIGRATIONS: Final = (
+    *VERSIONS_1_TO_6, (TREE, plant), CHECKPOINTS, (*MANIFESTS, touch_all), RECEIPTS, _EXPORTS, PAGES, SESSIONS,
+)  # fmt: skip
 """Statements that lead from `user_version` n to n + 1. What has been released is never edited, only followed."""
 
 

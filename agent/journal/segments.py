@@ -10,7 +10,7 @@ from typing import Final
 from agent.continuity import GAP_LIMIT, Continuity, Segment, join
 from agent.deadline import CLOCK_TOLERANCE, instant
 from agent.journal.views import ActivityView, RecordingView
-from agent.model import ClockTrust, FindingKind, Integrity, Measured, MediaFinding, Medium
+from agent.model import ClockTrust, FindingKind, Integrity, Measured, MediaFinding, Medium, SegmentTaken
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST: Final = timedelta(days=1)
@@ -23,6 +23,8 @@ def segment_of(row: RecordingView) -> Segment:
     Without a place if its clock can't be trusted, or if nothing tells how long it lasts.
     """
     recording, time = row.recording, row.time
+    if row.segment is not None and time.clock_trust is ClockTrust.UNMEASURED and time.earliest is not None:
+        return _recorded_here(row, row.segment)
     facts, lasts = row.facts, _lasts(row)
     end = time.made_end or time.latest
     cut = facts is not None and facts.integrity is Integrity.TRUNCATED
@@ -36,6 +38,14 @@ def segment_of(row: RecordingView) -> Segment:
     since = _LONG_AGO if time.earliest is None or lasts is None else time.earliest - lasts
     until = max(time.latest, time.later or time.latest)
     return replace(segment, start=since, end=until, placed=False, lasts=lasts)
+
+
+def _recorded_here(row: RecordingView, segment: SegmentTaken) -> Segment:
+    """All sources of a room have this station's clock, which the recorder noted at each end of the file."""
+    cut = row.facts is not None and row.facts.integrity is Integrity.TRUNCATED
+    recording = row.recording
+    span = (recording.recording_id, recording.device_id, segment.start, segment.end)
+    return _with_holes(Segment(*span, truncated=cut), row.findings)
 
 
 def _with_holes(segment: Segment, findings: Iterable[MediaFinding]) -> Segment:
@@ -61,7 +71,7 @@ def _lasts(row: RecordingView) -> timedelta | None:
     """
     facts, stamped = row.facts, _stamped(row)
     if facts is None:
-        return stamped
+        return stamped if row.segment is None else row.segment.end - row.segment.start
     if facts.medium is Medium.PHOTO:
         return timedelta()
     if facts.duration_ms is None or not 0 <= facts.duration_ms <= _LONGEST // timedelta(milliseconds=1):

@@ -14,6 +14,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "docking_opened": logging.INFO, "docking_listed": logging.INFO, "docking_closed": logging.INFO,
     "clip_seen": logging.INFO, "clip_refused": logging.WARNING, "acquired": logging.INFO, "matched": logging.INFO,
     "confirmed": logging.INFO, "released": logging.INFO, "blocked": logging.WARNING, "resumed": logging.INFO,
+    "session_started": logging.INFO, "segment_taken": logging.INFO, "session_ended": logging.INFO,
     "damaged": logging.ERROR, "lost": logging.ERROR, "adopted": logging.WARNING, "incident": logging.INFO,
 }  # fmt: skip
 """What IT may search for; incidents that need a person are logged in words where they happen, too."""
@@ -38,6 +39,7 @@ def fields_of(event: Encoded) -> dict[str, str]:
         "event": event.kind,
         "incident": getattr(entry, "kind", ""),
         "docking": getattr(entry, "docking_id", ""),
+        "session": getattr(entry, "session_id", ""),
         "device": recording.device_id if isinstance(recording, Recording) else getattr(entry, "device_id", ""),
         "recording": recording.recording_id if isinstance(recording, Recording) else "",
         "asset": asset.asset_id if isinstance(asset, Asset) else getattr(entry, "asset_id", ""),

@@ -32,11 +32,15 @@ from agent.model import (
     ReceiptIssued,
     Recording,
     Said,
+    SegmentTaken,
+    SessionEnded,
+    SessionNoted,
+    SessionStarted,
+    SessionTested,
     Stated,
     Statement,
     TimeBasis,
 )
-from agent.model.sessions import SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SessionTested
 from agent.vault import Settled
 
 
@@ -238,7 +242,7 @@ class RecordingView:
     content says; `held_at` is when the vault got the original (also if it has lost it again). `ended` is the end of its
     activity, if that was on a later day. `made`: None as long as nothing was made from its content. `findings`: what
     was found in it, only where it is read as a part of an activity. `set_by_s`: by how much the station's clock was set
-    since `seen_at`, when it was listed.
+    since `seen_at`, when it was listed. `segment`: it is one of a session in a room.
     """
 
     recording: Recording
@@ -257,6 +261,14 @@ class RecordingView:
     findings: tuple[MediaFinding, ...] = ()
     seen_at: datetime | None = None
     set_by_s: float = 0.0
+    segment: SegmentTaken | None = None
+
+    @property
+    def name(self) -> str:
+        """What its file was called where it was recorded; empty if that is unknown."""
+        if self.clip is not None:
+            return self.clip.path
+        return self.segment.file if self.segment is not None else ""
 
     @property
     def witnessed(self) -> CaptureTime:
@@ -311,18 +323,6 @@ class DocumentView:
     recordings: tuple[str, ...]
     at: datetime
     seq: int
-
-
-class Belongings(NamedTuple):
-    """What the manifest `number` of a recording has to name, each with whether it was sealed here.
-
-    `previous` is the BLAKE3 of the manifest before, `covers` how many events that is told from.
-    """
-
-    number: int
-    previous: str
-    covers: int
-    assets: tuple[tuple[Asset, bool], ...]
 
 
 class SealCounts(NamedTuple):

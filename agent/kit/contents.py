@@ -11,7 +11,7 @@ from agent.errors import RequestError
 from agent.journal import Reader
 from agent.journal.views import DocumentView
 from agent.kit.bag import DATA
-from agent.model import RECORDINGS_LIMIT, Asset, Derivation, Role
+from agent.model import ACTIVITY_LIMIT, Asset, Derivation, Role
 from agent.sequence import name_of
 from agent.status.record import Known, known_of
 
@@ -71,7 +71,9 @@ class Item:
         known = self.known
         assets = {piece.asset.asset_id for piece in self.pieces} | {known.kept.asset.asset_id}
         acts = {one.stated.activity_id for one in known.activities}
-        return frozenset(assets | acts | {known.row.recording.recording_id, known.row.docking_id} - {""})
+        return frozenset(
+            assets | acts | {known.row.recording.recording_id, known.row.docking_id, known.session_id} - {""}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +89,18 @@ class Wanted:
 def chosen(reader: Reader, wanted: Wanted) -> list[str]:
     """The ids of the recordings, each once, in the order in which they were seen.
 
-    Raises UnknownError for a name that nothing has, RequestError if they are none or more than 1000.
+    Raises UnknownError for a name that nothing has, RequestError if they are none or more than 5000.
     """
     found = [reader.recording(name).recording.recording_id for name in wanted.recordings]
     found += reader.recordings_of_case(wanted.case) if wanted.case else []
     found += [one for name in wanted.activities for one in reader.activity(name).stated.recordings]
     found += [one for name in wanted.dockings for one in reader.brought_by(name)]
     names = sorted(set(found))
-    if not 1 <= len(names) <= RECORDINGS_LIMIT:
+    if not 1 <= len(names) <= ACTIVITY_LIMIT:
         raise RequestError(
             f"符合条件的记录有 {len(names)} 份 / there are {len(names)} recordings of these names.",
             safe="Nothing was exported.",
-            do=f"Name 1 to {RECORDINGS_LIMIT}, by --recording, --case, --activity or --docking.",
+            do=f"Name 1 to {ACTIVITY_LIMIT}, by --recording, --case, --activity or --docking.",
         )
     return names
 
@@ -111,8 +113,7 @@ def items_of(reader: Reader, names: Sequence[str]) -> list[Item]:
 def _item(number: int, known: Known) -> Item:
     asset = known.row.asset
     folder = f"{DATA}/{number:03}_{asset.recording_id}"
-    path = known.row.clip.path if known.row.clip else ""
-    suffix = name_of(path).suffix
+    suffix = name_of(known.row.name).suffix
     named = suffix.lower() if _SUFFIX.fullmatch(suffix) else ".bin"
     original = Piece(asset, f"{folder}/original_{asset.asset_id}", named)
     others = tuple(

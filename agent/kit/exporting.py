@@ -295,8 +295,7 @@ def _carries(told: Told, asset_id: str) -> bool:
 
 
 def _original_name(item: Item, piece: Piece) -> str:
-    clip = item.known.row.clip
-    return clip.path if clip is not None and piece is item.original else ""
+    return item.known.row.name if piece is item.original else ""
 
 
 def _source(item: Item, piece: Piece) -> str:

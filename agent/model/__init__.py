@@ -19,3 +19,4 @@ from agent.model.receipts import *
 from agent.model.register import *
 from agent.model.release import *
 from agent.model.rules import *
+from agent.model.sessions import *

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from agent.model.evidence import Deadline
+
+ACTIVITY_LIMIT: Final = 5000
+"""So many recordings can an activity have: four cameras of a room make 240 an hour."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from agent.model.export import CopyViewed, Exported
 from agent.model.facts import CaptureTime, Facts
 from agent.model.receipts import ReceiptIssued
 from agent.model.release import Frozen, ReleaseAsked, ReleaseConfirmed
+from agent.model.sessions import SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SessionTested
 
 # Events of the asset state machine.
 
@@ -342,4 +343,9 @@ JournalEntry = (
     | SignedOut
     | AccountChanged
     | CopyViewed
+    | SessionStarted
+    | SegmentTaken
+    | SessionNoted
+    | SessionTested
+    | SessionEnded
 )

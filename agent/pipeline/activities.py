@@ -14,6 +14,7 @@ from agent.journal.ids import new_id
 from agent.journal.segments import continuity_of, segment_of
 from agent.journal.views import ActivityView, RecordingView
 from agent.model import (
+    RECORDINGS_LIMIT,
     STAGES,
     ActivityEnded,
     ActivityStated,
@@ -87,7 +88,7 @@ async def explain(station: Station, asked: Asked, content: bytes | None = None) 
         activity_id, asked["who"], station.clock(), span, code.code, asked["why"], not asked.get("ended"), voice
     )
     _check_form(station, words, written=content is not None)
-    beside = [name for name in (gap.before, gap.after) if name] or view.stated.recordings
+    beside = [name for name in (gap.before, gap.after) if name] or view.stated.recordings[:RECORDINGS_LIMIT]
     document = await add_document(station, words, tuple(dict.fromkeys(beside)), content)
     async with station.commit:
         number = len((await station.on_disk(station.journal.reader.activity, activity_id)).explanations) + 1

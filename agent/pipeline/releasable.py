@@ -30,6 +30,7 @@ from agent.model import (
     Probed,
     Releasable,
     Role,
+    SegmentTaken,
     Stays,
     Terms,
 )
@@ -44,7 +45,7 @@ _AT_CENTRE: Final = frozenset({AssetState.STORED, AssetState.RELEASED})
 _BUILT_IN: Final = Terms(FreeWhen.OFF, 36500, tuple(Role), True, 36500, True, 100, 1)
 """What is in force before two persons have agreed on anything: nothing is freed."""
 
-_CHANGES: Final = (ClipSeen, Adopted, AssetChanged, DocumentAdded)
+_CHANGES: Final = (ClipSeen, SegmentTaken, Adopted, AssetChanged, DocumentAdded)
 
 
 @dataclass(frozen=True, slots=True)

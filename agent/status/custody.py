@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from agent.journal import Reader
-from agent.journal.views import EventView
+from agent.journal.views import EventView, RecordingView
 from agent.model import Role
 from agent.status.reasons import on_screen
 from agent.status.record import Known
@@ -19,11 +19,17 @@ Json = dict[str, Any]
 SHOWN: Final = 500
 """How many events are told at most, the newest."""
 
-_OF_OTHERS: Final = ("document_added", "docking_opened", "docking_listed", "docking_closed", "receipt_issued")
-"""What is told of dockings and documents: their other events tell of other recordings, or of files."""
+_OF_OTHERS: Final = (
+    "document_added", "docking_opened", "docking_listed", "docking_closed", "receipt_issued",
+    "session_started", "session_ended",
+)  # fmt: skip
+"""What is told of dockings, sessions and documents: their other events tell of other recordings, or of files."""
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "docking_opened": ("记录仪接入采集站", "the recorder was docked"),
     "clip_seen": ("在记录仪中发现", "found on the recorder"),
+    "session_started": ("询问（听证）室开始记录", "a session began in the room"),
+    "segment_taken": ("场所内录制的一段", "a segment of the session was recorded"),
+    "session_ended": ("询问（听证）室结束记录", "the session ended"),
     "docking_listed": ("记录仪内容已列出", "everything on the recorder was listed"),
     "receipt_issued": ("开具交接回执", "custody receipt issued"),
     "docking_closed": ("记录仪采集结束", "the docking ended"),
@@ -60,7 +66,7 @@ def custody_view(reader: Reader, known: Known) -> list[Json]:
     documents = [one.asset.asset_id for one in (*known.documents, *known.made, *known.seals)]
     documents += [one.asset.asset_id for one in known.statements]
     own = reader.told_of([row.asset.asset_id, known.kept.asset.asset_id, recording_id], limit=SHOWN)
-    others = reader.told_of([*documents, row.docking_id or "-"], _OF_OTHERS, limit=SHOWN)
+    others = reader.told_of([*documents, _origin(row)], _OF_OTHERS, limit=SHOWN)
     told = {event.seq: _event(event) for event in (*own, *others)}
     for seq, time, said in reader.exports([recording_id]):
         told[seq] = {
@@ -72,6 +78,11 @@ def custody_view(reader: Reader, known: Known) -> list[Json]:
             "hash": "",
         }
     return [told[seq] for seq in sorted(told)][-SHOWN:]
+
+
+def _origin(row: RecordingView) -> str:
+    """The docking or the session that brought it."""
+    return row.segment.session_id if row.segment is not None else row.docking_id or "-"
 
 
 def _event(event: EventView) -> Json:

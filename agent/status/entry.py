@@ -74,7 +74,7 @@ def entry_view(reader: Reader, config: Config, docking_id: str, now: datetime) -
 def _row(row: RecordingView, config: Config, now: datetime) -> Json:
     limit, found = row.recording.deadline, verdict_of(row, config.deadline.satisfied_by, now)
     return {
-        "name": row.clip.path if row.clip else "",
+        "name": row.name,
         "medium": named(row.recording.medium),
         "made_at": at(row.captured[1]),
         "state": named(row.asset.state),

@@ -103,7 +103,7 @@ def explain(row: RecordingView, rules: Rules, satisfied_by: Milestone, now: date
     return {
         "recording_id": row.recording.recording_id,
         "asset_id": row.asset.asset_id,
-        "name": row.clip.path if row.clip else "",
+        "name": row.name,
         "profile": {"name": deadline.profile, "title": rules.profile.title},
         "completed": {
             "earliest": at(earliest), "latest": at(latest), "clock": named(trust), "why": words(*_CLOCKS[trust]),

@@ -86,6 +86,11 @@ class Known:
     docked_at: datetime | None
     device: Device | None
 
+    @property
+    def session_id(self) -> str:
+        """Of the session in a room that it was recorded in; empty if it was not."""
+        return self.row.segment.session_id if self.row.segment is not None else ""
+
 
 def known_of(reader: Reader, identifier: str) -> Known:
     """What the journal knows of a recording, by its id or its original's; raises UnknownError if there is none."""
@@ -274,6 +279,12 @@ def _origin(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
         modified = {"local": clip.modified.local, "offset_min": clip.modified.offset_min}
         yield "source_mtime", modified if clip.modified.local else None, Source.DEVICE
         yield "source_size", clip.size_bytes, Source.DEVICE
+    if (segment := known.row.segment) is not None:
+        camera = {"camera_start": at(segment.camera_start)} if segment.camera_start else {}
+        place = {"driver": "room", "source": segment.source, "session_id": segment.session_id}
+        yield "device", place | camera, Source.DEVICE
+        yield "source_path", segment.file, Source.DEVICE
+        yield "source_size", known.row.asset.expected_bytes, Source.DEVICE
     yield "ingest_start_at", at(known.docked_at), Source.AUTOMATIC
 
 

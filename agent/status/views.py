@@ -154,7 +154,7 @@ def recording_view(
         "recording_id": recording.recording_id,
         "asset_id": asset.asset_id,
         "docking_id": row.docking_id,
-        "name": row.clip.path if row.clip else "",
+        "name": row.name,
         "device": device_name(devices[recording.device_id]) if recording.device_id in devices else "",
         "quarantine": named(Whereabouts.UNREGISTERED) if recording.device_id in unknown else None,
         "medium": named(recording.medium),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final, assert_never
+from typing import assert_never
 
 from agent.journal.projection.activities import ActivityEntry, apply_activity
 from agent.journal.projection.assets import apply_adopted
@@ -15,6 +15,7 @@ from agent.journal.projection.documents import apply_document, apply_silence
 from agent.journal.projection.limits import LimitEntry, apply_limit
 from agent.journal.projection.manifests import touch
 from agent.journal.projection.metadata import apply_checked
+from agent.journal.projection.sessions import SessionEntry, apply_session
 from agent.journal.projection.tables import Tables
 from agent.model import (
     AccountChanged,
@@ -40,9 +41,9 @@ from agent.model import (
     SignInRefused,
 )
 
-_ONLY_TOLD: Final = (
-    Incident, ClockStepped, Scrubbed, CheckpointWitnessed, KeyRotated, ReleaseAsked, ReleaseConfirmed, Frozen,
-    Exported, SignedIn, SignInRefused, SignedOut, AccountChanged, CopyViewed,
+_OnlyTold = (
+    Incident | ClockStepped | Scrubbed | CheckpointWitnessed | KeyRotated | ReleaseAsked | ReleaseConfirmed | Frozen
+    | Exported | SignedIn | SignInRefused | SignedOut | AccountChanged | CopyViewed
 )  # fmt: skip
 
 
@@ -88,6 +89,8 @@ class Projection:
             apply_docking(self._tables, seq, at, entry)
         elif isinstance(entry, Adopted):
             apply_adopted(self._tables, seq, at, entry)
+        elif isinstance(entry, SessionEntry):
+            apply_session(self._tables, seq, entry)
         elif isinstance(entry, DocumentAdded):
             apply_document(self._tables, seq, entry)
         elif isinstance(entry, Derived | DeriveAsked):
@@ -96,7 +99,14 @@ class Projection:
             apply_silence(self._tables, entry)
         elif isinstance(entry, LimitEntry):
             apply_limit(self._tables, seq, entry)
-        elif isinstance(entry, CustodyEntry):
+        else:
+            self._apply_said(seq, entry)
+
+    def _apply_said(
+        self, seq: int, entry: CustodyEntry | ActivityEntry | Checked | CheckpointEntry | _OnlyTold
+    ) -> None:
+        """What brings and changes no asset."""
+        if isinstance(entry, CustodyEntry):
             apply_custody(self._tables, entry)
         elif isinstance(entry, ActivityEntry):
             apply_activity(self._tables, seq, entry)
@@ -104,7 +114,5 @@ class Projection:
             apply_checked(self._tables, entry)
         elif isinstance(entry, CheckpointEntry):
             apply_checkpoint(self._tables, seq, entry)
-        elif isinstance(entry, _ONLY_TOLD):
-            pass  # the event itself is all there is to keep
-        else:
+        elif not isinstance(entry, _OnlyTold):  # of these the event itself is all there is to keep
             assert_never(entry)

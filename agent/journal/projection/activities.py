@@ -7,12 +7,9 @@ from typing import assert_never
 from agent.errors import JournalError
 from agent.journal.projection.tables import UNCHANGED, Tables
 from agent.journal.rows import sortable
-from agent.model import ActivityStated, GapConfirmed, GapExplained
+from agent.model import ACTIVITY_LIMIT, ActivityStated, GapConfirmed, GapExplained
 
 ActivityEntry = ActivityStated | GapExplained | GapConfirmed
-
-RECORDINGS_LIMIT = 1000
-"""How many recordings an activity may have."""
 
 
 def apply_activity(tables: Tables, seq: int, entry: ActivityEntry) -> None:
@@ -46,8 +43,8 @@ def touch_activities_of(tables: Tables, seq: int, recording_id: str) -> None:
 
 
 def _stated(tables: Tables, seq: int, entry: ActivityStated) -> None:
-    if not entry.arrived_at < entry.left_at or not 1 <= len(entry.recordings) <= RECORDINGS_LIMIT:
-        what = f"An activity lasts from arrival to departure and has 1 to {RECORDINGS_LIMIT} recordings."
+    if not entry.arrived_at < entry.left_at or not 1 <= len(entry.recordings) <= ACTIVITY_LIMIT:
+        what = f"An activity lasts from arrival to departure and has 1 to {ACTIVITY_LIMIT} recordings."
         raise JournalError(what, safe=UNCHANGED)
     for recording_id in entry.recordings:
         known = tables.db.execute("SELECT 1 FROM recording WHERE recording_id = ?", (recording_id,)).fetchone()
