@@ -45,7 +45,11 @@ class Cause(StrEnum):
 
 
 class Kind(StrEnum):
-    """What is told of a source besides its segments: of its time stamps, or of what it shows and sounds like."""
+    """What is told of a source besides its segments: of its time stamps, or of what it shows and sounds like.
+
+    TAMPER and SIGNAL are what a camera says of itself: that somebody covers or turns it, that its own sensor or input
+    gives nothing.
+    """
 
     JUMP = "jump"
     DRIFT = "drift"
@@ -58,6 +62,8 @@ class Kind(StrEnum):
     FLAT = "flat"
     CLOCK = "clock"
     TRACK = "track"
+    TAMPER = "tamper"
+    SIGNAL = "signal"
 
 
 @dataclass(frozen=True, slots=True)
