@@ -20,12 +20,11 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # the puller must not pay for it
     from pathlib import Path
@@ -36,13 +35,14 @@ PART_SUFFIX: Final = ".part"
 WORK_FOLDER: Final = "derived"
 """What is being made from originals lies below a folder of this name, in one folder for each of them."""
 
+STILL_SUFFIX: Final = ".jpg"
+"""What a camera shows right now; no original ever has a name with a suffix."""
+
 INCOMING_PREFIX: Final = ".incoming-"
 READ_ONLY_MODE: Final = 0o440
 CHUNK_BYTES: Final = 512 * 1024
 """Reading and hashing unit: stays in the processor's cache."""
 
-_SMALL_BYTES: Final = 8 * 1024 * 1024
-_DROP_ATTEMPTS: Final = 3
 _FOLDER_MODE: Final = 0o750
 _PART_MODE: Final = 0o600
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -204,6 +204,25 @@ def name_finished(part: Path, target: Path) -> None:
     fsync_dir(target.parent)
 
 
+def replace_still(part: Path, still: Path) -> None:
+    """Give the next passing picture (*.jpg) of a room its name; at once, but not durably: it is worth nothing later."""
+    assert part.name.endswith(PART_SUFFIX), f"{part} is no part"
+    assert still.suffix == STILL_SUFFIX, f"{still} is not ours to replace"
+    os.rename(part, still)
+
+
+def mark_seen(still: Path) -> None:
+    """Let who makes a passing picture know by its time that somebody looked at it."""
+    assert still.suffix == STILL_SUFFIX, f"{still} is no passing picture"
+    os.utime(still)
+
+
+def remove_still(still: Path) -> None:
+    """Remove a passing picture, never anything else; one that is gone is fine."""
+    assert still.suffix == STILL_SUFFIX, f"{still} is no passing picture"
+    still.unlink(missing_ok=True)
+
+
 def remove_work(folder: Path) -> None:
     """Remove one folder of unfinished work with all that is in it, never anything else; one that is gone is fine."""
     assert WORK_FOLDER == folder.parent.name or folder.name.endswith(PART_SUFFIX), f"{folder} is no unfinished work"
@@ -262,70 +281,6 @@ def cached_bytes(fd: int, offset_bytes: int, size_bytes: int) -> int:
     finally:
         _libc.munmap(address, size_bytes)
     return (len(pages.raw) - pages.raw.count(b"\0")) * _PAGE_BYTES
-
-
-class Hasher(Protocol):
-    """What BLAKE3 and SHA-256 have in common."""
-
-    def update(self, data: memoryview, /) -> object:
-        """Take more bytes."""
-
-    def hexdigest(self) -> str:
-        """Fingerprint of all bytes so far, lower-case hexadecimal."""
-
-
-class MediumReader:
-    """Reads durable bytes from the medium, never from memory, and feeds them to hashers. One thread at a time.
-
-    Cached pages are dropped and `mincore` proves that they are gone; if somebody keeps them in memory, the range is
-    read with O_DIRECT. A read that returns nothing before the end counts as the end: callers compare sizes.
-    """
-
-    __slots__ = ("_coming", "_view")
-
-    def __init__(self) -> None:
-        self._view = memoryview(mmap.mmap(-1, CHUNK_BYTES))  # aligned, as O_DIRECT needs it
-        self._coming: set[int] = set()
-
-    def ask(self, fd: int, size_bytes: int) -> None:
-        """Have the medium begin to give a small durable file, which `feed` waits for: the disk works on several."""
-        if size_bytes <= CHUNK_BYTES and self.forget(fd, 0, size_bytes):
-            os.posix_fadvise(fd, 0, size_bytes, os.POSIX_FADV_WILLNEED)
-            self._coming.add(fd)
-
-    def feed(self, fd: int, offset_bytes: int, size_bytes: int, *hashers: Hasher) -> int:
-        """Read a range that `fdatasync` made durable; returns the bytes read. Raises OSError."""
-        if fd in self._coming or self.forget(fd, offset_bytes, size_bytes):
-            self._coming.discard(fd)
-            return self._read(fd, offset_bytes, size_bytes, hashers)
-        direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-        try:
-            return self._read(direct, offset_bytes, size_bytes, hashers)
-        finally:
-            os.close(direct)
-
-    def forget(self, fd: int, offset_bytes: int, size_bytes: int) -> bool:
-        """Drop a range from memory; True proves that reading it asks the medium."""
-        for _ in range(_DROP_ATTEMPTS):
-            drop_cache(fd, offset_bytes, size_bytes)
-            if not cached_bytes(fd, offset_bytes, size_bytes):
-                return True
-        return False
-
-    def _read(self, fd: int, offset: int, size: int, hashers: Sequence[Hasher]) -> int:
-        # The kernel reads ahead by itself, with large folios: asking for it page by page takes ten times the CPU.
-        end = offset + size
-        at = offset
-        while at < end:
-            got = min(os.preadv(fd, [self._view], at), end - at)
-            if not got:
-                break
-            for hasher in hashers:
-                hasher.update(self._view[:got])
-            at += got
-        if size > _SMALL_BYTES:  # small files stay: they are uploaded next
-            drop_cache(fd, offset, size)
-        return at - offset
 
 
 # Protecting what is finished.

@@ -14,6 +14,7 @@ from typing import Self
 from blake3 import blake3
 
 from agent import durable
+from agent.medium_reader import MediumReader
 from agent.model import BLOCK_BYTES, Digests
 from agent.vault_errors import differs, medium, world
 
@@ -28,7 +29,7 @@ class Settled:
 
 
 def fingerprint(
-    fd: int, each_block: Callable[[], None] = lambda: None, reader: durable.MediumReader | None = None
+    fd: int, each_block: Callable[[], None] = lambda: None, reader: MediumReader | None = None
 ) -> tuple[int, Digests]:
     """Bytes read and fingerprints of a whole durable file, from the medium; raises OSError.
 
@@ -36,7 +37,7 @@ def fingerprint(
     """
     size = os.fstat(fd).st_size
     whole, sha256 = blake3(), hashlib.sha256()
-    reader = reader or durable.MediumReader()
+    reader = reader or MediumReader()
     done = 0
     for at in range(0, size or 1, BLOCK_BYTES):
         each_block()
@@ -51,7 +52,7 @@ class ReadBack:
     vault's disk can't make them durable. Nothing is lost by either: the recorder still has the footage.
     """
 
-    def __init__(self, asset_id: str, path: Path, reader: durable.MediumReader) -> None:
+    def __init__(self, asset_id: str, path: Path, reader: MediumReader) -> None:
         self._asset_id = asset_id
         self._path = path
         self._opened = contextlib.ExitStack()

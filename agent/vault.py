@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from agent import durable
 from agent.changes import Changes, Place, seen
+from agent.medium_reader import MediumReader
 from agent.model import Digests, Held
 from agent.read_back import ReadBack, Settled, fingerprint
 from agent.vault_errors import differs, medium, refused, world
@@ -93,7 +94,7 @@ class Vault:
 
     def read_back(self, asset_id: str) -> ReadBack:
         """Open the part of a big clip for reading it back while it grows; close it when done."""
-        return ReadBack(asset_id, self._part(asset_id), durable.MediumReader())
+        return ReadBack(asset_id, self._part(asset_id), MediumReader())
 
     def settle(self, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
         """Make parts, (asset, size in bytes, BLAKE3), durable and read them back, in the order given.
@@ -105,11 +106,11 @@ class Vault:
                 durable.sync_filesystem(self.staging_dir)
         else:
             _in_parallel(_flush, [self._part(asset_id) for asset_id, _, _ in parts])
-        reader = durable.MediumReader()
+        reader = MediumReader()
         groups = (parts[first : first + _COMING] for first in range(0, len(parts), _COMING))
         return [settled for group in groups for settled in self._read_back(reader, group)]
 
-    def _read_back(self, reader: durable.MediumReader, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
+    def _read_back(self, reader: MediumReader, parts: Sequence[tuple[str, int, str]]) -> list[Settled]:
         with contextlib.ExitStack() as opened:
             fds: list[int] = []
             for asset_id, size_bytes, _ in parts:
@@ -120,9 +121,7 @@ class Vault:
                     reader.ask(fds[-1], size_bytes)
             return [self._settled(reader, fd, *part) for fd, part in zip(fds, parts, strict=True)]
 
-    def _settled(
-        self, reader: durable.MediumReader, fd: int, asset_id: str, size_bytes: int, blake3_hex: str
-    ) -> Settled:
+    def _settled(self, reader: MediumReader, fd: int, asset_id: str, size_bytes: int, blake3_hex: str) -> Settled:
         path = self._part(asset_id)
         with medium(path):
             size = os.fstat(fd).st_size

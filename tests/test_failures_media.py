@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import durable
+from agent.medium_reader import MediumReader
 from agent.model import AssetChanged, AssetState, JournalEntry, Phase, SlotProgress
 from agent.pipeline.acquire import Docking, End
 from agent.pipeline.progress import Meter
@@ -110,16 +110,16 @@ class Flipper:
     def __init__(self, folder: Path, disk: LoopDevice, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = folder
         self._disk = disk
-        self._forget = durable.MediumReader.forget
+        self._forget = MediumReader.forget
         self._lock = threading.Lock()
         self.left = times
         flipper = self
 
-        def forget(reader: durable.MediumReader, fd: int, offset: int, size: int) -> bool:
+        def forget(reader: MediumReader, fd: int, offset: int, size: int) -> bool:
             flipper.flip(fd, offset)
             return flipper._forget(reader, fd, offset, size)
 
-        monkeypatch.setattr(durable.MediumReader, "forget", forget)
+        monkeypatch.setattr(MediumReader, "forget", forget)
 
     def flip(self, fd: int, offset: int) -> None:
         """Flip a bit near `offset`, if the file lies on the disk at hand and there is any left to do."""

@@ -211,7 +211,7 @@ def test_only_durable_renames_removes_and_syncs() -> None:
 
 
 def test_beside_the_vault_and_the_key_no_neighbour_touches_what_is_durable() -> None:
-    private = {"vault", "read_back", "signing", "durable"}
+    private = {"vault", "read_back", "medium_reader", "signing", "durable"}
     neighbours = [path for path in AGENT if path.parent == ROOT / "agent" and path.stem not in private]
     below = [path for path in neighbours if path.stem not in {"cli", "service", "__main__"}]
     assert places(durable_imports, below) == []

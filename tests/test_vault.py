@@ -21,6 +21,7 @@ import agent.read_back
 from agent import durable
 from agent.changes import seen
 from agent.errors import EvidenceError, StoreError
+from agent.medium_reader import Hasher, MediumReader
 from agent.model import BLOCK_BYTES, Digests, Held
 from agent.vault import ReadBack, Settled, Vault, fingerprint
 from tests.conftest import unseal
@@ -29,8 +30,9 @@ from tests.disks import MIB, ext4, fill, tmpfs
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "enable_verity", "fdatasync", "finish_writeback", "free_original", "fsync_dir",
-    "fsync_file", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable", "name_finished",
-    "remove_part", "remove_work", "rename_no_replace", "start_writeback", "sync_filesystem", "write_part",
+    "fsync_file", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable", "mark_seen",
+    "name_finished", "remove_part", "remove_still", "remove_work", "rename_no_replace", "replace_still",
+    "start_writeback", "sync_filesystem", "write_part",
 )  # fmt: skip
 
 
@@ -319,7 +321,7 @@ def test_a_block_is_read_back_only_after_a_flush_that_began_when_it_was_written(
     path = write_part(vault, "a", content[:SMALL_BLOCK])
     flushed_bytes = 0
     ahead: list[bool] = []
-    feed = durable.MediumReader.feed
+    feed = MediumReader.feed
 
     def fdatasync(fd: int) -> None:
         nonlocal flushed_bytes
@@ -331,12 +333,12 @@ def test_a_block_is_read_back_only_after_a_flush_that_began_when_it_was_written(
             raise OSError(errno.EIO, "Input/output error")
         flushed_bytes = written
 
-    def checked(reader: durable.MediumReader, fd: int, offset: int, size: int, *hashers: durable.Hasher) -> int:
+    def checked(reader: MediumReader, fd: int, offset: int, size: int, *hashers: Hasher) -> int:
         assert offset + size <= flushed_bytes
         return feed(reader, fd, offset, size, *hashers)
 
     monkeypatch.setattr(durable, "fdatasync", fdatasync)
-    monkeypatch.setattr(durable.MediumReader, "feed", checked)
+    monkeypatch.setattr(MediumReader, "feed", checked)
     with vault.read_back("a") as back, pytest.raises(StoreError) if fails else nullcontext():
         back.replay(blocks_of(content, SMALL_BLOCK))
         assert back.finish(len(content)).digests == digests_of(content)
@@ -612,8 +614,8 @@ def test_the_reader_feeds_exactly_the_range(tmp_path: Path) -> None:
     hasher = blake3()
     with (tmp_path / "file").open("r+b") as file:
         os.fsync(file.fileno())
-        assert durable.MediumReader().feed(file.fileno(), MIB, MIB + 3, hasher) == MIB + 3
-        assert durable.MediumReader().feed(file.fileno(), 3 * MIB, MIB, blake3()) == 5
+        assert MediumReader().feed(file.fileno(), MIB, MIB + 3, hasher) == MIB + 3
+        assert MediumReader().feed(file.fileno(), 3 * MIB, MIB, blake3()) == 5
     assert hasher.hexdigest() == blake3(content[MIB : 2 * MIB + 3]).hexdigest()
 
 

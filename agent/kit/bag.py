@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from agent import durable
 from agent.errors import EvidenceError
+from agent.medium_reader import Hasher
 
 DATA: Final = "data"
 """Folder of what is handed over; all else in a bag is about it."""
@@ -26,7 +27,7 @@ _LISTS: Final[Mapping[str, str]] = {
     "blake3": "b3sums.txt",
     "sm3": "sm3sums.txt",
 }
-_MAKE: Final[Mapping[str, Callable[[], durable.Hasher]]] = {
+_MAKE: Final[Mapping[str, Callable[[], Hasher]]] = {
     "sha256": hashlib.sha256,
     "sha512": hashlib.sha512,
     "blake3": blake3,

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from agent import durable
 from agent.errors import EvidenceError
+from agent.medium_reader import MediumReader
 from agent.model import BLOCK_BYTES, Asset, Digests
 from agent.vault import Vault
 
@@ -36,7 +37,7 @@ def rereading(path: Path, size_bytes: int, digests: Digests) -> Generator[int]:
     whole, sha256, done = blake3(), hashlib.sha256(), 0
     try:
         with durable.opened(path) as fd:
-            reader, size = durable.MediumReader(), os.fstat(fd).st_size
+            reader, size = MediumReader(), os.fstat(fd).st_size
             for at in range(0, size, BLOCK_BYTES):
                 got = reader.feed(fd, at, min(BLOCK_BYTES, size - at), whole, sha256)
                 done += got

@@ -10,8 +10,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from agent.durable import Hasher
 from agent.errors import EvidenceError, StoreError
+from agent.medium_reader import Hasher
 from agent.model import Held
 from agent.turns import Gate
 from agent.uploader.base import SAFE, Errand
