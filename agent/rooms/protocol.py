@@ -64,6 +64,7 @@ class Kind(StrEnum):
     TRACK = "track"
     TAMPER = "tamper"
     SIGNAL = "signal"
+    UNWATCHED = "unwatched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ class Noticed:
     """Something about a source from `start_us`; `end_us` None: it goes on, and is told again when it ends.
 
     `value`: by how many microseconds time stamps jumped or drifted or the camera's clock is off, or how many packets
-    were dropped or damaged. `track`: video or audio, if it is about one.
+    were dropped or damaged. `track`: video or audio, if it is about one. UNWATCHED: a track comes, but nothing is known
+    of how it looks or sounds: its key frames are too far apart or damaged, or nobody can decode it.
     """
 
     source: str
