@@ -141,3 +141,16 @@ class LiveSession:
     def elapsed(self, now: datetime) -> timedelta:
         """How long it has been running, never less than nothing."""
         return max(now - self.started_at, timedelta(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A session as a room's schedule has it. `key` is the schedule's own name of it, also when it is moved."""
+
+    key: str
+    start: datetime
+    end: datetime
+    title: str = ""
+    stage: str = ""
+    case_number: str = ""
+    participants: tuple[str, ...] = ()
