@@ -23,8 +23,8 @@ FONTS: Final = (
 )
 """Those that have Chinese characters; Debian's packages fonts-noto-cjk and fonts-wqy-microhei."""
 
-_PICTURES: Final = frozenset({"yuv420p", "yuvj420p"})
-_PROFILES: Final = frozenset({"Baseline", "Constrained Baseline", "Main", "High", "Constrained High"})
+BROWSER_PIXELS: Final = frozenset({"yuv420p", "yuvj420p"})
+BROWSER_PROFILES: Final = frozenset({"Baseline", "Constrained Baseline", "Main", "High", "Constrained High"})
 _SOUNDS: Final = frozenset({"aac", "mp3", "mp3float"})
 _READING: Final[Mapping[str, object]] = {
     "protocol_whitelist": "file", "format_whitelist": FORMATS, "threads": 1,
@@ -172,7 +172,7 @@ def _shown(source: Inspection, kind: str) -> tuple[int, ...]:
 def _plays(facts: Facts, track: Track) -> bool:
     """Whether browsers play the pictures as they are; damaged ones they may refuse, while ffmpeg shows the rest."""
     stream = next((stream for stream in facts.streams if stream.codec == track.codec), None)
-    plain = stream is not None and stream.pixels in _PICTURES and stream.profile in _PROFILES
+    plain = stream is not None and stream.pixels in BROWSER_PIXELS and stream.profile in BROWSER_PROFILES
     return track.codec == "h264" and plain and not track.bad
 
 

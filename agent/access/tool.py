@@ -77,16 +77,16 @@ async def version() -> str:
 
 
 async def run(
-    arguments: Sequence[str], *, reads: Path, folder: Path, bounds: Bounds = DEFAULT_BOUNDS,
+    arguments: Sequence[str], *, reads: Path | Sequence[Path], folder: Path, bounds: Bounds = DEFAULT_BOUNDS,
     is_busy: Callable[[], bool] = never, devices: Sequence[Path] = (),
 ) -> Ran:  # fmt: skip
-    """Run ffmpeg with these words; it can read only the file `reads`, and write only into `folder`, in which it
+    """Run ffmpeg with these words; it can read only what `reads` names, and write only into `folder`, in which it
     runs.
 
     It stands still while `is_busy`. `devices` are those it may compute on. Raises ToolError; then, as when it is
     cancelled, ffmpeg is gone and what it wrote lies in `folder`.
     """
-    cage = _cage(bounds, reads=[reads], writes=[folder], devices=devices)
+    cage = _cage(bounds, reads=[reads] if isinstance(reads, Path) else reads, writes=[folder], devices=devices)
     child = await _start([*_FRONT, *arguments], cage, stall_s=math.inf)
     told = _Told()
     try:

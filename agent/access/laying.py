@@ -1,0 +1,104 @@
+"""Lays the segments of one source on a film's timeline, with cards where nothing was recorded; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from agent.access.timeline import clock
+from agent.deadline import ZONE
+from agent.model import Facts
+
+CARD_US: Final = 500_000
+"""What is missing for longer is told by a card; less is the time between two pictures of a camera that came back."""
+
+_SECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment of a source: its file, what its content says, and from when to when by the station's clock (us)."""
+
+    asset_id: str
+    path: Path
+    facts: Facts
+    start_us: int
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """From when to when the ledger says that nothing came, and why, for those who see the card."""
+
+    start_us: int
+    end_us: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What the film shows from `at_us` for `lasts_us`: the segment of this number, or (None) a card with `lines`."""
+
+    at_us: int
+    lasts_us: int
+    part: int | None = None
+    lines: tuple[str, ...] = ()
+
+
+def lay(
+    title: str, parts: Sequence[Part], lengths_us: Sequence[int], missing: Sequence[Missing], span_us: tuple[int, int]
+) -> tuple[Piece, ...]:
+    """The film of a session that lasts `span_us`: every segment whole, in order; `lengths_us` is how long each plays.
+
+    Segments that follow each other without a gap are joined without a seam, though the camera's clock drifts away from
+    the station's; a card ends when the next segment began.
+    """
+    zero_us, last_us = span_us
+    pieces: list[Piece] = []
+    film_us, before_us = 0, zero_us
+    for number, (part, lasts_us) in enumerate(zip(parts, lengths_us, strict=True)):
+        if part.start_us - before_us >= CARD_US:
+            until_us = max(part.start_us - zero_us, film_us + CARD_US)
+            pieces.append(Piece(film_us, until_us - film_us, None, _lines(title, before_us, part.start_us, missing)))
+            film_us = until_us
+        pieces.append(Piece(film_us, lasts_us, number))
+        film_us, before_us = film_us + lasts_us, part.end_us
+    if last_us - before_us >= CARD_US:
+        until_us = max(last_us - zero_us, film_us + CARD_US)
+        pieces.append(Piece(film_us, until_us - film_us, None, _lines(title, before_us, last_us, missing)))
+    return tuple(pieces)
+
+
+def places(pieces: Iterable[Piece], spans_ms: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """(segment, from, to): where in the segments a span of the film lies, in their own milliseconds."""
+    spans = list(spans_ms)
+    for piece in pieces:
+        at_ms, until_ms = piece.at_us // 1000, (piece.at_us + piece.lasts_us) // 1000
+        for start, end in spans if piece.part is not None else ():
+            if start < until_ms and at_ms <= end:
+                assert piece.part is not None, "as above"
+                yield piece.part, max(0, start - at_ms), min(end, until_ms) - at_ms
+
+
+def of_day(at_us: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time as people here read it."""
+    return datetime.fromtimestamp(at_us / _SECOND, UTC).astimezone(ZONE).strftime(pattern)
+
+
+def _lines(title: str, start_us: int, end_us: int, missing: Iterable[Missing]) -> tuple[str, ...]:
+    """What a card says: whose picture is missing, from when to when, and why."""
+    shared = {one: min(end_us, one.end_us) - max(start_us, one.start_us) for one in missing}
+    known = max((one for one in shared if shared[one] > -CARD_US), key=shared.__getitem__, default=None)
+    same_day = of_day(start_us, "%Y-%m-%d") == of_day(end_us, "%Y-%m-%d")
+    end = of_day(end_us, "%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+    lasts = clock((end_us - start_us) // 1000)
+    return (
+        title,
+        "本时段无录像",
+        "NOTHING WAS RECORDED",
+        f"{of_day(start_us)} 至 {end}（{lasts}）",
+        f"原因：{known.reason if known else '未知 unknown'}",
+    )
