@@ -251,3 +251,28 @@ def _video(width: int, height: int, encoding: str) -> str:
 def stream_reply(uri: str, *, media2: bool = False) -> str:
     said = f"<tt:Uri>{uri}</tt:Uri>"
     return response("GetStreamUri", said if media2 else f"<x:MediaUri>{said}</x:MediaUri>")
+
+
+def subscribed(address: str, seconds: int = 60, parameters: str = "") -> str:
+    reference = f"<a:Address>{address}</a:Address><a:ReferenceParameters>{parameters}</a:ReferenceParameters>"
+    inner = f"<x:SubscriptionReference xmlns:a='a'>{reference}</x:SubscriptionReference>{_lasts(seconds)}"
+    return response("CreatePullPointSubscription", inner)
+
+
+def noticed(topic: str, state: str, *, source: str = "000", seconds: int = 60, operation: str = "Changed") -> str:
+    data = f'<tt:Data><tt:SimpleItem Name="State" Value="{state}"/></tt:Data>'
+    token = f'<tt:Source><tt:SimpleItem Name="VideoSource" Value="{source}"/></tt:Source>'
+    attributes = f'UtcTime="2014-12-24T19:14:37Z" PropertyOperation="{operation}"'
+    message = f"<x:Message><tt:Message {attributes}>{token}{data}</tt:Message></x:Message>"
+    told = f"<x:NotificationMessage><x:Topic>\n {topic} </x:Topic>{message}</x:NotificationMessage>"
+    return response("PullMessages", _lasts(seconds) + told)
+
+
+def nothing_noticed(seconds: int = 60) -> str:
+    return response("PullMessages", _lasts(seconds))
+
+
+def _lasts(seconds: int) -> str:
+    """By a clock of its own."""
+    end = datetime(2014, 12, 24, 19, tzinfo=UTC) + timedelta(seconds=seconds)
+    return f"<x:CurrentTime>2014-12-24T19:00:00Z</x:CurrentTime><x:TerminationTime>{end:%FT%TZ}</x:TerminationTime>"

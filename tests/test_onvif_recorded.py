@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agent.errors import RoomError
-from agent.rooms.onvif import clock_offset, identify, stream_address, synchronize
-from tests.onvif_cameras import ADDRESS, PASSWORD, USER, PrivateNetwork, private_network, start_recorded
+from agent.rooms.onvif import (
+    Events,
+    Found,
+    Happening,
+    Notices,
+    clock_offset,
+    discover,
+    identify,
+    stream_address,
+    synchronize,
+)
+from tests.onvif_cameras import ADDRESS, PASSWORD, USER, PrivateNetwork, private_network, recorded, start_recorded
 from tests.servers import installed
 
 
@@ -19,6 +32,55 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNetwork
         with installed():
             start_recorded(made)
         yield made
+
+
+def test_it_is_found(network: PrivateNetwork) -> None:
+    assert network.run(discover(1.0)) == [Found(ADDRESS, 80, "PREDATOR", "HD_PREDATOR")]
+
+
+def test_whoever_lies_when_cameras_are_looked_for_misleads_nobody(network: PrivateNetwork) -> None:
+    honest = recorded("Probe").replace("SERVICE_URI", f"http://{ADDRESS}/onvif/device_service")
+
+    class Liar(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            number = data.split(b"<a:MessageID>")[1].split(b"<")[0].decode()
+            mine = honest.replace("RELATES_TO", number)
+            for said in (
+                b"lollipop", b"", b"\0" * 65000, honest, mine.replace(number, "urn:uuid:of-others"),
+                f"<!DOCTYPE l [<!ENTITY a 'b'>]>{mine}", mine.replace("dn:NetworkVideoTransmitter", "printer")
+                .replace("onvif", "else"), mine.replace(ADDRESS, "192.0.2.9:81"), mine,
+                mine.replace("PREDATOR", "%E5%8D%B0" + "x" * 9000),
+            ):  # fmt: skip
+                content = said if isinstance(said, bytes) else said.encode()
+                assert isinstance(self.transport, asyncio.DatagramTransport)
+                self.transport.sendto(content[:65000], addr)
+
+    async def looked() -> list[Found]:
+        group = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        group.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        group.bind(("", 3702))
+        joined = socket.inet_aton("239.255.255.250") + socket.inet_aton(ADDRESS)
+        group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Liar, sock=group)
+        try:
+            return await discover(1.0)
+        finally:
+            transport.close()
+
+    (found,) = network.run(looked())
+    assert (found.host, found.port) == (ADDRESS, 80)
+
+
+def test_its_motion_is_heard(network: PrivateNetwork) -> None:
+    async def heard() -> tuple[Happening, ...]:
+        async with contextlib.aclosing(aiter(Events(ADDRESS, 80, USER, PASSWORD, lambda: datetime.now(UTC)))) as told:
+            return (await anext(told),)
+
+    (motion,) = network.run(heard())
+    assert (motion.what, motion.on, motion.topic) == (Notices.MOTION, True, "RuleEngine/CellMotionDetector/Motion")
 
 
 def test_its_stream(network: PrivateNetwork) -> None:

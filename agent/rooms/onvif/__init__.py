@@ -10,8 +10,13 @@ from typing import Final
 
 from agent.model import Clock
 from agent.rooms.onvif.camera import Camera, ClockReading, Identity
+from agent.rooms.onvif.discovery import Found, discover
+from agent.rooms.onvif.events import Events, Happening, Notices
 
-__all__ = ["Camera", "ClockReading", "Identity", "clock_offset", "identify", "stream_address", "synchronize"]
+__all__ = [
+    "Camera", "ClockReading", "Events", "Found", "Happening", "Identity", "Notices", "clock_offset", "discover",
+    "identify", "stream_address", "synchronize",
+]  # fmt: skip
 
 _ROUNDS: Final = 6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from yarl import URL
 
 from agent.errors import RoomError
 from agent.model import Clock
-from agent.rooms.onvif.soap import FaultError, Talk, local, malformed, text
+from agent.rooms.onvif.soap import FaultError, Talk, malformed, text
 from agent.rooms.protocol import Cause
 
 DEVICE: Final = "http://www.onvif.org/ver10/device/wsdl"
@@ -25,6 +26,8 @@ _SCHEMA: Final = "http://www.onvif.org/ver10/schema"
 _DEVICE_PATH: Final = "/onvif/device_service"
 _RECORDABLE: Final = frozenset({"H264", "H265", "HEVC"})
 _LONGEST_URL: Final = 1024
+_URI: Final = re.compile(r"[!-z~]+")
+"""Without braces: in rooms.toml they stand for user and password, which no camera may ask for."""
 _PROFILES: Final = 512
 
 
@@ -101,7 +104,7 @@ class Camera:
 
     async def _bounds(self) -> tuple[timedelta, timedelta]:
         asked = self._clock()
-        answer = await self.talk.ask(_DEVICE_PATH, f'<GetSystemDateAndTime xmlns="{DEVICE}" />')
+        answer = await self.talk.ask(_DEVICE_PATH, DEVICE, "GetSystemDateAndTime")
         now, there = self._clock(), _utc(answer)
         return there - now, there + timedelta(seconds=1) - min(asked, now)
 
@@ -157,11 +160,11 @@ class Camera:
             await self.compare()
         try:
             said = "<IncludeCapability>false</IncludeCapability>"
-            answer = await self.talk.ask(_DEVICE_PATH, f'<GetServices xmlns="{DEVICE}" >{said}</GetServices>')
+            answer = await self.talk.ask(_DEVICE_PATH, DEVICE, "GetServices", said)
             pairs = [(text(one, "{*}Namespace"), text(one, "{*}XAddr")) for one in answer.iterfind("{*}Service")]
         except FaultError:  # before ONVIF 2.1 there is none
             said = "<Category>All</Category>"
-            answer = await self.talk.ask(_DEVICE_PATH, f'<GetCapabilities xmlns="{DEVICE}" >{said}</GetCapabilities>')
+            answer = await self.talk.ask(_DEVICE_PATH, DEVICE, "GetCapabilities", said)
             names = (MEDIA, "Media"), (EVENTS, "Events")
             pairs = [(name, text(answer, f"{{*}}Capabilities/{{*}}{part}/{{*}}XAddr")) for name, part in names]
         self._services = {name: self.talk.path_of(address) for name, address in pairs[:100] if name and address}
@@ -177,21 +180,17 @@ class Camera:
         best = max(await self.profiles(), key=lambda one: (one.encoding in _RECORDABLE, one.width * one.height))
         return best.token
 
-    async def _ask(self, service: str, name: str, inner: str = "") -> ET.Element:
-        where = await self.where(service)
-        answer = await self.talk.ask(where, f'<{name} xmlns="{service}" >{inner}</{name}>', action=f"{service}/{name}")
-        if local(answer) != f"{name}Response":
-            raise malformed("something else than was asked for")
-        return answer
+    async def _ask(self, service: str, call: str, inner: str = "") -> ET.Element:
+        return await self.talk.ask(await self.where(service), service, call, inner)
 
     async def _own(self, address: str) -> str:
         """`address` without user and password, if it is an RTSP address of this camera."""
         try:
-            url = URL(address, encoded=True)
-            is_rtsp = address.isascii() and url.scheme == "rtsp" and url.explicit_port != 0
+            url = URL(address, encoded=True) if _URI.fullmatch(address) else URL()
+            is_rtsp = url.scheme == "rtsp" and url.host and url.explicit_port != 0
         except ValueError as error:
             raise malformed("a stream address that is none") from error
-        if not is_rtsp or not url.host:
+        if not is_rtsp:
             raise malformed("a stream address that is none")
         if url.host != self.talk.host and url.host not in await _addresses(self.talk.host):
             do = "If that is meant (a recorder, an address translation), write the rtsp:// address into rooms.toml."

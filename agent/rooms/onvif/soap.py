@@ -100,18 +100,23 @@ class Talk:
             raise malformed("an address that is none") from error
 
     async def ask(
-        self, where: str | URL, body: str, *, action: str = "", headers: str = "", patience_s: float = 0.0
-    ) -> ET.Element:
-        """The answer to `body`, one element of XML: the element that the camera's Body has.
+        self, where: str | URL, service: str, call: str, inner: str = "",
+        *, action: str = "", headers: str = "", patience_s: float = 0.0,
+    ) -> ET.Element:  # fmt: skip
+        """The answer to a call of a service (its namespace), as the element that the camera's Body has.
 
-        `headers` are XML too. An answer that takes its time may come `patience_s` later than others.
+        `inner` and `headers` are XML, `action` is what the service's description calls it if not by its name. An answer
+        that takes its time may come `patience_s` later than others.
         Raises FaultError if it refuses, RoomError if it can't be reached or believed, or wants another user.
         """
+        body, action = f'<{call} xmlns="{service}" >{inner}</{call}>', action or f"{service}/{call}"
         url = self._home.with_path(where) if isinstance(where, str) else where
         for _ in range(_ATTEMPTS):
             status, challenges, content = await self._post(url, body, action, headers, LIMIT_S + patience_s)
             answer = _answer(status, content)
             if answer is not None:
+                if local(answer) != f"{call}Response":
+                    raise malformed("something else than was asked for")
                 return answer
             if not self._introduce(challenges):
                 break
@@ -139,8 +144,7 @@ class Talk:
         if self._way is _Way.TOKEN:
             headers += self._token()
         content = _envelope(body, headers).encode()
-        kind = "application/soap+xml; charset=utf-8" + (f'; action="{action}"' if action else "")
-        said = {"Content-Type": kind}
+        said = {"Content-Type": f'application/soap+xml; charset=utf-8; action="{action}"'}
         if self._way is _Way.DIGEST and self._digest is not None:
             said["Authorization"] = self._digest.header("POST", url.raw_path_qs, self._user, self._password)
         try:
