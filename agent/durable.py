@@ -235,6 +235,35 @@ def remove_work(folder: Path) -> None:
         folder.rmdir()
 
 
+def keep_room(path: Path, size_bytes: int) -> None:
+    """Have the disk keep so many bytes free in an unfinished file (`*.part`), or give back what it keeps above them.
+
+    Raises OSError, above all ENOSPC; then it keeps what it kept.
+    """
+    assert path.name.endswith(PART_SUFFIX), f"{path} is no unfinished copy"
+    with opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as fd:
+        before = os.fstat(fd).st_size
+        try:
+            if size_bytes > before:
+                os.posix_fallocate(fd, 0, size_bytes)
+            else:
+                os.ftruncate(fd, size_bytes)
+        except OSError:
+            os.ftruncate(fd, before)
+            raise
+
+
+def remove_empty(folder: Path) -> bool:
+    """Remove a folder that has nothing in it; False if it has."""
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    return True
+
+
 def free_original(proof: Releasable) -> None:
     """Remove the local copy of an original, durably: the only removal of one. Raises OSError; one that is gone is fine.
 

@@ -303,3 +303,29 @@ def test_only_a_part_is_written_and_no_link_is_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         durable.write_part(tmp_path / "a.part", b"new")
     assert (tmp_path / "original").read_bytes() == b"original"
+
+
+def test_room_is_really_kept_given_back_and_never_half(tmp_path: Path) -> None:
+    part = tmp_path / "reserved.part"
+    durable.keep_room(part, 8 * MIB)
+    assert (part.stat().st_size, part.stat().st_blocks * 512 >= 8 * MIB) == (8 * MIB, True)
+    durable.keep_room(part, 3 * MIB)
+    assert part.stat().st_size == 3 * MIB
+    assert part.stat().st_blocks * 512 < 4 * MIB
+    with pytest.raises(OSError, match=r"space|large"):
+        durable.keep_room(part, 1 << 60)
+    assert part.stat().st_size == 3 * MIB
+    with pytest.raises(AssertionError):
+        durable.keep_room(tmp_path / "front-000001.mp4", 0)
+
+
+def test_a_folder_goes_only_when_nothing_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "session"
+    folder.mkdir()
+    (folder / "front-000001.mp4").write_bytes(b"film")
+    assert not durable.remove_empty(folder)
+    assert (folder / "front-000001.mp4").read_bytes() == b"film"
+    (folder / "front-000001.mp4").unlink()
+    assert durable.remove_empty(folder)
+    with pytest.raises(FileNotFoundError):
+        durable.remove_empty(folder)

@@ -30,9 +30,9 @@ from tests.disks import MIB, ext4, fill, tmpfs
 SMALL_BLOCK = 64 * 1024
 EFFECTS = (
     "cut_part", "drop_cache", "enable_verity", "fdatasync", "finish_writeback", "free_original", "fsync_dir",
-    "fsync_file", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable", "mark_seen",
-    "name_finished", "remove_part", "remove_still", "remove_work", "rename_no_replace", "replace_still",
-    "start_writeback", "sync_filesystem", "write_part",
+    "fsync_file", "keep_room", "make_dir", "make_immutable", "make_mutable", "make_read_only", "make_writable",
+    "mark_seen", "name_finished", "remove_empty", "remove_part", "remove_still", "remove_work", "rename_no_replace",
+    "replace_still", "start_writeback", "sync_filesystem", "write_part",
 )  # fmt: skip
 
 

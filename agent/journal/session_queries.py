@@ -25,6 +25,10 @@ _TALLY: Final = (
     "SELECT count(*), coalesce(sum(coalesce(size_bytes, expected_bytes)), 0) FROM session_segment"
     " JOIN asset USING (recording_id) WHERE session_id = ? AND role = 'original'"
 )
+_COMING: Final = (
+    "SELECT kind, detail FROM session_segment JOIN asset USING (recording_id) JOIN event USING (seq)"
+    " WHERE session_id = ? AND role = 'original' AND state = 'wanted' ORDER BY event.seq"
+)
 _UNSAID: Final = (
     "SELECT session_segment.recording_id FROM session_segment JOIN metadata USING (recording_id)"
     " WHERE session_id = ? AND metadata.version = 0 ORDER BY session_segment.seq"
@@ -76,6 +80,17 @@ class SessionQueries:
         query = "SELECT kind, detail FROM session_segment JOIN event USING (seq) WHERE recording_id = ?"
         row = self._db.one(query, recording_id)
         return cast("SegmentTaken", decode(*row)) if row is not None else None
+
+    def segment(self, session_id: str, source: str, number: int) -> SegmentTaken | None:
+        """Return the segment of this number, if it was taken."""
+        query = "SELECT kind, detail FROM session_segment JOIN event USING (seq)"
+        row = self._db.one(f"{query} WHERE session_id = ? AND source = ? AND number = ?", session_id, source, number)
+        return cast("SegmentTaken", decode(*row)) if row is not None else None
+
+    def coming_segments(self, session_id: str) -> tuple[SegmentTaken, ...]:
+        """Return the segments of a session that were taken, and that the vault doesn't have yet."""
+        rows = self._db.all(_COMING, session_id)
+        return tuple(cast("SegmentTaken", decode(*row)) for row in rows)
 
     def was_scheduled(self, room: str, scheduled: str) -> bool:
         """Tell whether a session was started in a room for what the schedule calls so."""

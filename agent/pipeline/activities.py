@@ -23,7 +23,6 @@ from agent.model import (
     GapConfirmed,
     GapExplained,
     Interruption,
-    JournalEntry,
     Voice,
 )
 from agent.pipeline.documents import add_document
@@ -58,16 +57,25 @@ async def state(station: Station, asked: Asked) -> Answer:
     )
     _check_times(station, entry)
     _check_conditions(station, entry)
+    entry = replace(entry, recordings=tuple(asked["recordings"].split()))
+    changed = await enter(station, entry, known=bool(asked.get("id")))
+    found = continuity_of(await station.on_disk(station.journal.reader.activity, entry.activity_id))
+    return {"activity": entry.activity_id, "gaps": len(found.gaps), "limits_changed": changed}
+
+
+async def enter(station: Station, entry: ActivityStated, *, known: bool = False, ends: bool = True) -> int:
+    """Enter an activity whose recordings are named by any of their ids; returns how many limits changed with it.
+
+    `known`: it must be known already. Not `ends`: limits wait until it has ended. Raises JournalError.
+    """
     async with station.commit:
-        before = await station.on_disk(station.journal.reader.activity, entry.activity_id) if asked.get("id") else None
-        rows = [await _recording(station, name) for name in asked["recordings"].split()]
+        before = await station.on_disk(station.journal.reader.activity, entry.activity_id) if known else None
+        rows = [await _recording(station, name) for name in entry.recordings]
         entry = replace(entry, recordings=tuple(dict.fromkeys(row.recording.recording_id for row in rows)))
-        entries: list[JournalEntry] = [entry, *await _ends(station, entry, rows, before)]
-        await station.journal.record(*entries)
-        view = await station.on_disk(station.journal.reader.activity, entry.activity_id)
+        changed = await _ends(station, entry, rows, before) if ends else []
+        await station.journal.record(entry, *changed)
     station.held_news.set()
-    found = continuity_of(view)
-    return {"activity": entry.activity_id, "gaps": len(found.gaps), "limits_changed": len(entries) - 1}
+    return len(changed)
 
 
 async def explain(station: Station, asked: Asked, content: bytes | None = None) -> Answer:

@@ -1,0 +1,201 @@
+"""The ledger of a room's session: what recorder and clock tell becomes lines, and what goes on now alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from agent.deadline import ZONE
+from agent.model import SessionEnded, SessionNoted, SessionStarted
+from agent.pipeline.segments import at
+from agent.rooms.protocol import Back, Begun, Cause, Kind, Lost, Noticed, Report
+
+GAP: Final = "gap"
+LATE: Final = "late"
+OVERRUN: Final = "overrun"
+MISSING: Final = "missing"
+SPACE: Final = "space"
+STOPPING: Final = "stopping"
+
+LATE_AFTER: Final = timedelta(seconds=60)
+OVERRUN_AFTER: Final = timedelta(minutes=5)
+MISSING_AFTER: Final = timedelta(seconds=60)
+START_LIMIT: Final = timedelta(seconds=15)
+"""So long may a camera take to answer at the beginning; what it takes longer is a gap."""
+_LINES_LIMIT: Final = 5000
+
+_CAUSES: Final[Mapping[str, str]] = {
+    Cause.REFUSED: "拒绝连接 refused",
+    Cause.UNAUTHORISED: "用户名或密码错误 unauthorised",
+    Cause.UNREACHABLE: "无法连接 unreachable",
+    Cause.CLOSED: "连接断开 closed",
+    Cause.STALLED: "没有数据 stalled",
+    Cause.GARBAGE: "数据无法识别 garbage",
+    Cause.DISK: "本机磁盘拒绝写入 disk",
+    Cause.RECORDER: "录制程序中断 recorder",
+}
+_KINDS: Final[Mapping[str, str]] = {
+    Kind.BLACK: "画面全黑 black",
+    Kind.FROZEN: "画面静止 frozen",
+    Kind.SILENT: "无声 silent",
+    Kind.FLAT: "声音信号异常 flat",
+    Kind.TRACK: "缺少画面或声音 a track is missing",
+    Kind.CLOCK: "摄像机时钟偏差 its clock is off",
+}
+"""Of what is noticed of a source, what is an alarm while it goes on; time stamps are put right, and only told."""
+
+
+class Ledger:
+    """The lines of one session; each is to be journalled. `lines` are those that a crash left, if it is resumed."""
+
+    def __init__(self, started: SessionStarted, lines: Iterable[SessionNoted] = ()) -> None:
+        self._started = started
+        self._open = {_key(line): line for line in lines if line.end is None}
+        self._begun = {line.source for line in lines if line.kind == GAP}
+        self._written = 0
+        self.gaps = dict.fromkeys(started.sources, 0)
+        for line in lines:
+            if line.kind == GAP and line.source in self.gaps:
+                self.gaps[line.source] += 1
+
+    def began(self, now: datetime, short_bytes: int = 0) -> list[SessionNoted]:
+        """What is to be said at the start: too late for the plan, or `short_bytes` of space are missing."""
+        lines, planned = [], self._started.planned_start
+        if planned is not None and now - planned > LATE_AFTER:
+            lines.append(self._line("", LATE, planned, now))
+        if short_bytes:
+            lines.append(self._line("", SPACE, now, detail={"missing_bytes": short_bytes}))
+        return lines
+
+    def outage(self, source: str, since: datetime, detail: Mapping[str, object]) -> list[SessionNoted]:
+        """Nothing recorded this source since then, because nothing ran here."""
+        self._begun.add(source)
+        return self._gap(source, since, Cause.RECORDER, detail)
+
+    def hear(self, report: Report) -> list[SessionNoted]:
+        """The lines that a report makes."""
+        match report:
+            case Lost(source, since_us, cause, detail):
+                return self._gap(source, at(since_us), cause, {"detail": detail[:200]} if detail else {})
+            case Begun(source, at_us=at_us):
+                return self._first(source, at(at_us))
+            case Back(source, at_us):
+                return self._first(source, at(at_us)) + self._end(source, GAP, at(at_us))
+            case Noticed():
+                return self._noticed(report)
+        return []
+
+    def passing(self, now: datetime) -> list[SessionNoted]:
+        """What the time that passes makes: sources that never came, and an end that was planned earlier."""
+        started, planned = self._started.started_at, self._started.planned_end
+        absent = [
+            name for name in self._started.sources if name not in self._begun and not self._is_open(name, MISSING)
+        ]
+        lines = [self._line(name, MISSING, started) for name in absent if now - started > MISSING_AFTER]
+        if planned is not None and now - planned > OVERRUN_AFTER and not self._is_open("", OVERRUN):
+            lines.append(self._line("", OVERRUN, planned))
+        return lines
+
+    def ended(self, now: datetime) -> list[SessionNoted]:
+        """Whatever goes on ends with the session."""
+        lines = [replace(line, end=max(line.start, now)) for line in self._open.values()]
+        self._open.clear()
+        return lines
+
+    def lost(self, source: str) -> datetime | None:
+        """Since when nothing of it is recorded; None if something is."""
+        return next((line.start for line in self._open.values() if line.source == source and line.kind == GAP), None)
+
+    def noticed(self, source: str) -> tuple[str, ...]:
+        """The kinds of what goes on at a source now, besides gaps."""
+        return tuple(
+            sorted(
+                line.kind for line in self._open.values() if line.source == source and line.kind not in (GAP, MISSING)
+            )
+        )
+
+    def alarms(self, room: str, titles: Mapping[str, str]) -> tuple[str, ...]:
+        """What a person should look at now, in words."""
+        told = []
+        for line in self._open.values():
+            since = line.start.astimezone(ZONE).strftime("%H:%M:%S")
+            where = f"{room} {titles.get(line.source, line.source)}".strip()
+            if line.kind == GAP:
+                told.append(f"{where}：{since} 起没有录到 (nothing is recorded): {_CAUSES.get(line.cause, line.cause)}")
+            elif line.kind == MISSING:
+                told.append(f"{where}：开始后一直没有信号 (missing since the start)")
+            elif line.kind == OVERRUN:
+                told.append(f"{where}：已超过预定结束时间 {since}，仍在录制 (overrun; it is still recorded)")
+            elif line.kind == SPACE:
+                told.append(f"{where}：存储空间不够录完预定时间 (not enough space for the planned time)")
+            elif line.kind in _KINDS:
+                told.append(f"{where}：{since} 起{_KINDS[line.kind]}")
+        return tuple(told)
+
+    def _first(self, source: str, begun: datetime) -> list[SessionNoted]:
+        """The first that comes from a source: what it was late is a gap, whoever told of it before."""
+        lines = self._end(source, MISSING, begun)
+        late = begun - self._started.started_at > START_LIMIT
+        if source not in self._begun and late and not self._is_open(source, GAP):
+            lines += self._gap(source, self._started.started_at, Cause.UNREACHABLE, {})
+        self._begun.add(source)
+        return lines + self._end(source, GAP, begun)
+
+    def _gap(self, source: str, since: datetime, cause: str, detail: Mapping[str, object]) -> list[SessionNoted]:
+        before = self._open.get((source, GAP, ""))
+        if before is not None:  # what is known of the cause changes; the gap began when it began
+            since = before.start
+            if before.cause == cause:
+                return []
+        elif source in self.gaps:
+            self.gaps[source] += 1
+        return [self._line(source, GAP, since, cause=str(cause), detail=detail)]
+
+    def _noticed(self, report: Noticed) -> list[SessionNoted]:
+        detail = {name: value for name, value in (("value", report.value), ("track", report.track)) if value}
+        end = at(report.end_us) if report.end_us is not None else None
+        line = SessionNoted(
+            self._started.session_id, report.source, report.kind.value, at(report.start_us), end, detail=detail
+        )
+        before = self._open.pop(_key(line), None)
+        if end is None:
+            self._open[_key(line)] = line
+        self._written += before is None
+        return [line] if before is not None or self._written <= _LINES_LIMIT else []
+
+    def _line(
+        self, source: str, kind: str, start: datetime, end: datetime | None = None, cause: str = "",
+        detail: Mapping[str, object] | None = None,
+    ) -> SessionNoted:  # fmt: skip
+        line = SessionNoted(self._started.session_id, source, kind, start, end, cause, detail or {})
+        if end is None:
+            self._open[_key(line)] = line
+        return line
+
+    def _end(self, source: str, kind: str, end: datetime) -> list[SessionNoted]:
+        line = self._open.pop((source, kind, ""), None)
+        return [] if line is None else [replace(line, end=max(line.start, end))]
+
+    def _is_open(self, source: str, kind: str) -> bool:
+        return (source, kind, "") in self._open
+
+
+def stopping(ended: SessionEnded) -> SessionNoted:
+    """Somebody has stopped it: told at once, so that a crash before its end is journalled doesn't let it go on."""
+    said = {"who": ended.who, "why": ended.why, "reason": ended.reason}
+    return SessionNoted(ended.session_id, "", STOPPING, ended.ended_at, ended.ended_at, detail=said)
+
+
+def stopped(lines: Iterable[SessionNoted]) -> SessionEnded | None:
+    """What `stopping` told, if it did."""
+    line = next((line for line in lines if line.kind == STOPPING), None)
+    if line is None:
+        return None
+    said = {name: str(line.detail.get(name, "")) for name in ("who", "why", "reason")}
+    return SessionEnded(line.session_id, line.start, **said)
+
+
+def _key(line: SessionNoted) -> tuple[str, str, str]:
+    return line.source, line.kind, str(line.detail.get("track", ""))

@@ -1,0 +1,50 @@
+"""The room that a session's files will need: really allocated before it starts, given back as they grow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from agent import durable
+from agent.config.rooms import Room
+
+_NAME: Final = f"reserved{durable.PART_SUFFIX}"
+_STEP_BYTES: Final = 8 << 20
+_OVERHEAD: Final = 1.05
+
+
+def planned_bytes(room: Room, lasts: timedelta) -> int:
+    """What all sources of a room write in that time, at the bit rate that is stated for each."""
+    per_s = room.bitrate_kbit_s * 125 * len(room.sources)
+    return int(per_s * max(lasts, timedelta()).total_seconds() * _OVERHEAD)
+
+
+class Reserve:
+    """The space of one session in its folder; `planned_bytes` for all of its files. Blocking: called in a thread."""
+
+    def __init__(self, folder: Path, planned_bytes: int) -> None:
+        self._folder = folder
+        self._path = folder / _NAME
+        self.planned_bytes = planned_bytes
+        self.kept_bytes = 0
+
+    def keep(self, written_bytes: int = 0) -> None:
+        """Allocate what is still to be written; raises OSError (ENOSPC), with nothing allocated."""
+        self._set(max(0, self.planned_bytes - written_bytes))
+
+    def follow(self, taken_bytes: int) -> None:
+        """Give back what the files have grown by: those that were taken, and those that lie in the folder."""
+        lying = sum(path.stat().st_size for path in self._folder.iterdir() if path != self._path and path.is_file())
+        left = max(0, self.planned_bytes - taken_bytes - lying)
+        if left + _STEP_BYTES <= self.kept_bytes or (not left and self.kept_bytes):
+            self._set(left)
+
+    def free(self) -> None:
+        """Give everything back."""
+        durable.remove_part(self._path)
+        self.kept_bytes = 0
+
+    def _set(self, size_bytes: int) -> None:
+        durable.keep_room(self._path, size_bytes)
+        self.kept_bytes = size_bytes

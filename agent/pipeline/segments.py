@@ -1,0 +1,182 @@
+"""From a closed file of a room's session to an original that is held; journalled first, so a crash is finished."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from blake3 import blake3
+
+from agent import durable
+from agent.deadline import deadline_for, is_plausible
+from agent.errors import StoreError
+from agent.journal import Reader, new_id
+from agent.media.probing import probe
+from agent.model import (
+    Asset,
+    AssetChanged,
+    AssetState,
+    Blocked,
+    ClockTrust,
+    Medium,
+    Recording,
+    Role,
+    SegmentTaken,
+    SessionStarted,
+)
+from agent.pipeline.hold import ReadBack, hold
+from agent.pipeline.station import Station
+from agent.rooms.protocol import Closed, Track, Why
+from agent.vault import Settled, Vault
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FILE: Final = re.compile(r"([A-Za-z0-9_-]+)-([0-9]{6})\.(mp4|mov|mkv)")
+_LOST: Final = "文件内容已丢失 (its bytes are lost here; the session's folder does not have them)"
+_US: Final = timedelta(microseconds=1)
+
+
+class Lying(NamedTuple):
+    """A file of a session that lies in its folder: of which source, which number, how large."""
+
+    source: str
+    number: int
+    path: Path
+    size_bytes: int
+    changed_at: datetime
+
+
+def at(us: int) -> datetime:
+    """The time of so many microseconds since 1970."""
+    return EPOCH + us * _US
+
+
+def lying(folder: Path) -> list[Lying]:
+    """The files with content that a recorder wrote into the folder of a session, in their order."""
+    found = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _FILE.fullmatch(path.name)
+        if match is not None and path.is_file() and not path.is_symlink() and (size := path.stat().st_size):
+            changed_at = at(path.stat().st_mtime_ns // 1000)
+            found.append(Lying(match[1], int(match[2]), path, size, changed_at))
+    return sorted(found)
+
+
+async def take(station: Station, started: SessionStarted, folder: Path, closed: Closed) -> None:
+    """Make a closed file a recording, and have the vault hold it. Safe to repeat, also after a crash.
+
+    Raises JournalError, StoreError or EvidenceError; the file is then where it was, or a part of the asset.
+    """
+    reader = station.journal.reader
+    taken = await station.on_disk(reader.segment, started.session_id, closed.source, closed.number)
+    if taken is None:
+        path = folder / closed.file
+        size_bytes = await station.on_disk(_make_durable, path)
+        if not size_bytes:
+            return  # nothing was ever written into it; it stays where it is
+        taken = _taken(station, started, closed, size_bytes)
+        await station.journal.record(taken)
+    await finish(station, folder, taken)
+
+
+async def finish(station: Station, folder: Path, taken: SegmentTaken) -> None:
+    """Have the vault hold a segment that the journal knows. Safe to repeat. Raises as `take`."""
+    asset_id = taken.asset.asset_id
+    asset = await station.on_disk(station.journal.reader.asset, asset_id)
+    if asset.state is not AssetState.WANTED:
+        return
+    settled = await station.on_disk(_settled, station.vault, station.journal.reader, asset, folder / taken.file)
+    if settled is None:
+        await station.journal.record(AssetChanged(asset_id, Blocked(_LOST)))
+    else:
+        await hold(station, [ReadBack(settled)])
+
+
+async def salvage(station: Station, started: SessionStarted, folder: Path, left: Lying) -> None:
+    """Take a file that no report closed, exactly as it is on disk. It ends when it was written last.
+
+    How long it plays is read by the sandboxed prober; what that can't read is taken all the same.
+    """
+    with durable.opened(left.path) as fd:
+        facts = await probe(fd, gps=False)
+    end_us = (left.changed_at - EPOCH) // _US
+    media_us = 1000 * (facts.duration_ms or 0)
+    tracks = tuple(
+        Track(one.kind, one.codec, one.width, one.height) for one in facts.streams if one.kind in {"video", "audio"}
+    )
+    start_us = max(end_us - media_us, (started.started_at - EPOCH) // _US)
+    counts = (min(start_us, end_us), end_us, media_us, left.size_bytes, 0, 0)
+    await take(station, started, folder, Closed(left.source, left.number, left.path.name, Why.KILLED, *counts, tracks))
+
+
+def _taken(station: Station, started: SessionStarted, closed: Closed, size_bytes: int) -> SegmentTaken:
+    start, end, now = at(closed.start_us), at(closed.end_us), station.clock()
+    trusted = is_plausible(end, now)
+    earliest, trust = (end, ClockTrust.UNMEASURED) if trusted else (None, ClockTrust.UNTRUSTED)
+    latest = end if trusted else now
+    medium = Medium.AUDIO if {track.type for track in closed.tracks} == {"audio"} else Medium.VIDEO
+    limit = deadline_for(station.rules, earliest, latest)
+    device_id = f"room:{started.room}:{closed.source}"
+    recording = Recording(new_id(station.clock), device_id, medium, earliest, latest, trust, limit)
+    asset = Asset(new_id(station.clock), recording.recording_id, Role.ORIGINAL, AssetState.WANTED, size_bytes)
+    facts = {
+        "why": closed.why.value, "media_us": closed.media_us, "frames": closed.frames, "samples": closed.samples,
+        "tracks": [asdict(track) for track in closed.tracks],
+    } | ({"av_us": closed.av_us} if closed.av_us is not None else {})  # fmt: skip
+    camera = at(closed.camera_us) if closed.camera_us is not None else None
+    place = (started.session_id, closed.source, closed.number, closed.file)
+    return SegmentTaken(*place, start, end, recording, asset, camera, facts)
+
+
+def _make_durable(path: Path) -> int:
+    """What the journal will speak of must still be there after a power cut."""
+    try:
+        with durable.opened(path) as fd:
+            durable.fdatasync(fd)
+        durable.fsync_dir(path.parent)
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+def _settled(vault: Vault, reader: Reader, asset: Asset, path: Path) -> Settled | None:
+    """Its bytes, durable and read back; None if they are nowhere."""
+    noted = next(_notes(reader, asset.asset_id), None)
+    if noted is not None:
+        return noted
+    if vault.part_bytes(asset.asset_id) is None:
+        if not path.exists():
+            return None
+        vault.take_in(path, asset.asset_id)
+    part = vault.staging_dir / vault.part_name(asset.asset_id)
+    try:
+        with durable.opened(part) as fd:
+            size_bytes, digest = _as_written(fd)
+    except OSError as error:
+        raise _refused(part, error) from error
+    return vault.settle([(asset.asset_id, size_bytes, digest)])[0]
+
+
+def _as_written(fd: int) -> tuple[int, str]:
+    """Size and BLAKE3 as the page cache has it, which the recorder wrote to; the medium is compared with that."""
+    hasher, size_bytes = blake3(), 0
+    while piece := os.read(fd, durable.CHUNK_BYTES):
+        hasher.update(piece)
+        size_bytes += len(piece)
+    return size_bytes, hasher.hexdigest()
+
+
+def _notes(reader: Reader, asset_id: str) -> Iterator[Settled]:
+    """It may have its final name already: then only the journal doesn't know yet."""
+    return (note.settled for note in reader.settled() if note.settled.asset_id == asset_id)
+
+
+def _refused(path: Path, error: OSError) -> StoreError:
+    what = f"The station's disk refused {path.name}: {error.strerror or error}."
+    return StoreError(what, safe="It stays as it is.", do="Have the administrator check the disk.")
