@@ -52,7 +52,7 @@ class Decoder:
     def __init__(self) -> None:
         self._coding: Coding | None = None
         self._decoder: CodecContext | None = None
-        self._scale = (VideoReformatter(), VideoReformatter(), VideoReformatter())
+        self._scales = (VideoReformatter(), VideoReformatter(), VideoReformatter())
         self._jpeg: VideoCodecContext | None = None
 
     def frames(self, coding: Coding, packets: tuple[bytes, ...]) -> list[VideoFrame | AudioFrame]:
@@ -68,21 +68,20 @@ class Decoder:
             self._decoder.flush_buffers()
         return [frame for frame in found if not frame.is_corrupt]
 
-    def picture(self, frame: VideoFrame) -> tuple[Picture, VideoFrame]:
-        """How it is judged, and the small picture from which a still is made."""
+    def picture(self, frame: VideoFrame) -> Picture:
+        """How it is judged."""
+        blocks = self._scales[0].reformat(frame, *BLOCKS, "gray", interpolation=Interpolation.AREA)
+        points = self._scales[1].reformat(frame, *POINTS, "gray", interpolation=Interpolation.POINT)
+        return Picture(_grey(blocks), _grey(points))
+
+    def jpeg(self, frame: VideoFrame) -> bytes:
+        """A small picture of it as JPEG, some 20 kB."""
         width = min(STILL_WIDTH, frame.width)
         height = max(2, frame.height * width // frame.width // 2 * 2)
-        first, second, third = self._scale
-        small = first.reformat(frame, width, height, "yuvj420p", interpolation=Interpolation.AREA)
-        blocks = second.reformat(small, *BLOCKS, "gray", interpolation=Interpolation.AREA)
-        points = third.reformat(frame, *POINTS, "gray", interpolation=Interpolation.POINT)
-        return Picture(_grey(blocks), _grey(points)), small
-
-    def jpeg(self, small: VideoFrame) -> bytes:
-        """The still as JPEG, some 20 kB."""
-        if self._jpeg is None or (self._jpeg.width, self._jpeg.height) != (small.width, small.height):
+        small = self._scales[2].reformat(frame, width, height, "yuvj420p", interpolation=Interpolation.AREA)
+        if self._jpeg is None or (self._jpeg.width, self._jpeg.height) != (width, height):
             self._jpeg = VideoCodecContext.create("mjpeg", "w")
-            self._jpeg.width, self._jpeg.height, self._jpeg.pix_fmt = small.width, small.height, "yuvj420p"
+            self._jpeg.width, self._jpeg.height, self._jpeg.pix_fmt = width, height, "yuvj420p"
             self._jpeg.time_base, self._jpeg.thread_count = Fraction(1, 1000), 1
             self._jpeg.options = {"qmin": "5", "qmax": "5"}
         small.pts = None

@@ -40,9 +40,9 @@ BLACK_US: Final = 1_500_000
 FROZEN_US: Final = 3_500_000
 SOUND_US: Final = 5_000_000
 _SHOWN_US: Final = 6_000_000
+_UNSEEN_US: Final = 15_000_000
 _GROUP_PACKETS: Final = 4
 _LOOKS: Final = 8
-_WAIT_S: Final = 0.5
 _CLOSE_S: Final = 10.0
 _UNTAKEN: Final = 1000
 
@@ -70,42 +70,44 @@ class _Track:
     """Whether a track is judged often enough for what comes of it."""
 
     def __init__(self, tell: Callable[[Moment, Moment | None], None]) -> None:
+        self.packets = 0
         self.came: Moment | None = None
+        self._counted = 0
         self._tell = tell
         self._from: Moment | None = None
         self._judged: Moment | None = None
         self._unwatched: Moment | None = None
 
-    def come(self, now: Moment) -> bool:
-        """A packet came (the source's thread); False if it is the first, or the first after a while."""
-        goes_on = self.came is not None and now.mono_us - self.came.mono_us <= APART_US // 2
-        if not goes_on:
-            self._from = now
-        self.came = now
-        return goes_on
+    def count(self, now: Moment) -> None:
+        """See whether packets came since the last call."""
+        if self.packets != self._counted:
+            self._counted = self.packets
+            if self.came is None or now.mono_us - self.came.mono_us > APART_US // 2:
+                self._from = now
+            self.came = now
+        self._check(now)
 
     def judge(self, at: Moment) -> None:
         """A look succeeded; the second within the limit ends what is unwatched."""
-        self.tick(at)
+        self._check(at)
         if self._unwatched and self._judged and at.mono_us - self._judged.mono_us <= APART_US:
             self._end(self._judged)
         self._judged = at
-
-    def tick(self, now: Moment) -> None:
-        """See whether the last look is too long ago; what doesn't come can't be looked at either."""
-        came, since = self.came, max((at for at in (self._from, self._judged) if at), default=None)
-        if came is None or since is None:
-            return
-        if now.mono_us - came.mono_us > APART_US:
-            self._end(came)
-        elif self._unwatched is None and came.mono_us - since.mono_us > APART_US:
-            self._unwatched = since
-            self._tell(since, None)
 
     def close(self) -> None:
         """Nothing comes any more."""
         if self.came:
             self._end(self.came)
+
+    def _check(self, now: Moment) -> None:
+        came, since = self.came, max((at for at in (self._from, self._judged) if at), default=None)
+        if came is None or since is None:
+            return
+        if now.mono_us - came.mono_us > APART_US:  # what doesn't come can't be looked at
+            self._end(came)
+        elif self._unwatched is None and came.mono_us - since.mono_us > APART_US:
+            self._unwatched = since
+            self._tell(since, None)
 
     def _end(self, at: Moment) -> None:
         if self._unwatched:
@@ -126,22 +128,25 @@ class Watch:
         self.still = ""
         self._source, self._now = source, now
         self._path = folder / f"{source}.jpg"
-        self._shown_ns: int | None = None
-        self._shown = Moment(-_SHOWN_US, 0)
         self._still_us = min(int(still_s * 1_000_000), LOOK_US)
         self._noticed: deque[Noticed] = deque(maxlen=_UNTAKEN)
+        # What the judging thread and `take` change, one at a time.
+        self._state = threading.Lock()
         self._tracks = {kind: _Track(self._teller(kind)) for kind in ("video", "audio")}
         self._black = self._lasting(Kind.BLACK, "video", BLACK_US)
         self._frozen = self._lasting(Kind.FROZEN, "video", FROZEN_US)
         self._silent = self._lasting(Kind.SILENT, "audio", SOUND_US)
         self._flat = self._lasting(Kind.FLAT, "audio", SOUND_US)
+        self._still_ns: int | None = None
+        self._still_at_us = self._shown_us = -_UNSEEN_US
+        # Of the judging thread.
         self._reference: Picture | None = None
         self._decoders = {kind: Decoder() for kind in self._tracks}
         # Of the source's thread.
         self._key_us = self._looked_us = self._heard_us = -APART_US
         self._pace_us = self._still_us
+        self._listens = True
         self._group: list[bytes] = []
-        self._group_at = Moment(0, 0)
         self._looks: queue.Queue[_Look | None] = queue.Queue(_LOOKS)
         self._closing = False
         self._thread = threading.Thread(target=self._work, name=f"watch-{source}", daemon=True)
@@ -149,28 +154,26 @@ class Watch:
 
     def see(self, packet: Packet[Stream]) -> None:
         """One packet as the demuxer gave it, before anything is changed in it. Never waits; drops it when busy."""
-        stream = packet.stream
-        track = self._tracks.get(stream.type)
-        if track is None or not packet.size:
+        kind = packet.stream.type
+        track = self._tracks.get(kind)
+        if track is None:
             return
-        now = self._now()
-        goes_on = track.come(now)
-        if stream.type == "audio":
-            self._listen(packet, now, goes_on)
+        track.packets += 1
+        if kind == "audio":
+            if self._listens:
+                self._listen(packet)
         elif packet.is_keyframe:
+            now = self._now()
             between_us, self._key_us = now.mono_us - self._key_us, now.mono_us
             if now.mono_us + between_us > self._looked_us + self._pace_us:  # else the next one comes soon enough
                 self._looked_us = now.mono_us
                 self._put(packet, now, (bytes(packet),))
 
     def take(self) -> list[Noticed]:
-        """What was noticed since the last call, in the order it was."""
-        if not self._thread.is_alive() and not self._closing:
-            self._tick()  # nobody looks any more: that is told as well
-        taken = []
-        while self._noticed:
-            taken.append(self._noticed.popleft())
-        return taken
+        """What was noticed since the last call, in the order it was; to be called once a second."""
+        if not self._closing:
+            self._look_at_the_clock(self._now())
+        return [self._noticed.popleft() for _ in range(len(self._noticed))]
 
     def close(self) -> None:
         """End the thread, and all that goes on; what is left is to be taken."""
@@ -178,24 +181,34 @@ class Watch:
         with contextlib.suppress(queue.Full):
             self._looks.put_nowait(None)
         self._thread.join(_CLOSE_S)
-        for lasting in (self._black, self._frozen, self._silent, self._flat):
-            lasting.close()
-        for track in self._tracks.values():
-            track.close()
+        with self._state:
+            for lasting in (self._black, self._frozen, self._silent, self._flat):
+                lasting.close()
+            for track in self._tracks.values():
+                track.close()
         self.still = ""
         durable.remove_still(self._path)
 
-    def _listen(self, packet: Packet[Stream], now: Moment, goes_on: bool) -> None:
-        if not goes_on:
-            self._group.clear()
-        if not self._group:
-            if now.mono_us - self._heard_us < LISTEN_US:
-                return
-            self._heard_us, self._group_at = now.mono_us, now
+    def _look_at_the_clock(self, now: Moment) -> None:
+        with self._state:
+            for lasting in (self._black, self._frozen, self._silent, self._flat):
+                lasting.lapse(now)
+            for track in self._tracks.values():
+                track.count(now)
+            came = self._tracks["audio"].came
+            if came is None or now.mono_us - came.mono_us > APART_US:
+                self.level_db = None
+            self._see_whether_shown(now)
+        self._listens = self._listens or now.mono_us - self._heard_us >= LISTEN_US
+
+    def _listen(self, packet: Packet[Stream]) -> None:
         self._group.append(bytes(packet))
         if len(self._group) == _GROUP_PACKETS:
-            self._put(packet, self._group_at, tuple(self._group))
+            now = self._now()
+            self._heard_us = now.mono_us
+            self._put(packet, now, tuple(self._group))
             self._group.clear()
+            self._listens = False
 
     def _put(self, packet: Packet[Stream], at: Moment, packets: tuple[bytes, ...]) -> None:
         context = packet.stream.codec_context
@@ -208,79 +221,67 @@ class Watch:
         with contextlib.suppress(queue.Full):
             self._looks.put_nowait(_Look(at, coding, packets))
 
-    # Of the watcher's own thread.
+    def _see_whether_shown(self, now: Moment) -> None:
+        if self._still_ns is None:
+            return
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_mtime_ns != self._still_ns:
+                self._still_ns, self._shown_us, self._pace_us = None, now.mono_us, self._still_us
 
     def _work(self) -> None:
         while not self._closing:
-            try:
-                look = self._looks.get(timeout=_WAIT_S)
-            except queue.Empty:
-                self._tick()
-                continue
+            look = self._looks.get()
             if look is not None:
                 self._judge(look)
-            self._tick()
             self._looks.task_done()
 
     def _judge(self, look: _Look) -> None:
-        self._pace_us = self._still_us  # until it is known to be well
+        if look.coding.type == "video":
+            self._pace_us = self._still_us  # until it is known to be well
         try:
             frames = self._decoders[look.coding.type].frames(look.coding, look.packets)
         except (*DAMAGED, UnknownCodecError):
             return
-        pictures = [frame for frame in frames if isinstance(frame, VideoFrame)]
-        if pictures:
-            self._tracks["video"].judge(look.at)
-            self._judge_picture(look.at, pictures[0])
-        self._judge_sound(look.at, [frame for frame in frames if isinstance(frame, AudioFrame)])
+        for frame in frames[:1]:
+            if isinstance(frame, VideoFrame):
+                self._judge_picture(look.at, frame)
+        sound = sound_in([frame for frame in frames if isinstance(frame, AudioFrame)])
+        if sound is not None:
+            with self._state:
+                self._tracks["audio"].judge(look.at)
+                self.level_db = round(sound.level_db, 1)
+                self._flat.look(look.at, sound.flat)
+                self._silent.look(look.at, sound.level_db < SILENT_DB and not sound.flat)
 
     def _judge_picture(self, at: Moment, frame: VideoFrame) -> None:
-        decoder = self._decoders["video"]
-        picture, small = decoder.picture(frame)
+        picture = self._decoders["video"].picture(frame)
         black = is_black(picture)
         same = not black and self._reference is not None and is_same(self._reference, picture)
-        self._black.look(at, black)
         if not same:
             self._reference = picture
-            self._frozen.look(at, False)
-        if not black:
-            self._frozen.look(at, True)  # as long as nothing differs from it
-        shown = at.mono_us - self._shown.mono_us < _SHOWN_US
-        self._pace_us = self._still_us if black or same or shown else LOOK_US
-        self._keep_still(decoder.jpeg(small))
-
-    def _judge_sound(self, at: Moment, frames: list[AudioFrame]) -> None:
-        sound = sound_in(frames)
-        if sound is None:
-            return
-        self._tracks["audio"].judge(at)
-        self.level_db = round(sound.level_db, 1)
-        self._flat.look(at, sound.flat)
-        self._silent.look(at, sound.level_db < SILENT_DB and not sound.flat)
+        with self._state:
+            self._tracks["video"].judge(at)
+            self._black.look(at, black)
+            if not same:
+                self._frozen.look(at, False)
+            if not black:
+                self._frozen.look(at, True)  # as long as nothing differs from it
+            shown = at.mono_us - self._shown_us < _SHOWN_US
+            self._pace_us = self._still_us if black or same or shown else LOOK_US
+        if shown or at.mono_us - self._still_at_us >= _UNSEEN_US:
+            self._still_at_us = at.mono_us
+            self._keep_still(self._decoders["video"].jpeg(frame))
 
     def _keep_still(self, jpeg: bytes) -> None:
         part = self._path.with_name(f"{self._path.name}{durable.PART_SUFFIX}")
-        try:
-            durable.write_part(part, jpeg)
-            durable.replace_still(part, self._path)
-            self._shown_ns = self._path.stat().st_mtime_ns
-            self.still = self._path.name
-        except OSError:  # a full disk is the recorder's to tell; without a still the screens show none
-            self._shown_ns, self.still = None, ""
-
-    def _tick(self) -> None:
-        now = self._now()
-        for lasting in (self._black, self._frozen, self._silent, self._flat):
-            lasting.lapse(now)
-        for track in self._tracks.values():
-            track.tick(now)
-        came = self._tracks["audio"].came
-        if came is None or now.mono_us - came.mono_us > APART_US:
-            self.level_db = None
-        if self._shown_ns is not None:
-            with contextlib.suppress(OSError):
-                if self._path.stat().st_mtime_ns != self._shown_ns:
-                    self._shown, self._shown_ns, self._pace_us = now, None, self._still_us
+        with self._state:
+            try:
+                durable.write_part(part, jpeg)
+                durable.replace_still(part, self._path)
+                self._still_ns = self._path.stat().st_mtime_ns
+                self.still = self._path.name
+            except OSError:  # a full disk is the recorder's to tell; without a still the screens show none
+                self._still_ns, self.still = None, ""
 
     def _lasting(self, kind: Kind, track: str, hold_us: int) -> Lasting:
         return Lasting(hold_us, APART_US, self._teller(track, kind))
