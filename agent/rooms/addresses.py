@@ -7,7 +7,7 @@ import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from agent import durable
 from agent.config.rooms import Room, Source
@@ -43,11 +43,16 @@ class CameraAddresses:
         if url.startswith(("rtsp:", "onvif:")):
             user, password = user_and_password(source)
             if url.startswith("onvif:"):
-                parts = urlsplit(url)
-                asked = (parts.hostname or "", parts.port or _ONVIF_PORT, user, password)
-                url = await self._ask(*asked, parts.path.strip("/"))
+                host, port, profile = onvif_place(source)
+                url = await self._ask(host, port, user, password, profile)
             url = complete(url, user, password, source)
         return SourcePlan(source.name, url, Transport(source.transport), source.watch)
+
+
+def onvif_place(source: Source) -> tuple[str, int, str]:
+    """Host, port and profile (empty without one) of a source that is onvif://…."""
+    parts = urlsplit(source.url)
+    return parts.hostname or "", parts.port or _ONVIF_PORT, unquote(parts.path.strip("/"))
 
 
 def user_and_password(source: Source) -> tuple[str, str]:
