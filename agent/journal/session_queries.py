@@ -69,6 +69,10 @@ class SessionQueries:
                 cast("tuple[SessionTested, ...]", tests),
             )
 
+    def session_notes(self, session_id: str) -> tuple[SessionNoted, ...]:
+        """Return the ledger of a session, of each line the newest word."""
+        return cast("tuple[SessionNoted, ...]", tuple(decode(*told) for told in self._db.all(_NOTES, session_id)))
+
     def session_tally(self, session_id: str) -> Tally:
         """Return how many segments of a session were taken, and their bytes."""
         row = self._db.one(_TALLY, session_id)

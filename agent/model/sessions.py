@@ -130,13 +130,14 @@ class SourceLive:
 
 @dataclass(frozen=True, slots=True)
 class LiveSession:
-    """A session that is running: what the screens tell of this moment."""
+    """A session that is running: what the screens tell of this moment; `reserved_bytes` are still set aside for it."""
 
     room: str
     session_id: str
     started_at: datetime
     planned_end: datetime | None
     sources: tuple[SourceLive, ...]
+    reserved_bytes: int = 0
 
     def elapsed(self, now: datetime) -> timedelta:
         """How long it has been running, never less than nothing."""

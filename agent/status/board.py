@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 from agent.config import Config, Milestone
@@ -27,6 +28,7 @@ from agent.status.health import Live, has_room, pulls
 from agent.status.kiosk import brought_view, docking_ids, kiosk_view
 from agent.status.receipt import issued, receipt_body, receipt_page
 from agent.status.record import history_view, known_of, record_view
+from agent.status.rooms import Known, rooms_view
 from agent.status.views import (
     SHOWN_AT_RISK,
     Json,
@@ -37,6 +39,7 @@ from agent.status.views import (
     status_view,
     to_json,
 )
+from agent.status.words import at
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -150,6 +153,20 @@ class Board:
         """What the screen at the dock shows; raises JournalError."""
         return await self._ask(self._make_kiosk, json.loads(await self.status()))
 
+    async def rooms(self) -> Json:
+        """Every room as it is at this moment, and the station they belong to; raises JournalError."""
+        return await self._ask(self._make_rooms, self._live())
+
+    @property
+    def has_rooms(self) -> bool:
+        """Whether a room is configured."""
+        return bool(self._config.rooms)
+
+    def still(self, room: str, source: str) -> Path | None:
+        """Where the newest picture of a source of a running session is."""
+        running = (session for session in self._live().sessions if session.room == room)
+        return next((one.still for session in running for one in session.sources if one.name == source), None)
+
     async def entry(self, docking_id: str) -> Json:
         """What officers may say of a docking, and have said; raises UnknownError if there is none of that id."""
         return await self._ask(entry_view, self._reader, self._config, docking_id, self._clock())
@@ -208,7 +225,8 @@ class Board:
         dockings = self._reader.dockings(limit=DOCKINGS)
         devices, register = self._devices_of(at_risk), self._register(now, dockings)
         activities, waiting = self._of_activities(), self._reader.waiting()
-        rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, self._of_dockings(dockings))
+        absences, rooms = self._of_dockings(dockings), self._of_rooms(live, now)
+        rows = Rows(overview, at_risk, dockings, devices, register, activities, waiting, absences, rooms)
         known = coverage(self._config.calendars, now.astimezone(ZONE).date())
         status = status_view(self._config, rows, live, known, now)
         return to_json(status), status["health"]["name"], overview.head_seq
@@ -217,6 +235,18 @@ class Board:
         now, missing = self._clock(), status["calendar"]["missing"]
         shown = {one: brought_view(self._reader, self._config, one, missing, now) for one in docking_ids(status)}
         return kiosk_view(status, tuple(self._config.slots.values()), shown)
+
+    def _make_rooms(self, live: Live) -> Json:
+        now, station = self._clock(), self._config.station
+        shown = {"name": station.name, "contact": station.contact}
+        return {"station": shown, "now": at(now), "rooms": self._of_rooms(live, now)}
+
+    def _of_rooms(self, live: Live, now: datetime) -> list[Json]:
+        rooms, running = self._config.rooms, [session.session_id for session in live.sessions]
+        notes = {name: self._reader.session_notes(name) for name in running}
+        tests = {name: self._reader.newest_test(name) for name in rooms}
+        known = Known(live.sessions, live.free_bytes, self._config.storage.reserve_bytes, notes, tests, live.planned)
+        return rooms_view(rooms, known, now)
 
     def _make_recordings(self, wanted: Wanted, verdict: Verdict | None, after: str, limit: int) -> bytes:
         now, by = self._clock(), self._config.deadline.satisfied_by

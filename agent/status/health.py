@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from agent.clocks import ClockState
@@ -11,9 +12,11 @@ from agent.config import Config
 from agent.deadline import Coverage
 from agent.journal.views import Overview, Tally
 from agent.model import AssetState, AuditProgress, Outcome, Phase, ScrubProgress, SlotProgress, Upload
+from agent.model.sessions import LiveSession
 from agent.status.clock import clock_problems
 from agent.status.outlook import Outlook, problems_ahead
 from agent.status.reasons import on_screen
+from agent.status.rooms import room_problems
 from agent.status.words import Health, Hold, named, words
 
 Json = dict[str, Any]
@@ -30,7 +33,8 @@ class Live:
     """What only the running service knows; None and empty mean that it doesn't know either.
 
     `writes`: the journal's disk takes what is written; `moves`: every lane has done something lately; `store_heard`:
-    the store was asked for something since the start.
+    the store was asked for something since the start. `sessions` are those that run in rooms, `planned` from when to
+    when the next one of a room is to last.
     """
 
     slots: tuple[SlotProgress, ...] = ()
@@ -47,6 +51,8 @@ class Live:
     writes: bool = True
     moves: bool = True
     store_heard: bool = True
+    sessions: tuple[LiveSession, ...] = ()
+    planned: Mapping[str, tuple[datetime, datetime | None]] = field(default_factory=dict)
 
 
 def left_out(config: Config) -> tuple[str, ...]:
@@ -82,12 +88,13 @@ def health_view(
     overview: Overview,
     register: Json | None = None,
     ahead: Outlook | None = None,
+    rooms: Iterable[Json] = (),
 ) -> Json:
-    """Whether a person should look at the station, and why; `register` is what `devices_view` gave.
+    """Whether a person should look at the station, and why; `register` is what `devices_view` gave, `rooms` likewise.
 
     `failed` means that nothing can be pulled, whatever else is wrong.
     """
-    problems = [*map(on_screen, live.problems), *_hindrances(config, live)]
+    problems = [*map(on_screen, live.problems), *_hindrances(config, live), *room_problems(rooms)]
     if live.store_error:
         zh = f"{config.store.name}不可用（已采集的数据在本机安全保存）：{live.store_error}"
         problems.append(words(zh, f"{config.store.name} fails; what was pulled is safe here"))

@@ -11,6 +11,7 @@ from agent.status.absences import absence_lines
 from agent.status.devices import device_lines
 from agent.status.health import hold_of
 from agent.status.reasons import both
+from agent.status.rooms import room_lines
 from agent.status.words import Hold
 
 _AT_RISK_SHOWN: Final = 10
@@ -52,6 +53,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[str]:
 
 def details(status: Mapping[str, Any]) -> Iterator[str]:
     """What comes below the slots and the recordings at risk, line by line, as it is: see `printable`."""
+    yield from room_lines(status["rooms"])
     yield from _forecast(status["forecast"])
     yield from device_lines(status["devices"])
     yield from _activities(status["activities"])

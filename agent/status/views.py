@@ -47,7 +47,7 @@ SHOWN_AT_RISK: Final = 50
 class Rows:
     """What the journal answered, all for the same moment; `devices` by device id, the last ones as they are shown.
 
-    `absences` by docking id, as the journal has them.
+    `absences` by docking id, as the journal has them; `rooms` as `rooms_view` gave them.
     """
 
     overview: Overview
@@ -58,6 +58,7 @@ class Rows:
     activities: Json
     waiting: Waiting
     absences: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    rooms: Sequence[Json] = ()
 
 
 def to_json(value: object) -> bytes:
@@ -82,21 +83,15 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         "now": at(now),
         "seq": rows.overview.head_seq,
         "head_hash": rows.overview.head_hash,
-        "health": health_view(config, live, coverage, rows.overview, rows.register, ahead),
+        "health": health_view(config, live, coverage, rows.overview, rows.register, ahead, rows.rooms),
         "facts": [*_facts(config, live, coverage), copies_view(config, rows.overview), manifests],
         "forecast": outlook_view(ahead),
         "tiles": _tiles(rows, risks, config.deadline.satisfied_by),
         "slots": [slot_view(slot, config.station.contact) for slot in live.slots],
-        "counters": {
-            "assets": {state.value: asdict(tally) for state, tally in rows.overview.assets.items()},
-            "documents": {state.value: asdict(tally) for state, tally in rows.overview.documents.items()},
-            "derived": {state.value: asdict(tally) for state, tally in rows.overview.derived.items()},
-            "clips": {outcome.value: asdict(tally) for outcome, tally in rows.overview.clips.items()},
-            "open_dockings": rows.overview.open_dockings,
-            "completeness": {state.value: rows.overview.metadata.get(state, 0) for state in Completeness},
-        },
+        "counters": _counters(rows.overview),
         "at_risk": risks,
         "at_risk_limit": SHOWN_AT_RISK,
+        "rooms": list(rows.rooms),
         "dockings": [docking_view(one, rows.absences.get(one.docking_id, ())) for one in rows.dockings],
         "devices": rows.register,
         "activities": rows.activities,
@@ -113,6 +108,17 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
         },
         "calendar": calendar_view(coverage),
         "clock": clock_view(live.clock, now),
+    }
+
+
+def _counters(overview: Overview) -> Json:
+    return {
+        "assets": {state.value: asdict(tally) for state, tally in overview.assets.items()},
+        "documents": {state.value: asdict(tally) for state, tally in overview.documents.items()},
+        "derived": {state.value: asdict(tally) for state, tally in overview.derived.items()},
+        "clips": {outcome.value: asdict(tally) for outcome, tally in overview.clips.items()},
+        "open_dockings": overview.open_dockings,
+        "completeness": {state.value: overview.metadata.get(state, 0) for state in Completeness},
     }
 
 

@@ -31,6 +31,8 @@ from agent.model import (
     TimeBasis,
     TranscriptKind,
 )
+from agent.model.sessions import StartedBy
+from agent.rooms.protocol import Cause, Kind, Why
 
 
 class Health(StrEnum):
@@ -48,6 +50,43 @@ class Hold(StrEnum):
     TAKE = "take"
     ASK = "ask"
     GONE = "gone"
+
+
+class Light(StrEnum):
+    """Whether a camera, a microphone or a room is being recorded; RECORDING: bytes of all that is meant arrive."""
+
+    RECORDING = "recording"
+    CONNECTING = "connecting"
+    LOST = "lost"
+    IDLE = "idle"
+
+
+class Line(StrEnum):
+    """What a session's ledger tells besides what a source shows and sounds like (rooms.protocol.Kind)."""
+
+    GAP = "gap"
+    LATE = "late"
+    OVERRUN = "overrun"
+    MISSING = "missing"
+    RECORDER = "recorder"
+
+
+class Ended(StrEnum):
+    """Why a session ended."""
+
+    STOPPED = "stopped"
+    SCHEDULED = "scheduled"
+    INTERRUPTED = "interrupted"
+
+
+class Check(StrEnum):
+    """What a readiness test of a room looks at."""
+
+    DECODE = "decode"
+    LEVELS = "levels"
+    CLOCK = "clock"
+    DISK = "disk"
+    STORE = "store"
 
 
 class Whereabouts(StrEnum):
@@ -126,6 +165,75 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         ClockTrust.UNTRUSTED: ("时间待核", "time to be checked"),
         ClockTrust.CONTRADICTED: ("时间矛盾，待核", "times contradict each other"),
         ClockTrust.STATED: ("人工说明", "stated by a person"),
+    },
+    Light: {
+        Light.RECORDING: ("录制中", "recording"),
+        Light.CONNECTING: ("正在连接", "connecting"),
+        Light.LOST: ("信号中断", "no signal"),
+        Light.IDLE: ("未录制", "not recording"),
+    },
+    Line: {
+        Line.GAP: ("录制中断", "nothing was recorded"),
+        Line.LATE: ("迟于计划开始", "began later than planned"),
+        Line.OVERRUN: ("超过计划结束时间", "goes on beyond its planned end"),
+        Line.MISSING: ("缺少一路信号", "a source was never there"),
+        Line.RECORDER: ("录制程序重新启动", "the recorder was started again"),
+    },
+    Kind: {
+        Kind.JUMP: ("时间戳跳变", "time stamps jumped"),
+        Kind.DRIFT: ("时钟快慢不一", "its clock drifts"),
+        Kind.DROPPED: ("传输中丢失数据", "packets were lost on the way"),
+        Kind.DAMAGED: ("部分数据损坏", "some data is damaged"),
+        Kind.CHANGED: ("视频参数改变", "its format changed"),
+        Kind.BLACK: ("画面全黑", "the picture is black"),
+        Kind.FROZEN: ("画面静止不动", "the picture does not change"),
+        Kind.SILENT: ("没有声音", "there is no sound"),
+        Kind.FLAT: ("声音信号平直，话筒可能未接", "flat signal: is the microphone connected?"),
+        Kind.CLOCK: ("摄像机时钟不准", "the camera's clock is off"),
+        Kind.TRACK: ("缺少画面或声音", "picture or sound is missing"),
+        Kind.TAMPER: ("摄像机报告被遮挡或移动", "the camera says that it was covered or turned"),
+        Kind.SIGNAL: ("摄像机报告自身没有信号", "the camera says that it has no signal itself"),
+        Kind.UNWATCHED: ("画面和声音暂时无法检查", "picture and sound can't be looked at"),
+    },
+    Cause: {
+        Cause.REFUSED: ("摄像机拒绝连接", "the camera refused the connection"),
+        Cause.UNAUTHORISED: ("摄像机不接受用户名或密码", "the camera refused user or password"),
+        Cause.UNREACHABLE: ("网络不通，无法连接摄像机", "the camera can't be reached"),
+        Cause.CLOSED: ("摄像机断开了连接", "the camera closed the connection"),
+        Cause.STALLED: ("摄像机不再传送数据", "the camera sent nothing any more"),
+        Cause.GARBAGE: ("收到的数据无法识别", "what came could not be understood"),
+        Cause.DISK: ("本机磁盘无法写入", "this station's disk took nothing"),
+        Cause.RECORDER: (
+            "本机录制程序中断，已重新启动",
+            "the recorder here broke off and was started again",
+        ),
+    },
+    Why: {
+        Why.LENGTH: ("达到分段时长", "its length was reached"),
+        Why.LOST: ("信号中断", "the signal was lost"),
+        Why.JUMP: ("时间戳跳变", "time stamps jumped"),
+        Why.CHANGED: ("视频参数改变", "the format changed"),
+        Why.STOPPED: ("录制结束", "recording was ended"),
+        Why.DISK: ("磁盘无法写入", "the disk took no more"),
+        Why.KILLED: ("录制程序中断", "the recorder broke off"),
+    },
+    StartedBy: {
+        StartedBy.SCHEDULE: ("按计划自动开始", "by the schedule"),
+        StartedBy.SCREEN: ("在屏幕上开始", "at the screen"),
+        StartedBy.COMMAND: ("用命令开始", "by a command"),
+        StartedBy.BUTTON: ("用按钮开始", "by the button"),
+    },
+    Ended: {
+        Ended.STOPPED: ("人工停止", "stopped by a person"),
+        Ended.SCHEDULED: ("按计划结束", "ended as planned"),
+        Ended.INTERRUPTED: ("因本机中断而结束", "ended when this station broke off"),
+    },
+    Check: {
+        Check.DECODE: ("画面可解码", "picture decodes"),
+        Check.LEVELS: ("声音", "sound"),
+        Check.CLOCK: ("时钟", "clock"),
+        Check.DISK: ("磁盘空间", "room on the disk"),
+        Check.STORE: ("专用存储器", "store"),
     },
     Whereabouts: {
         Whereabouts.HERE: ("在站", "here"),
@@ -244,6 +352,12 @@ def named(value: StrEnum) -> dict[str, str]:
     """A machine name with its words, as every answer gives it."""
     chinese, english = WORDS[type(value)][value]
     return {"name": value.value, "zh": chinese, "en": english}
+
+
+def named_as(name: str, *kinds: type[StrEnum]) -> dict[str, str]:
+    """The same for a text that is one of the names of these kinds, or one of a later version that has no words yet."""
+    known = next((kind(name) for kind in kinds if name in kind.__members__.values()), None)
+    return named(known) if known is not None else {"name": name, "zh": f"其他（{name}）", "en": name}
 
 
 def words(chinese: str, english: str) -> dict[str, str]:

@@ -1,0 +1,143 @@
+"""A session in a room as a supervisor reads it: who, when, what was recorded, what was not, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from agent.config import Config
+from agent.config.rooms import Room
+from agent.continuity import GAP_LIMIT
+from agent.deadline import Rules
+from agent.journal import Reader
+from agent.journal.views import RecordingView, SessionView
+from agent.model import STAGES
+from agent.model.sessions import SegmentTaken
+from agent.rooms.protocol import Why
+from agent.status.activities import activity_view
+from agent.status.explain import deadline_view, verdict_of
+from agent.status.rooms import ledger_view, test_view
+from agent.status.words import Ended, at, named, named_as, words
+
+Json = dict[str, Any]
+
+PART: Final = 100
+"""How many segments one answer lists."""
+
+PARTS_LIMIT: Final = 10_000
+"""How far such a part can be asked for."""
+
+SESSIONS_SHOWN: Final = 20
+"""How many of the latest sessions of a room are listed."""
+
+
+def sessions_view(views: Iterable[SessionView]) -> list[Json]:
+    """Sessions of a room, a row each: without the names that `session_view` gives."""
+    return [_head(one) for one in views]
+
+
+def session_view(reader: Reader, config: Config, session_id: str, part: int | None, now: datetime) -> Json:
+    """All that is known of a session; its segments in parts of `PART`, the latest unless another is asked for.
+
+    Persons are named in it. Raises UnknownError if there is no such session.
+    """
+    view = reader.session(session_id)
+    room, segments = config.rooms.get(view.started.room), view.segments
+    parts = max(1, -(-len(segments) // PART))
+    part = min(part or parts, parts)
+    shown = [(one, reader.recording(one.recording.recording_id)) for one in segments[(part - 1) * PART : part * PART]]
+    started = view.started
+    activities = dict.fromkeys(
+        name for one in segments[:1] for name in reader.activities_of(one.recording.recording_id)
+    )
+    return {
+        **_head(view),
+        "room_title": room.title if room else started.room,
+        "title": started.title,
+        "case_number": started.case_number,
+        "participants": list(started.participants),
+        "why": started.why,
+        "ended_by": view.ended.who if view.ended else "",
+        "ended_why": view.ended.why if view.ended else "",
+        "sources": [_source(name, room, view) for name in started.sources],
+        "ledger": ledger_view(view.notes, room, now),
+        "tests": [test_view(one) for one in view.tests],
+        "segments": [_segment(taken, row, config, now) for taken, row in shown],
+        "segment_count": len(segments),
+        "part": part,
+        "parts": parts,
+        "activities": [activity_view(reader.activity(name), config.profile) for name in activities],
+    }
+
+
+def _head(view: SessionView) -> Json:
+    started, ended = view.started, view.ended
+    stage = STAGES.get(started.stage)
+    return {
+        "session_id": started.session_id,
+        "room": started.room,
+        "stage": words(f"{started.stage} {stage.zh}" if stage else started.stage, stage.en if stage else ""),
+        "started_at": at(started.started_at),
+        "started_by": named(started.started_by),
+        "who": started.who,
+        "planned_start": at(started.planned_start),
+        "planned_end": at(started.planned_end),
+        "ended_at": at(ended.ended_at) if ended else None,
+        "reason": named_as(ended.reason, Ended) if ended else None,
+    }
+
+
+def _source(name: str, room: Room | None, view: SessionView) -> Json:
+    titles = {one.name: one.title for one in room.sources} if room else {}
+    own = [one for one in view.segments if one.source == name]
+    return {
+        "source": name,
+        "title": titles.get(name) or name,
+        "segments": len(own),
+        "media_s": round(sum(_media_s(one) for one in own), 3),
+        "size_bytes": sum(one.asset.expected_bytes for one in own),
+        "spans": [{"start": at(start), "end": at(end)} for start, end in spans(own)],
+    }
+
+
+def spans(segments: Sequence[SegmentTaken]) -> list[tuple[datetime, datetime]]:
+    """From when to when a source was recorded: what follows within two seconds is one span."""
+    found: list[tuple[datetime, datetime]] = []
+    for one in sorted(segments, key=lambda one: one.start):
+        if found and one.start - found[-1][1] <= GAP_LIMIT:
+            found[-1] = found[-1][0], max(found[-1][1], one.end)
+        else:
+            found.append((one.start, one.end))
+    return found
+
+
+def _segment(taken: SegmentTaken, row: RecordingView, config: Config, now: datetime) -> Json:
+    asset, found = row.asset, verdict_of(row, config.deadline.satisfied_by, now)
+    limit = deadline_view(row.recording.deadline, row.captured[2], Rules(config.profile, config.calendars))
+    return {
+        "recording_id": row.recording.recording_id,
+        "source": taken.source,
+        "number": taken.number,
+        "start": at(taken.start),
+        "end": at(taken.end),
+        "media_s": round(_media_s(taken), 3),
+        "size_bytes": asset.size_bytes if asset.size_bytes is not None else asset.expected_bytes,
+        "camera_ahead_s": _ahead_s(taken),
+        "ended_by": named_as(str(taken.facts.get("why", "")), Why),
+        "state": named(asset.state),
+        "verdict": named(found) if found else None,
+        "due_text": limit["due_text"],
+        "citation": limit["citation"],
+    }
+
+
+def _media_s(taken: SegmentTaken) -> float:
+    media = taken.facts.get("media_us")
+    lasts = timedelta(microseconds=media) if isinstance(media, int) else taken.end - taken.start
+    return lasts.total_seconds()
+
+
+def _ahead_s(taken: SegmentTaken) -> float | None:
+    """How far the camera's own clock is ahead of this station's, if it tells its time."""
+    return None if taken.camera_start is None else round((taken.camera_start - taken.start).total_seconds(), 3)
