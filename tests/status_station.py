@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from agent.config import Config, load
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal import Journal
 from agent.model import ClipSeen, ClockTrust, Outcome, Phase, SlotProgress
+from agent.screens.asking import Verb
 from agent.screens.guard import Gate
 from agent.screens.server import serving
 from agent.status.board import Board
@@ -25,19 +26,22 @@ from agent.status.health import Live
 from tests.journal_entries import seen
 
 SHIPPED = Path(__file__).parent.parent / "config"
+NO_VERBS: Mapping[str, Verb] = {}
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=ZONE)
 HOSTILE = "DCIM/<script>alert(1)</script>\u202e\udc80\x07.MP4"
 
 
 def configured(
-    tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = (), roster: str = ""
+    tmp_path: Path, text: str = "", inventory: str = "", slots: Sequence[str] = (), roster: str = "", rooms: str = ""
 ) -> Config:
-    """The configuration as shipped, with changes, an inventory, names of the dock's slots, and a roster."""
+    """The configuration as shipped, with changes, an inventory, names of the dock's slots, a roster, and rooms."""
     folder = tmp_path / "etc"
     shutil.copytree(SHIPPED, folder, dirs_exist_ok=True)
     (folder / "agent.toml").write_text(text or '[station]\nname = "测试站"\ncontact = "0531-12345"\n')
     if inventory:
         (folder / "inventory.toml").write_text(inventory, "utf-8")
+    if rooms:
+        (folder / "rooms.toml").write_text(rooms, "utf-8")
     if roster:
         (folder / "roster.toml").write_text(roster, "utf-8")
     if slots:
@@ -157,14 +161,16 @@ async def serve(
     inventory: str = "",
     slots: Sequence[str] = (),
     role: Role | None = Role.SUPERVISOR,
+    rooms: str = "",
+    verbs: Mapping[str, Verb] = NO_VERBS,
 ) -> AsyncIterator[Served]:
     """Serve an empty journal on a free port of loopback, to somebody of this role; None: to who has not signed in."""
-    config = configured(tmp_path, text, inventory, slots)
+    config = configured(tmp_path, text, inventory, slots, rooms=rooms)
     world = World()
     async with Journal.open(tmp_path / "journal.db", lambda: world.now) as journal:
         board = board_of(config, journal, world)
         gate = Gate(Book(tmp_path), journal.record, clock=lambda: world.now)
-        async with serving(board, gate, "127.0.0.1", 0, root=tmp_path) as port:
+        async with serving(board, gate, "127.0.0.1", 0, root=tmp_path, verbs=verbs) as port:
             served = Served(config, journal, world, board, port, gate)
             yield served.signed_in(role) if role is not None else served
 

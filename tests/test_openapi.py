@@ -22,6 +22,7 @@ from agent.model import DockingListed, Phase
 from agent.screens.server import status_app
 from agent.screens.who import Role
 from tests.journal_entries import acquired, confirmed, opened
+from tests.room_station import ROOMS, picture, recorded, session, show, source
 from tests.status_station import NOW, Served, footage, serve, slot
 
 PROGRAMS = ("/healthz", "/readyz", "/api/")
@@ -36,8 +37,10 @@ serial = "058F63666485"
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    async with serve(tmp_path, inventory=INVENTORY) as station:
+    async with serve(tmp_path, inventory=INVENTORY, rooms=ROOMS) as station:
         await docked(station)
+        await recorded(station)
+        show(station, session(source("face", "正面"), source("wide", "全景", picture(tmp_path, "wide"))))
         yield station
 
 
@@ -105,6 +108,19 @@ async def test_whatever_the_document_permits_is_answered_as_it_says_and_nothing_
     await asyncio.to_thread(all_hold, programs, headers)
 
 
+async def test_what_is_told_of_a_running_session_has_the_fields_that_the_document_names(served: Served) -> None:
+    headers = with_token(served)
+    address = f"http://127.0.0.1:{served.port}/api/v1/openapi.json"
+    schema = await asyncio.to_thread(schemathesis.openapi.from_url, address, headers=headers)
+    for path, known in (
+        ("/api/v1/rooms/{room}", {"room": "xunwen"}),
+        ("/api/v1/sessions/{session}", {"session": "s1"}),
+    ):
+        case = schema[path]["GET"].Case(path_parameters=known)
+        answer = await asyncio.to_thread(case.call_and_validate, headers=headers)
+        assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("recording", ["a", "rec-b", "c", "d"])
 async def test_what_is_told_of_real_recordings_has_the_fields_that_the_document_names(
     served: Served, recording: str
@@ -121,7 +137,8 @@ async def test_what_is_told_of_real_recordings_has_the_fields_that_the_document_
 async def test_every_page_and_picture_is_of_the_kind_that_the_document_names(served: Served) -> None:
     headers = with_token(served)
     told = await asyncio.to_thread(served.get, "/api/v1/openapi.json")
-    known = {"recording": "a", "docking": "d1", "name": "page.css", "role": "poster", "year": "2026"}
+    known = {"recording": "a", "docking": "d1", "name": "page.css", "role": "poster", "year": "2026", "room": "xunwen"}
+    known |= {"session": "s1", "source": "wide"}
     shown = 0
     for path, method, operation in operations(told):
         if method == "get" and path != ENDLESS:
@@ -132,7 +149,7 @@ async def test_every_page_and_picture_is_of_the_kind_that_the_document_names(ser
             (kind,) = operation["responses"]["200"]["content"]
             pattern = kind.replace("*", "[^;]+").replace("+xml", r"\+xml")
             assert status != 200 or re.match(pattern, got["content-type"]), path
-    assert shown >= 15
+    assert shown >= 24
 
 
 def all_hold(operations: list[Any], headers: dict[str, str]) -> None:

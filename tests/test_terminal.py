@@ -93,7 +93,7 @@ def test_it_says_of_each_slot_what_the_screens_say(
     text = drawn(
         nothing
         | around
-        | {"slots": [view], "devices": {"recorders": [], "unregistered": []}, "activities": {"rows": []}},
+        | {"slots": [view], "rooms": [], "devices": {"recorders": [], "unregistered": []}, "activities": {"rows": []}},
         width,
         terminal=False,
     )

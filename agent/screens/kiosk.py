@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 from markupsafe import Markup
 
-from agent.errors import AgentError, CommitError, RequestError, StoreError, UnknownError
+from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, answer, parameters
+from agent.screens.asking import (
+    MEANWHILE,
+    NOTICES,
+    Asking,
+    Notice,
+    Verb,
+    became,
+    form_of,
+    gap_said,
+    problems_of,
+    told_of,
+)
 from agent.screens.pages import page
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
 from agent.status.entry import said_in
 from agent.status.views import to_json
 
-Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
+__all__ = ["Kiosk", "Verb"]
+
 Json = dict[str, Any]
 
 _ALL: Final = (Role.KIOSK, Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN, Role.IT)
 _SAY: Final = (Role.OFFICER, Role.SUPERVISOR, Role.CUSTODIAN)
 _WHY: Final = "采集站补充信息 (filled in at the kiosk)"
-_LIMIT_S: Final = 4.0
-_FIELD_LIMIT: Final = 4000
-_NOTICES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "saved": ("good", "已保存", "saved"),
-    "same": ("calm", "没有改动", "nothing was changed"),
-    "slow": ("warn", "正在保存，请稍后查看", "still being saved: look again in a moment"),
-}
-_REFUSED: Final = ("warn", "未保存，请更正；原始资料安全", "not saved, please correct it; the originals are safe")
-_BROKEN: Final = (CommitError, StoreError)
-_NOT_KEPT: Final = (
-    "bad",
-    "未保存：本站磁盘拒绝写入，请联系管理员；已采集的资料安全",
-    "not saved: this station's disk refuses, call the administrator; what was pulled is safe",
-)
-_MEANWHILE: Final = (
-    "warn",
-    "其间已有人填写，未保存；请核对后重新填写",
-    "somebody else has filled it in since: nothing was saved, look at it again",
-)
 
 
 class Kiosk:
-    """The handlers. What is being written goes on when who asked is gone, and is waited for at the end."""
+    """The handlers."""
 
     def __init__(self, board: Board, verbs: Mapping[str, Verb]) -> None:
         self._board = board
-        self._verbs = verbs
-        self._under_way: set[asyncio.Task[dict[str, object]]] = set()
+        self._asking = Asking(verbs)
+        self.close = self._asking.close
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -65,11 +58,6 @@ class Kiosk:
             web.post("/kiosk/dockings/{docking}/activity", self.join),
             web.post("/kiosk/dockings/{docking}/gap", self.explain),
         ]
-
-    async def close(self, _: web.Application) -> None:
-        """Wait for what is being written."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
 
     @allowed(*_ALL, page=True)
     async def dock(self, request: web.Request) -> web.Response:
@@ -94,13 +82,13 @@ class Kiosk:
     @allowed(*_SAY, page=True)
     async def entry(self, request: web.Request) -> web.Response:
         """The form of a docking, with all that was said of it."""
-        notice = _NOTICES.get(request.query.get("told", ""))
+        notice = NOTICES.get(request.query.get("told", ""))
         return await self._shown(request, notice)
 
     @allowed(*_SAY)
     async def say(self, request: web.Request) -> web.Response:
         """Take down what was changed in the form, of all recordings of the docking at once."""
-        asked = await _form(request)
+        asked = await form_of(request)
         entry = await self._board.entry(_docking(request))
         fields = {field["name"]: field for field in entry["form"]}
         texts = {name: asked.get(name, field["value"]) for name, field in fields.items()}
@@ -109,14 +97,14 @@ class Kiosk:
         if not changed:
             return _to(request, "same")
         if asked.get("seen") != entry["seen"]:
-            return await self._shown(request, _MEANWHILE, texts=texts, status=HTTPStatus.CONFLICT)
+            return await self._shown(request, MEANWHILE, texts=texts, status=HTTPStatus.CONFLICT)
         form = {"fields": json.dumps(changed), "docking": entry["docking_id"]}
         return await self._done(request, "metadata_set", form, texts)
 
     @allowed(*_SAY)
     async def join(self, request: web.Request) -> web.Response:
         """State the activity that the recordings without one were made in."""
-        asked = await _form(request)
+        asked = await form_of(request)
         entry = await self._board.entry(_docking(request))
         said = {name: asked.get(name, "") for name in ("stage", "arrived", "left")}
         return await self._done(request, "activity_state", said | {"recordings": " ".join(entry["loose"])})
@@ -124,37 +112,27 @@ class Kiosk:
     @allowed(*_SAY)
     async def explain(self, request: web.Request) -> web.Response:
         """Explain a gap in an activity of this docking: the cause, in words, by voice or in writing."""
-        asked = await _form(request)
+        asked = await form_of(request)
         entry = await self._board.entry(_docking(request))
-        gap = _gap(entry, asked)
-        if gap is None:
-            return await self._shown(request, _MEANWHILE, status=HTTPStatus.CONFLICT)
-        said = {name: asked.get(name, "").strip() for name in ("from", "to", "code", "why", "ended", "statement")}
-        said["id"] = asked["activity"]
-        if offset := asked.get("offset", "").strip():
-            said |= {"voice": gap["after"], "offset_ms": f"{offset}000"}
+        if (said := gap_said(entry, asked)) is None:
+            return await self._shown(request, MEANWHILE, status=HTTPStatus.CONFLICT)
         return await self._done(request, "activity_explain", said, asked)
 
     async def _done(
         self, request: web.Request, verb: str, said: dict[str, str], texts: Mapping[str, str] | None = None
     ) -> web.Response:
         """Ask a verb in the name of who has signed in; then the form again, with what became of it."""
-        task = asyncio.create_task(_asked(self._verbs[verb], {"why": _WHY} | said | {"who": request[WHO].account}))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        if not (await asyncio.wait([task], timeout=_LIMIT_S))[0]:
-            return _to(request, "slow")
         try:
-            task.result()
+            done = await self._asking.ask(verb, {"why": _WHY} | said | {"who": request[WHO].account})
         except AgentError as error:
-            notice, status = _became(error)
-            return await self._shown(request, notice, _problems(error), texts=texts, status=status)
-        return _to(request, "saved")
+            notice, status = became(error)
+            return await self._shown(request, notice, problems_of(error), texts=texts, status=status)
+        return _to(request, "slow" if done is None else "saved")
 
     async def _shown(
         self,
         request: web.Request,
-        notice: tuple[str, str, str] | None,
+        notice: Notice | None,
         problems: list[str] | None = None,
         *,
         texts: Mapping[str, str] | None = None,
@@ -167,42 +145,8 @@ class Kiosk:
             return _message(request, error)
         for field in entry["form"]:
             field["value"] = (texts or {}).get(field["name"], field["value"])
-        told = dict(zip(("look", "zh", "en"), notice, strict=True)) if notice else None
-        return page(request, "kiosk_entry.html", status, **entry, told=told, problems=problems or [], typed=texts or {})
-
-
-async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
-    """The verb's answer; raises AgentError, also for what is no request."""
-    try:
-        return await verb(said)
-    except ValueError as error:
-        raise RequestError(f"填写有误 / {error}", safe="Nothing was changed.") from error
-
-
-async def _form(request: web.Request) -> dict[str, str]:
-    """The fields of the form that are texts; raises HTTPBadRequest for more than fits, never silent about it."""
-    posted = await request.post()
-    asked = {name: text.replace("\r\n", "\n") for name, text in posted.items() if isinstance(text, str)}
-    if any(len(text) > _FIELD_LIMIT for text in asked.values()):
-        raise web.HTTPBadRequest(text=f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: that is too long)")
-    return asked
-
-
-def _became(error: AgentError) -> tuple[tuple[str, str, str], HTTPStatus]:
-    """What to tell of an entry that was not taken down."""
-    if isinstance(error, _BROKEN):
-        return _NOT_KEPT, HTTPStatus.SERVICE_UNAVAILABLE
-    return _REFUSED, HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
-
-
-def _gap(entry: Json, asked: Mapping[str, str]) -> Json | None:
-    """The gap that is meant, if it is one of this docking's activities and still there."""
-    gaps = (
-        gap
-        for activity in entry["activities"] if activity["activity_id"] == asked.get("activity")
-        for gap in activity["gaps"] if (gap["from"], gap["to"]) == (asked.get("from"), asked.get("to"))
-    )  # fmt: skip
-    return next(gaps, None)
+        told = {"told": told_of(notice), "problems": problems or [], "typed": texts or {}}
+        return page(request, "kiosk_entry.html", status, **entry, **told)
 
 
 def _docking(request: web.Request) -> str:
@@ -219,9 +163,4 @@ def _to(request: web.Request, told: str) -> web.Response:
 def _message(request: web.Request, error: AgentError) -> web.Response:
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownError | RequestError) else HTTPStatus.SERVICE_UNAVAILABLE
     told = {"zh": "无法显示；资料安全", "en": "can't be shown; footage is safe"}
-    return page(request, "kiosk_message.html", status, told=told, problems=_problems(error))
-
-
-def _problems(error: AgentError) -> list[str]:
-    """What is wrong, a line each; what to do on a command line is nothing for the kiosk."""
-    return (str(error) if isinstance(error, _BROKEN) else error.what).strip().split("\n")
+    return page(request, "kiosk_message.html", status, told=told, problems=problems_of(error))

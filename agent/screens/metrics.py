@@ -21,7 +21,7 @@ from agent.deadline import ZONE
 from agent.screens.answers import parameters
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
-from agent.status.words import Hold
+from agent.status.words import Hold, Light
 
 Json = dict[str, Any]
 Samples = Iterable[tuple[str, float | None]]
@@ -88,6 +88,30 @@ def _holds(status: Json) -> Samples:
     return ((hold.value, shown.count(hold)) for hold in Hold)
 
 
+def _rooms(status: Json) -> Samples:
+    shown = [room["light"]["name"] for room in status["rooms"]]
+    return ((light.value, shown.count(light)) for light in Light)
+
+
+def _sources(status: Json) -> Samples:
+    shown = [source["light"]["name"] for room in status["rooms"] for source in room["sources"]]
+    return ((light.value, shown.count(light)) for light in Light)
+
+
+def _room_gaps(status: Json) -> Samples:
+    return [("", sum(room["gaps"] for room in status["rooms"]))]
+
+
+def _room_tests(status: Json) -> Samples:
+    tests = [room["test"] for room in status["rooms"] if room["test"]]
+    return [("", sum(not test["passed"] for test in tests))]
+
+
+def _room_hours(status: Json) -> Samples:
+    hours = [room["disk_hours"] for room in status["rooms"] if room["disk_hours"] is not None]
+    return [("", min(hours, default=None))]
+
+
 def _completeness(status: Json) -> Samples:
     found: Mapping[str, float] = status["counters"]["completeness"]
     return found.items()
@@ -134,6 +158,11 @@ METRICS: Final = (
         "Recorders not docked while the earliest possible limit of footage on them passed.",
         _at("devices", "ran_out"),
     ),
+    Metric("rooms", "Rooms by whether they are recorded now.", _rooms, "light"),
+    Metric("room_sources", "Cameras and microphones of rooms by whether they are recorded now.", _sources, "light"),
+    Metric("room_gaps", "Gaps so far of the sessions that are running.", _room_gaps),
+    Metric("room_tests_failed", "Rooms whose latest readiness test failed.", _room_tests),
+    Metric("room_disk_hours", "For how many hours the disk lasts, in the room where that is least.", _room_hours),
     Metric("store_up", "1 while the store answers, 0 while it fails.", _at("store", "answers")),
     Metric("store_locks", "Whether the store keeps what it has from being removed.", _at("store", "locks")),
     Metric("store_bytes_per_second", "Measured rate of the store.", _at("forecast", "rate_bytes_s")),

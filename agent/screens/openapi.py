@@ -26,6 +26,7 @@ from agent.screens.answers import TEXT, TEXT_LIMIT, answer, parameters
 from agent.screens.filters import ID, PAGE_LIMIT
 from agent.screens.pages import CHOICES
 from agent.screens.who import Role, allowed, roles_of
+from agent.status.sessions import PARTS_LIMIT
 from agent.status.views import to_json
 
 Json = dict[str, Any]
@@ -40,6 +41,8 @@ _PLAIN: Final[Mapping[str, Mapping[str, Any]]] = {
     "object": {"type": "object"},
     "time": {"type": "string", "format": "date-time"},
     "day": {"type": "string", "format": "date"},
+    "number": {"type": "number"},
+    "part": {"type": "integer", "minimum": 1, "maximum": PARTS_LIMIT},
     "place": {"type": "integer", "minimum": 0, "maximum": (1 << 62)},
     "limit": {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": 50},
     "given": {"type": "string", "maxLength": TEXT_LIMIT, "pattern": f"^{TEXT}$"},

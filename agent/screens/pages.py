@@ -19,6 +19,8 @@ from markupsafe import Markup
 from agent.screens.guard import form_token
 from agent.screens.who import WHO, Role, allowed
 from agent.status.activities import percent
+from agent.status.board import Board
+from agent.status.rooms import elapsed, level_percent
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
@@ -32,6 +34,10 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"lang": ("zh", "en"), "theme": 
 _REMEMBERED_S: Final = 365 * 86400
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+\d\d:\d\d)?")
 _UNITS: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"))
+
+
+BOARD: Final = web.AppKey("board", Board)
+"""Key of the application: who knows whether there are rooms, to whose pages others may lead."""
 
 
 class _File(NamedTuple):
@@ -48,16 +54,22 @@ def routes() -> list[web.RouteDef]:
 def page(request: web.Request, template: str, status: int = 200, **values: object) -> web.Response:
     """A page of templates/, in the language and theme of who looks; `?lang=` and `?theme=` are remembered.
 
-    Every template knows `lang`, `theme`, `path` (of the request), `who` (None without the accounts' middleware),
-    `asset(name)` (the address of a static file), `token()` (what every form sends back), `t(words)` (which of
-    {"zh": …, "en": …} is shown), `here(name=…)` (this address with something else asked), and the filters `moment`
-    (a time), `bytes`, `coverage`, and `said` (any value of a record).
+    Every template knows `lang`, `theme`, `path` (of the request), `has_rooms`, `who` (None without the accounts'
+    middleware), `asset(name)` (the address of a static file), `token()` (what every form sends back), `t(words)` (which
+    of {"zh": …, "en": …} is shown), `here(name=…)` (this address with something else asked), and the filters `moment`
+    (a time), `bytes`, `coverage`, `lasting` (seconds), `meter` (a level), and `said` (any value of a record).
     """
     chosen = {name: _chosen(request, name) for name in CHOICES}
     kept = {name: text for name, text in request.query.items() if name not in CHOICES}
     lang = chosen["lang"]
     found = _templates().get_template(template)
-    known = {"path": request.path, "who": request.get(WHO), "token": lambda: form_token(request)}
+    board = request.config_dict.get(BOARD)
+    known = {
+        "has_rooms": board is not None and board.has_rooms,
+        "path": request.path,
+        "who": request.get(WHO),
+        "token": lambda: form_token(request),
+    }
 
     def here(**other: str) -> str:
         return f"?{urlencode({name: text for name, text in {**kept, **other}.items() if text})}"
@@ -98,6 +110,15 @@ def _bytes(size: int | None) -> str:
     return f"{size / unit:.1f} {name}" if unit > 1 else f"{size} B"
 
 
+def _meter(level_db: float, title: str) -> Markup:
+    """A level as a bar, from -60 dBFS to 0."""
+    said = Markup("{} 声音 sound {:.0f} dB").format(title, level_db)
+    return Markup(
+        '<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<rect class="all" width="100" height="8"/><rect class="on" width="{}" height="8"/></svg>'
+    ).format(said, level_percent(level_db))
+
+
 def said(value: object, lang: str) -> str:
     """Any value of a record in one language: codes by their words, times as a person reads them."""
     if isinstance(value, Mapping):
@@ -123,7 +144,7 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, finalize=visible,
     )  # fmt: skip
     made.globals["asset"] = asset
-    made.filters.update(moment=_moment, bytes=_bytes, coverage=percent, said=said)
+    made.filters.update(moment=_moment, bytes=_bytes, coverage=percent, said=said, lasting=elapsed, meter=_meter)
     return made
 
 

@@ -26,9 +26,10 @@ from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.login import Login
 from agent.screens.metrics import routes as metrics_routes
 from agent.screens.openapi import routes as openapi_routes
-from agent.screens.pages import page
+from agent.screens.pages import BOARD, page
 from agent.screens.pages import routes as shared_routes
 from agent.screens.player import Player
+from agent.screens.rooms import Rooms
 from agent.screens.supervisor import Supervisor
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
@@ -118,16 +119,26 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
 
     app = web.Application(middlewares=[_sending, _errors, admit], client_max_size=_FORM_LIMIT_BYTES)
     pages, api, kiosk, player, login = _Pages(board), Api(board), Kiosk(board, verbs), Player(board), Login()
+    rooms = Rooms(board, verbs)
     app.router.add_get("/receipt/{docking}", pages.receipt)
     centre = Centre()
-    shown = shared_routes(), login.routes(), centre.routes(), api.routes(), kiosk.routes(), metrics_routes(board)
+    shown = (
+        shared_routes(),
+        login.routes(),
+        centre.routes(),
+        api.routes(),
+        kiosk.routes(),
+        metrics_routes(board),
+        rooms.routes(),
+    )
     for routes in shown:
         app.router.add_routes(routes)
     supervisor = Supervisor(board, player)
     app.router.add_routes([*supervisor.routes(), *player.routes()])
     app.router.add_routes(openapi_routes(app))
+    app[BOARD] = board
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.extend([api.close, kiosk.close, supervisor.close, login.close])
+    app.on_shutdown.extend([api.close, kiosk.close, rooms.close, supervisor.close, login.close])
     return app
 
 

@@ -3,9 +3,20 @@
 const LIMIT_MS = 4000, EVERY_MS = 2000, PAUSE_MS = 300, IDLE_MS = 150000, TELL_MS = 20000;
 let asking = false, again = false;
 
+/* The dock's screen is the same for everybody: without the cookie, a screen that renews itself can't keep the session of
+   an officer alive who has gone. A room shows pictures to who has signed in: it says that nobody did anything. */
+const { kiosk: shown } = document.body.dataset;
+const asked = shown ? { headers: { "X-Renewal": "1" } } : { credentials: "omit" };
+
+/* A picture gives way once the next one is there, so that it doesn't flicker. */
+function swap(old, fresh) {
+  const next = document.importNode(fresh, true);
+  next.decode().then(() => old.replaceWith(next), () => old.replaceWith(next));
+}
 /* What is the same stays the same element, so that a finger on it still hits it. */
 function take(old, fresh) {
   if (old.isEqualNode(fresh)) return;
+  if (old.tagName === "IMG" && fresh.tagName === "IMG") { swap(old, fresh); return; }
   if (old.hasAttribute("data-parts") && old.children.length === fresh.children.length)
     Array.from(fresh.children).forEach((part, place) => take(old.children[place], part));
   else old.replaceWith(fresh);
@@ -15,8 +26,8 @@ async function renew() {
   if (asking) { again = true; return; }
   asking = true;
   try {
-    // Without the cookie: a screen that renews itself must not keep the session of an officer alive who has gone.
-    const answer = await fetch("/kiosk", { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(LIMIT_MS) });
+    const answer = await fetch(shown ? location.href : "/kiosk", { cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS), ...asked });
+    if (answer.redirected) { location.reload(); return; }  // who is out leaves the page
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
     take(document.getElementById("live"), fresh);
@@ -37,7 +48,7 @@ function leave_when_idle() {
     const form = new URLSearchParams(new FormData(document.getElementById("leave")));
     document.getElementById("main").hidden = true;
     try { await fetch("/logout", { method: "POST", body: form }); } catch { setTimeout(leave, LIMIT_MS); return; }
-    location.replace("/kiosk");  // also when the session was over before, or the service is another one now
+    location.replace(document.body.dataset.idle || "/kiosk");  // also when the session was over before, or the service is another one now
   }
   const again_later = () => {
     clearTimeout(timer);
