@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +14,16 @@ import pytest
 
 from agent.config.rooms import Source
 from agent.pipeline import cameras as cameras_module
+from agent.pipeline import session as session_module
 from agent.pipeline.cameras import SessionCameras
 from agent.rooms import onvif as onvif_module
 from agent.rooms.onvif import events as events_module
-from agent.rooms.protocol import Kind, Noticed
+from agent.rooms.protocol import Kind, Noticed, Opened
 from simulator.stores.processes import HOST, free_port
+from tests.conftest import SettableClock
 from tests.onvif_cameras import PASSWORD, USER, Puppet, fault, nothing_noticed, noticed, puppet, subscribed
+from tests.stations import opened
+from tests.studio import ORDER, ROOM, VIDEO, Studio, until, us
 
 TAMPER = "tns1:RuleEngine/TamperDetector/Tamper"
 BLURRY = "tns1:VideoSource/ImageTooBlurry/ImagingService"
@@ -174,3 +178,37 @@ async def test_a_bug_in_here_ends_no_recording(
         await told.until(lambda: "SetSynchronizationPoint" in camera.asked)
     assert caplog.records[0].levelno == logging.ERROR
     assert PASSWORD not in caplog.text
+
+
+async def test_a_session_has_it_in_its_ledger_across_lives_of_the_service(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_BEAT_S", 0.01)
+    year = timedelta(days=365)
+    async with opened(tmp_path / "station", clock) as station, puppet(wants="digest", ahead=-year) as camera:
+        camera.replies |= {
+            "CreatePullPointSubscription": subscribed(f"http://{HOST}:{camera.port}/sub"),
+            "PullMessages": noticed(TAMPER, "true"),
+        }
+        studio, room = Studio(), replace(ROOM, sources=(Source("front", "正面", url(camera), "front"),))
+        reader = station.journal.reader
+        async with studio.serving(station, room) as sessions:
+            session_id = await sessions.start(room.name, ORDER)
+            recorder = await studio.recorder()
+            recorder.say(Opened("front", us(clock()), VIDEO, 900))
+            await until(lambda: {"clock", "tamper"} <= {one.kind for one in reader.session(session_id).notes})
+            await until(lambda: "SetSynchronizationPoint" in camera.asked)
+            (line,) = (one for one in reader.session(session_id).notes if one.kind == "clock")
+            assert line.end is None
+            assert isinstance(line.detail["value"], int)
+            assert line.detail["value"] < -(year - timedelta(days=2)).total_seconds() * 1e6
+            assert any("时钟" in told for told in sessions.problems())
+            assert any("遮挡" in told for told in sessions.problems())
+        clock.advance(60)
+        async with studio.serving(station, room) as sessions:
+            await until(lambda: len([one for one in reader.session(session_id).notes if one.kind == "clock"]) == 2)
+            await until(lambda: len([one for one in reader.session(session_id).notes if one.kind == "tamper"]) == 2)
+            clock.advance(60)
+            await sessions.stop(session_id, "李四", "问完")
+        lines = [one for one in reader.session(session_id).notes if one.kind in {"clock", "tamper"}]
+        assert all(one.end is not None for one in lines), "what a crash left open is ended by what is told next"

@@ -43,6 +43,8 @@ _KINDS: Final[Mapping[str, str]] = {
     Kind.FLAT: "声音信号异常 flat",
     Kind.TRACK: "缺少画面或声音 a track is missing",
     Kind.CLOCK: "摄像机时钟偏差 its clock is off",
+    Kind.TAMPER: "摄像机报告被遮挡或移动 the camera says it was tampered with",
+    Kind.SIGNAL: "摄像机报告无图像信号 the camera says its sensor gives nothing",
 }
 """Of what is noticed of a source, what is an alarm while it goes on; time stamps are put right, and only told."""
 
@@ -163,7 +165,10 @@ class Ledger:
         if end is None:
             self._open[_key(line)] = line
         self._written += before is None
-        return [line] if before is not None or self._written <= _LINES_LIMIT else []
+        lines = [line] if before is not None or self._written <= _LINES_LIMIT else []
+        if before is not None and before.start != line.start:  # told before a crash: who tells now doesn't know of it
+            lines.insert(0, replace(before, end=max(before.start, line.start)))
+        return lines
 
     def _line(
         self, source: str, kind: str, start: datetime, end: datetime | None = None, cause: str = "",

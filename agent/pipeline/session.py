@@ -15,6 +15,7 @@ from agent import durable
 from agent.config.rooms import Room, Source
 from agent.errors import EvidenceError, JournalError, RoomError, StoreError
 from agent.model import Clock, LiveSession, SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SourceLive
+from agent.pipeline.cameras import SessionCameras
 from agent.pipeline.ledger import Ledger, stopping
 from agent.pipeline.reserve import Reserve
 from agent.pipeline.segments import EPOCH, Lying, at, finish, salvage, take
@@ -76,6 +77,7 @@ class RunningSession:
         self._addresses = addresses
         self._numbers = dict(numbers)
         self._sources = {source.name: source for source in room.sources if source.name in started.sources}
+        self._cameras = SessionCameras(self._sources.values(), station.clock, self._hear)
         self._seen = {name: _Seen() for name in started.sources}
         self._inbox: deque[Job] = deque()
         self._news = asyncio.Event()
@@ -142,11 +144,11 @@ class RunningSession:
         try:
             async with asyncio.TaskGroup() as group:
                 worker = group.create_task(self._work())
-                keeper = group.create_task(self._keep())
+                beside = group.create_task(self._keep()), group.create_task(self._cameras.run())
                 recording = group.create_task(self._recording())
                 await recording
-                keeper.cancel()
-                worker.cancel()
+                for task in (worker, *beside):
+                    task.cancel()
         except asyncio.CancelledError:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_LIMIT_S):
@@ -232,7 +234,9 @@ class RunningSession:
                 seen.connected, seen.since_us = True, at_us
             case Lost(since_us=since_us):
                 seen.connected, seen.since_us = False, since_us
-            case Opened() | Noticed() | Begun():
+            case Opened(source=source):
+                self._cameras.opened(source)
+            case Noticed() | Begun():
                 pass
         if isinstance(report, Begun | Closed):
             self._numbers[report.source] = max(self._numbers.get(report.source, 1), report.number + 1)
