@@ -37,6 +37,7 @@ _HOURS: Final = ("0.5", "1", "2", "3", "4", "6", "8", "12")
 _STILL_LIMIT_BYTES: Final = 1 << 20
 _STILL_FRESH_S: Final = 15.0
 """How old a picture may be that is shown as what the camera sees now."""
+_OFFICERS: Final = 60
 _STILLS: Final = 8
 """Pictures that are read at the same time."""
 
@@ -158,7 +159,8 @@ class Rooms:
             if code == room.stage or not forms.stages or code in forms.stages
         ]
         planned = min(_HOURS, key=lambda hours: abs(float(hours) - room.planned_h))
-        more = {"stages": stages, "stage": room.stage, "hours": _HOURS, "planned": planned}
+        officers = [{"id": one.officer_id, "name": one.name} for one in [*forms.officers.values()][:_OFFICERS]]
+        more = {"stages": stages, "stage": room.stage, "hours": _HOURS, "planned": planned, "officers": officers}
         return page(request, "room_start.html", told.status, **found, **more, **told.values())
 
     @allowed(*_SAY, page=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -27,6 +27,8 @@ _TEST_COUNTS: Final = timedelta(days=1)
 _SHORT_H: Final = 1.0
 _BITS: Final = 8
 _LOWEST_DB: Final = -60.0
+_OF_TIME: Final = (Kind.JUMP, Kind.DRIFT, Kind.CLOCK)
+_TRACKS: Final[Mapping[str, tuple[str, str]]] = {"video": ("画面", "picture"), "audio": ("声音", "sound")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +57,27 @@ def rooms_view(rooms: Mapping[str, Room], known: Known, now: datetime) -> list[J
 
 
 def _room_view(room: Room, session: LiveSession | None, known: Known, now: datetime) -> Json:
-    sources = [_source_view(one) for one in session.sources] if session else list(map(_idle_view, room.sources))
+    ledger = ledger_view(known.notes.get(session.session_id, ()), room, now) if session else []
+    missing = {one["source"] for one in ledger if one["kind"]["name"] == Line.MISSING and not one["end"]}
+    sources = [_source_view(one, missing) for one in session.sources] if session else [*map(_idle_view, room.sources)]
     lights = Counter(one["light"]["name"] for one in sources)
     others = sum(_rate_bytes_s(one, now) for one in known.sessions if one is not session)
     own = (_rate_bytes_s(session, now) if session else 0) or _planned_rate_bytes_s(room)
     hours = _hours_left(known, own + others)
     test, planned = known.tests.get(room.name), known.planned.get(room.name)
-    notes = ledger_view(known.notes.get(session.session_id, ()), room, now) if session else []
     view: Json = {
         "room": room.name,
         "title": room.title,
         "light": named(_light(session, lights)),
         "session": _running_view(session, now) if session else None,
         "sources": sources,
-        "ledger": notes[-GAPS_SHOWN:],
-        "gaps": sum(one["kind"]["name"] == Line.GAP for one in notes),
+        "ledger": ledger[-GAPS_SHOWN:],
+        "gaps": sum(one["kind"]["name"] == Line.GAP for one in ledger),
         "disk_hours": hours,
         "test": test_view(test) if test else None,
         "next": {"start": at(planned[0]), "end": at(planned[1])} if planned else None,
     }
-    return view | {"problems": list(_problems(view, room, now))}
+    return view | {"problems": list(_problems(view, ledger, room, now))}
 
 
 def _light(session: LiveSession | None, sources: Mapping[str, int]) -> Light:
@@ -95,8 +98,8 @@ def _running_view(session: LiveSession, now: datetime) -> Json:
     }
 
 
-def _source_view(source: SourceLive) -> Json:
-    connecting = not source.connected and not source.media_s and not source.gaps
+def _source_view(source: SourceLive, missing: Collection[str] = ()) -> Json:
+    connecting = not (source.connected or source.media_s or source.gaps or source.name in missing)
     light = Light.RECORDING if source.connected else Light.CONNECTING if connecting else Light.LOST
     return {
         "source": source.name,
@@ -151,9 +154,7 @@ def _hours_left(known: Known, rate_bytes_s: float) -> float | None:
 
 def ledger_view(notes: Iterable[SessionNoted], room: Room | None, now: datetime) -> list[Json]:
     """The lines of a session's ledger, oldest first: one that was ended later is one line, with its end."""
-    lines: dict[tuple[str, str, datetime], SessionNoted] = {}
-    for note in notes:
-        lines[note.source, note.kind, note.start] = note
+    lines = {(note.source, note.kind, note.start): note for note in notes}
     titles = {one.name: one.title for one in room.sources} if room else {}
     told = sorted(lines.values(), key=lambda one: one.start)
     return [_line_view(one, titles, now) for one in told]
@@ -169,8 +170,24 @@ def _line_view(note: SessionNoted, titles: Mapping[str, str], now: datetime) -> 
         "end": at(note.end),
         "length_s": round(max(0.0, ((note.end or now) - note.start).total_seconds()), 3),
         "cause": cause,
-        "detail": {name: value for name, value in note.detail.items() if isinstance(value, int | float | str)},
+        "detail": _detail(note),
     }
+
+
+def _detail(note: SessionNoted) -> Json | None:
+    """What more is known of a line in words: how far, how many, of which track. Never who, and no text of a camera."""
+    value = note.detail.get("value", note.detail.get("missing_bytes"))
+    track = _TRACKS.get(str(note.detail.get("track", "")), ("", ""))
+    amount = ("", "")
+    if isinstance(value, int) and value:
+        if note.kind in _OF_TIME:
+            amount = (f"{value / 1e6:+.3f} 秒", f"{value / 1e6:+.3f} s")
+        elif note.kind == Line.SPACE:
+            amount = (f"缺 {value / 1e9:.1f} GB", f"{value / 1e9:.1f} GB missing")
+        else:
+            amount = (f"{value} 个数据包", f"{value} packets")
+    told = [" ".join(filter(None, both)) for both in zip(track, amount, strict=True)]
+    return words(*told) if told[0] else None
 
 
 def test_view(test: SessionTested) -> Json:
@@ -185,16 +202,19 @@ def test_view(test: SessionTested) -> Json:
 # What is amiss.
 
 
-def _problems(view: Json, room: Room, now: datetime) -> Iterator[dict[str, str]]:
-    """Why a person should look at this room now."""
-    for source in view["sources"]:
-        if source["light"]["name"] == Light.LOST:
-            yield words(f"{room.title} {source['title']}：信号中断，未在录制", f"{room.name}: a source is lost")
-        for one in source["noticed"]:
-            yield words(f"{room.title} {source['title']}：{one['zh']}", f"{room.name}: {one['en']}")
+def _problems(view: Json, ledger: Iterable[Json], room: Room, now: datetime) -> Iterator[dict[str, str]]:
+    """Why a person should look at this room now: what its ledger has no end of, its last test, its disk."""
+    for line in ledger:
+        if line["end"] is None:
+            where = f"{room.title} {line['title']}".rstrip()
+            since, kind, cause = line["start"][11:19], line["kind"], line["cause"]
+            told = (
+                (f"{kind['zh']}（{cause['zh']}）", f"{kind['en']}, {cause['en']}")
+                if cause
+                else (kind["zh"], kind["en"])
+            )
+            yield words(f"{where}：{since} 起{told[0]}", f"{room.name} {line['source']}: {told[1]} since {since}")
     session, test, hours = view["session"], view["test"], view["disk_hours"]
-    if session and session["over_s"]:
-        yield words(f"{room.title}：超过计划结束时间，仍在录制", f"{room.name}: records beyond its planned end")
     if test and not test["passed"] and now - datetime.fromisoformat(test["tested_at"]) < _TEST_COUNTS:
         bad = "、".join(one["zh"] for one in test["checks"] if not one["passed"])
         yield words(f"{room.title}：开录前测试未通过（{bad}）", f"{room.name}: its readiness test failed")

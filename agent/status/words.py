@@ -68,7 +68,8 @@ class Line(StrEnum):
     LATE = "late"
     OVERRUN = "overrun"
     MISSING = "missing"
-    RECORDER = "recorder"
+    SPACE = "space"
+    STOPPING = "stopping"
 
 
 class Ended(StrEnum):
@@ -176,8 +177,9 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Line.GAP: ("录制中断", "nothing was recorded"),
         Line.LATE: ("迟于计划开始", "began later than planned"),
         Line.OVERRUN: ("超过计划结束时间", "goes on beyond its planned end"),
-        Line.MISSING: ("缺少一路信号", "a source was never there"),
-        Line.RECORDER: ("录制程序重新启动", "the recorder was started again"),
+        Line.MISSING: ("一直没有信号", "nothing came since the start"),
+        Line.SPACE: ("磁盘空间不够录完计划时长", "not enough room for the planned time"),
+        Line.STOPPING: ("停止录制", "somebody stopped it"),
     },
     Kind: {
         Kind.JUMP: ("时间戳跳变", "time stamps jumped"),
