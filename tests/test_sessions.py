@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -254,6 +255,40 @@ async def test_late_starts_overruns_and_missing_sources_are_alarms_and_are_kept(
         assert ("gap", "side", started, came) in told
         assert ("overrun", "", order.planned_end, clock()) in told
         assert station.journal.reader.was_scheduled("xunwen", "uid")
+
+
+async def test_a_session_lasts_until_the_end_that_was_planned_last_also_after_a_crash(
+    station: Station, studio: Studio, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.pipeline.reserve._STEP_BYTES", 0)
+    begun = clock()
+    hour = timedelta(hours=1)
+    async with studio.serving(station) as sessions:
+        session_id = await sessions.start("xunwen", replace(ORDER, planned_end=begun + hour))
+        clock.advance(3600 + 301)
+        await until(lambda: any("overrun" in told for told in sessions.problems()))
+        for end in (clock(), begun, clock() + 25 * hour):
+            with pytest.raises(RequestError, match="next 24 hours"):
+                await sessions.extend(session_id, end, "张三", "未问完")
+        assert await sessions.extend(session_id, begun + 2 * hour, "张三", "未问完") == 0
+        assert sessions.running()[0].planned_end == begun + 2 * hour
+        assert (folder_of(station, session_id) / "reserved.part").stat().st_size == 2 * 60_480_000
+        await until(lambda: not any("overrun" in told for told in sessions.problems()))
+        monkeypatch.setattr("agent.durable.os.posix_fallocate", _full)
+        clock.advance(1)
+        assert await sessions.extend(session_id, begun + 3 * hour, "张三", "未问完") == 60_480_000
+    async with studio.serving(station) as sessions:
+        await until(sessions.running)
+        assert sessions.running()[0].planned_end == begun + 3 * hour
+        await sessions.stop(session_id, "张三", "问完")
+        with pytest.raises(RequestError, match="is not running"):
+            await sessions.extend(session_id, begun + 3 * hour, "张三", "未问完")
+    lines = [one for one in station.journal.reader.session(session_id).notes if one.kind == "extended"]
+    assert [one.detail["who"] for one in lines] == ["张三", "张三"]
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 async def test_a_camera_that_has_no_address_yet_joins_when_it_has_one(

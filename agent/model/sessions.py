@@ -69,7 +69,8 @@ class SessionNoted:
     """A line of a session's ledger, about one source or (empty) the whole room.
 
     `kind` is `gap` (cause in `cause`: one of rooms.protocol.Cause), one of rooms.protocol.Kind, or `late`, `overrun`,
-    `missing`, `recorder`. `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that
+    `missing`, `recorder`, `space`, `stopping`, `extended` (`detail` has `planned_end`, `who`, `why`: it lasts until
+    then). `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that
     has one ends it.
     """
 

@@ -18,6 +18,7 @@ OVERRUN: Final = "overrun"
 MISSING: Final = "missing"
 SPACE: Final = "space"
 STOPPING: Final = "stopping"
+EXTENDED: Final = "extended"
 
 LATE_AFTER: Final = timedelta(seconds=60)
 OVERRUN_AFTER: Final = timedelta(minutes=5)
@@ -99,6 +100,11 @@ class Ledger:
         if planned is not None and now - planned > OVERRUN_AFTER and not self._is_open("", OVERRUN):
             lines.append(self._line("", OVERRUN, planned))
         return lines
+
+    def extend(self, planned_end: datetime, now: datetime) -> list[SessionNoted]:
+        """Another end is planned: what ran over the one before doesn't any more."""
+        self._started = replace(self._started, planned_end=planned_end)
+        return self._end("", OVERRUN, now)
 
     def ended(self, now: datetime) -> list[SessionNoted]:
         """Whatever goes on ends with the session."""
@@ -200,6 +206,18 @@ def stopped(lines: Iterable[SessionNoted]) -> SessionEnded | None:
         return None
     said = {name: str(line.detail.get(name, "")) for name in ("who", "why", "reason")}
     return SessionEnded(line.session_id, line.start, **said)
+
+
+def extension(session_id: str, now: datetime, planned_end: datetime, who: str, why: str) -> SessionNoted:
+    """Somebody has planned another end."""
+    detail = {"planned_end": planned_end.isoformat(), "who": who, "why": why}
+    return SessionNoted(session_id, "", EXTENDED, now, now, detail=detail)
+
+
+def extended(started: SessionStarted, lines: Iterable[SessionNoted]) -> SessionStarted:
+    """The same with the end that `extension` told last."""
+    ends = [str(line.detail["planned_end"]) for line in lines if line.kind == EXTENDED]
+    return replace(started, planned_end=datetime.fromisoformat(ends[-1])) if ends else started
 
 
 def _key(line: SessionNoted) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from agent.errors import EvidenceError, JournalError, RoomError, StoreError
 from agent.model import Clock, LiveSession, SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SourceLive
 from agent.pipeline.cameras import SessionCameras
 from agent.pipeline.ledger import Ledger, stopping
-from agent.pipeline.reserve import Reserve
+from agent.pipeline.reserve import Reserve, planned_bytes
 from agent.pipeline.segments import EPOCH, Lying, at, finish, salvage, take
 from agent.pipeline.session_words import speak
 from agent.pipeline.station import Station
@@ -135,6 +135,14 @@ class RunningSession:
     def left(self, *jobs: Job) -> None:
         """What a crash left to be done."""
         self._put(*jobs)
+
+    async def extend(self, planned_end: datetime) -> int:
+        """Have it last until another time; returns how many bytes the disk lacks for that."""
+        self._put(*self.ledger.extend(planned_end, self._station.clock()))
+        self.started = replace(self.started, planned_end=planned_end)
+        wanted = planned_bytes(self.room, planned_end - self.started.started_at)
+        taken = await self._station.on_disk(self._station.journal.reader.session_tally, self.started.session_id)
+        return await self._station.on_disk(self._reserve.grow, wanted, taken.bytes)
 
     async def run(self) -> None:
         """Until `stop`, and what follows from it. When it is cancelled the session goes on at the next start.
