@@ -30,7 +30,10 @@ _SPEAK_EACH: Final = 900
 """Beats between two looks at the space, and between two words on what was taken until then."""
 _ADDRESS_LIMIT_S: Final = 3.0
 """So long the start waits for a camera that is asked for its address; it joins later."""
-_ASK_AGAIN_S: Final = 5.0
+_JOIN_LIMIT_S: Final = 30.0
+_ASK_AGAIN_S: Final = 2.0
+_LOCKED_OUT_S: Final = 60.0
+"""Between two wrong passwords: many cameras lock who is refused often."""
 _STOP_LIMIT_S: Final = 15.0
 _LAST_LIMIT_S: Final = 10.0
 
@@ -168,32 +171,35 @@ class RunningSession:
         """One recorder for the sources that can be addressed at once, and one for each that can't yet."""
         if self._stopping.is_set():
             return
-        plans = await asyncio.gather(*map(self._address, self._sources.values()))
-        ready = tuple(plan for plan in plans if plan is not None)
+        plans = await asyncio.gather(*(self._address(source, _ADDRESS_LIMIT_S) for source in self._sources.values()))
+        ready = tuple(plan for plan in plans if isinstance(plan, SourcePlan))
         async with asyncio.TaskGroup() as group:
             if ready:
                 group.create_task(self._recorded(ready))
             for source, plan in zip(self._sources.values(), plans, strict=True):
-                if plan is None:
-                    group.create_task(self._joining(source))
+                if not isinstance(plan, SourcePlan):
+                    group.create_task(self._joining(source, plan))
 
-    async def _address(self, source: Source) -> SourcePlan | None:
+    async def _address(self, source: Source, limit_s: float) -> SourcePlan | Cause:
+        """What its recorder is told, or why it can't be."""
         try:
-            async with asyncio.timeout(_ADDRESS_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 return await self._addresses(self.room, source)
         except TimeoutError:
-            return None
+            return Cause.UNREACHABLE
         except RoomError as error:
             self._hear(Lost(source.name, self._now_us(), _cause(error)))
-            return None
+            return _cause(error)
 
-    async def _joining(self, source: Source) -> None:
+    async def _joining(self, source: Source, cause: Cause) -> None:
         """Until it can be addressed, and from then on as the others."""
+        plan: SourcePlan | Cause = cause
         while not self._stopping.is_set():
-            plan = await self._address(source)
-            if plan is not None:
+            await _wait(self._stopping, _LOCKED_OUT_S if plan is Cause.UNAUTHORISED else _ASK_AGAIN_S)
+            if not self._stopping.is_set():
+                plan = await self._address(source, _JOIN_LIMIT_S)
+            if isinstance(plan, SourcePlan):
                 await self._recorded((plan,))
-            await _wait(self._stopping, _ASK_AGAIN_S)
 
     async def _recorded(self, sources: tuple[SourcePlan, ...]) -> None:
         """Until `stop`: a recorder that gives up is followed by another one."""
