@@ -277,7 +277,9 @@ class RunningSession:
                 await self._do(job)
             except (JournalError, StoreError, EvidenceError) as error:
                 self.trouble = f"已录内容在本机，尚未入库 (what is recorded is on disk, not taken yet): {error.what}"
-                self._inbox.rotate(-1)
+                if not isinstance(job, SessionNoted):  # the lines of a ledger stay in their order
+                    self._inbox.remove(job)
+                    self._inbox.append(job)
                 await asyncio.sleep(_BEAT_S)
                 continue
             self.trouble = ""
