@@ -16,7 +16,6 @@ from agent.errors import AgentError, RequestError
 from agent.journal import Reader, verify
 from agent.model import AssetState, Facts, Integrity, Measured, Medium, StreamFacts
 from agent.pipeline import session
-from agent.pipeline.ledger import STOPPING
 from agent.pipeline.recover import recover
 from agent.pipeline.station import Station
 from tests.conftest import SettableClock
@@ -115,7 +114,7 @@ def crash_points(folder: Path, fault: Callable[[int], World]) -> Iterator[tuple[
         world, studio = fault(at), Studio()
         life(here, world, studio)
         if at >= len(world.log):
-            assert at > 20, "every effect had its turn"
+            assert at > 15, "every effect had its turn"
             return
         yield here, world, studio
         shutil.rmtree(here.folder)
@@ -155,8 +154,9 @@ def test_a_session_that_was_stopped_does_not_go_on(memory: Path) -> None:
     stopped = 0
     for place, _, studio in crash_points(memory, lambda at: World(at, after=True, counts=frozenset({"commit"}))):
         with contextlib.closing(Reader(place.journal)) as reader:
-            before = [reader.session(view.started.session_id) for view in reader.open_sessions()]
-        told = [view for view in before if any(note.kind == STOPPING for note in view.notes)]
+            before = reader.open_sessions()
+            stopping = {one.started.session_id for one in before if reader.stopping(one.started.session_id)}
+        told = [view for view in before if view.started.session_id in stopping]
         again = Studio()
         life(place, World(), again)
         check(place, studio.written | again.written)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from agent.model.evidence import Asset, Recording
 
@@ -18,6 +19,10 @@ class StartedBy(StrEnum):
     SCREEN = "screen"
     COMMAND = "command"
     BUTTON = "button"
+
+
+STOPPING: Final = "stopping"
+"""The kind of a note that is no line of the ledger: somebody has stopped the session, which is about to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,18 @@ from typing import Final, Protocol
 from agent import durable
 from agent.config.rooms import Room, Source
 from agent.errors import EvidenceError, JournalError, RoomError, StoreError
-from agent.model import Clock, LiveSession, SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SourceLive
+from agent.model import (
+    STOPPING,
+    Clock,
+    LiveSession,
+    SegmentTaken,
+    SessionEnded,
+    SessionNoted,
+    SessionStarted,
+    SourceLive,
+)
 from agent.pipeline.cameras import SessionCameras
-from agent.pipeline.ledger import Ledger, stopping
+from agent.pipeline.ledger import Ledger
 from agent.pipeline.reserve import Reserve, planned_bytes
 from agent.pipeline.segments import EPOCH, Lying, at, finish, salvage, take
 from agent.pipeline.session_words import speak
@@ -93,20 +102,15 @@ class RunningSession:
 
     def live(self) -> LiveSession:
         """What is to be shown of this moment."""
-        planned = self.started.planned_end
-        return LiveSession(
-            self.started.room,
-            self.started.session_id,
-            self.started.started_at,
-            planned,
-            tuple(map(self._live, self._seen)),
-        )
+        one = self.started
+        key = (one.room, one.session_id, one.started_at, one.planned_end)
+        return LiveSession(*key, tuple(map(self._live, self._seen)), self._reserve.kept_bytes)
 
     def alarms(self) -> tuple[str, ...]:
-        """What a person should look at now."""
-        titles = {name: source.title for name, source in self._sources.items()}
-        told = self.ledger.alarms(self.room.title, titles)
-        return (*told, f"{self.room.title}：{self.trouble}") if self.trouble else told
+        """What a person should look at now, besides what `live` shows."""
+        missing = [source.title for name, source in self._sources.items() if self.ledger.is_missing(name)]
+        told = [f"{self.room.title} {title}：开始后一直没有信号 (missing since the start)" for title in missing]
+        return (*told, *([f"{self.room.title}：{self.trouble}"] if self.trouble else []))
 
     def _live(self, name: str) -> SourceLive:
         seen, source = self._seen[name], self._sources.get(name)
@@ -131,7 +135,7 @@ class RunningSession:
         if self._ending is None:
             self._ending = ended
             if not told:
-                self._inbox.appendleft(stopping(ended))
+                self._inbox.appendleft(_stopping(ended))
                 self._news.set()
             self._stopping.set()
 
@@ -350,6 +354,12 @@ def cleared(folder: Path) -> bool:
                 durable.remove_part(path)
         return durable.remove_empty(folder)
     return False
+
+
+def _stopping(ended: SessionEnded) -> SessionNoted:
+    """Somebody has stopped it: told at once, so that a crash before its end is journalled doesn't let it go on."""
+    said = {"who": ended.who, "why": ended.why, "reason": ended.reason}
+    return SessionNoted(ended.session_id, "", STOPPING, ended.ended_at, ended.ended_at, detail=said)
 
 
 def _cause(error: RoomError) -> Cause:

@@ -13,7 +13,7 @@ from agent.config.rooms import Room
 from agent.errors import EvidenceError, StoreError, UnknownError
 from agent.journal.views import SessionView
 from agent.model import SessionEnded
-from agent.pipeline.ledger import extended, stopped
+from agent.pipeline.ledger import extended
 from agent.pipeline.segments import lying, salvage
 from agent.pipeline.session import Job, cleared
 from agent.pipeline.session_words import speak
@@ -60,7 +60,7 @@ def _left(station: Station, view: SessionView, rooms: Mapping[str, Room], folder
         until[source] = max(until.get(source, end), end)
     coming = station.journal.reader.coming_segments(started.session_id)
     jobs: tuple[Job, ...] = (*coming, *(one for one in files if (one.source, one.number) not in taken))
-    ended = stopped(view.notes)
+    ended = station.journal.reader.stopping(started.session_id)
     last = max(until.values(), default=started.started_at)
     if ended is None and (room is None or not _goes_on(started.planned_end, last, station.clock())):
         why = "the service was not running"

@@ -80,6 +80,10 @@ class Sessions:
         now = tuple(told for name in sorted(self._running) for told in self._running[name].alarms())
         return (*now, *self._interrupted.values())
 
+    def version(self) -> tuple[object, ...]:
+        """Another one when a session begins or ends, or a source is lost or comes back."""
+        return tuple((one.session_id, *((s.connected, s.noticed) for s in one.sources)) for one in self.running())
+
     def ticks(self) -> int:
         """Grows as long as this is alive."""
         return self._ticks
