@@ -56,7 +56,7 @@ def use(station: Station, config: Config) -> None:
     station.reserve_bytes, station.hours = config.storage.reserve_bytes, config.store.hours
     station.custody.settings, station.custody.neighbours = config.log, config.witness
     station.limits, station.gps, station.access = config.runner, config.privacy.gps, config.access
-    station.scrub = config.scrub
+    station.scrub, station.rooms = config.scrub, config.rooms
     station.manifests, station.timestamp = config.manifest, config.timestamp
     station.terms = config.terms
     station.refuse_unknown = config.dock.unknown is Unknown.REFUSE

@@ -19,9 +19,12 @@ SAYING = [
     ROOT / "child.py",
     ROOT / "checked.py",
 ]
-SILENT = {"timeline.py", "nal.py"}
-"""The first has both languages already; what the second raises is shown by its kind alone."""
-NO_SENTENCES = {"capture-agent {}", "sound encoded", "pictures kept", "ffmpeg {}", "begins later", "ends earlier"}
+SILENT = {"timeline.py", "laying.py", "playlist.py", "nal.py"}
+"""The first two have both languages already, one writes a list; what the last raises is shown by its kind alone."""
+NO_SENTENCES = {
+    "ffconcat version 1.0", "duration {}", "file '",
+    "capture-agent {}", "sound encoded", "pictures kept", "ffmpeg {}", "begins later", "ends earlier",
+}  # fmt: skip
 WORDS = re.compile(r"[a-z{}] [a-z{}']")
 FILLINGS = ("7", "video", "suspect", "X", "sound", "begins later", "it", "subtitle")
 

@@ -87,6 +87,11 @@ def scaled(form: Form, settings: AccessCopies) -> Form:
     return replace(form, width=2 * round(form.width * height / (2 * form.height)), height=height)
 
 
+def font_of() -> str:
+    """A font that has Chinese characters; empty if none is installed."""
+    return next((font for font in FONTS if Path(font).exists()), "")
+
+
 def card_pictures(lasts_us: int) -> int:
     """How many pictures a card has: one each second, so that a browser can begin anywhere."""
     return math.ceil(lasts_us / 1e6)
@@ -112,7 +117,7 @@ async def make_card(lines: Sequence[str], lasts_us: int, form: Form, path: Path,
 
 def _drawn(lines: Sequence[str], folder: Path) -> Iterator[str]:
     """Filters that write the lines, each of which is put into a file; none where no font has Chinese characters."""
-    font = next((font for font in FONTS if Path(font).exists()), "")
+    font = font_of()
     for number, line in enumerate(lines if font else ()):
         (folder / f"line{number}.txt").write_text(line, "utf-8")
         yield (

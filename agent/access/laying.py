@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +11,22 @@ from typing import Final
 from agent.access.timeline import clock
 from agent.deadline import ZONE
 from agent.model import Facts
+from agent.rooms.protocol import Cause
 
 CARD_US: Final = 500_000
 """What is missing for longer is told by a card; less is the time between two pictures of a camera that came back."""
+
+CAUSES: Final[Mapping[str, str]] = {
+    Cause.REFUSED: "摄像机拒绝连接 (refused)",
+    Cause.UNAUTHORISED: "摄像机拒绝登录 (not authorised)",
+    Cause.UNREACHABLE: "摄像机无法连通 (unreachable)",
+    Cause.CLOSED: "摄像机断开连接 (connection closed)",
+    Cause.STALLED: "摄像机停止发送 (nothing was sent)",
+    Cause.GARBAGE: "收到的数据无法识别 (garbage)",
+    Cause.DISK: "本机磁盘故障 (disk)",
+    Cause.RECORDER: "录制程序中断 (recorder)",
+}
+"""Why nothing was recorded, in the words of cards and playlists."""
 
 _SECOND: Final = 1_000_000
 

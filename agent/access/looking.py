@@ -124,17 +124,36 @@ def spans_of(track: Track) -> tuple[Span, ...]:
     return ((track.first_ms, track.first_ms + track.span_ms),)
 
 
+async def make_sheet(film: Path, lasts_ms: int, folder: Path, *, is_busy: Callable[[], bool] = never) -> Made:
+    """A contact sheet of a film of hours, of its key pictures alone; raises ToolError."""
+    path = folder / "sheet.jpg"
+    words = ["-max_error_rate", "1", "-skip_frame", "nokey", "-reinit_filter:v", "0", "-threads", "1", *READING]
+    words += ["-i", f"file:{SOURCE}", "-filter_complex", f"[0:V:0]{_tiles(lasts_ms)}[sheet]"]
+    words += ["-map", "[sheet]", *_JPEG, path.name]
+    here = [word.replace(SOURCE, str(film)) for word in words]
+    await run(here, reads=film, folder=folder, bounds=BOUNDS, is_busy=is_busy)
+    if not path.is_file():
+        raise ToolError("ffmpeg made no contact sheet")
+    told = tuple(OUTPUT if word == path.name else word for word in words)
+    return Made(Role.CONTACT_SHEET, path, await version(), told)
+
+
+def _tiles(lasts_ms: int) -> str:
+    """Filters that put a picture of each minute, or fewer, on one sheet."""
+    tiles = min(TILES_LIMIT, -(-lasts_ms // TILE_MS))
+    across = min(tiles, _TILES_ACROSS)
+    layout = f"tile={across}x{-(-tiles // across)}:padding=4:color=white"
+    return f"{_each(max(TILE_MS, lasts_ms // TILES_LIMIT))},{_fit(320, 180)},{_TILE},{layout},{_FULL}"
+
+
 def _graph(lasts_ms: int, *, pictures: bool, sound: bool) -> str:
     """The filters that look, listen, and make pictures."""
     graph = []
     if pictures:
-        tiles = min(TILES_LIMIT, -(-lasts_ms // TILE_MS))
-        across = min(tiles, _TILES_ACROSS)
-        layout = f"tile={across}x{-(-tiles // across)}:padding=4:color=white"
         graph += [
             "[0:V:0]split=3[a][b][c]",
             f"[a]{_DETECT}[seen]",
-            f"[b]{_each(max(TILE_MS, lasts_ms // TILES_LIMIT))},{_fit(320, 180)},{_TILE},{layout},{_FULL}[sheet]",
+            f"[b]{_tiles(lasts_ms)}[sheet]",
             f"[c]{_each(lasts_ms // _POSTER_CANDIDATES)},{_fit(640, 360)},setsar=1,metadata=mode=delete,split[d][e]",
             f"[d]{_BRIGHT},thumbnail=n={_POSTER_CANDIDATES},{_FULL}[poster]",
             f"[e]{_FULL}[first]",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
 from typing import Final
 
 from agent.model import FindingKind, MediaFinding
+
+Spans = Sequence[tuple[int, int]]
+"""From, to, in milliseconds since the beginning; in order."""
 
 NAMES: Final[Mapping[FindingKind, tuple[str, str]]] = {
     FindingKind.BLACK: ("黑屏", "black picture"),
@@ -34,6 +38,7 @@ _WIDTH, _LEFT, _BAR, _LINE, _HEAD = 980, 220, 720, 26, 44
 COLUMNS: Final = _BAR
 """So many parts of a recording have a loudness of their own."""
 _TOLD_LIMIT: Final = 20
+_LABEL: Final = 16
 _FLOOR_DB, _WAVE = 60, 48
 _STYLE: Final = (
     "text{font-family:'Noto Sans CJK SC','Source Han Sans SC','Microsoft YaHei',sans-serif;font-size:13px;fill:#1a1a1a}"
@@ -58,6 +63,22 @@ def timeline_svg(duration_ms: int, findings: Iterable[MediaFinding]) -> str:
     return _svg(
         height, "时间轴 · Timeline", f"{clock(duration_ms)}；{told}", f"{defs}{_axis(duration_ms, height)}{body}"
     )
+
+
+def session_svg(duration_ms: int, sources: Sequence[tuple[str, Mapping[FindingKind, Spans]]]) -> str:
+    """A session: for each source what is missing in it, and what was noticed while it was recorded, on one clock."""
+    rows: list[str] = []
+    told: list[str] = []
+    for title, found in sources:
+        for kind in found or (FindingKind.GAP,):
+            label = f"{title}·{NAMES[kind][0]}"[:_LABEL]
+            y = _HEAD + _LINE * len(rows)
+            rows.append(_row(y, kind, sorted(found.get(kind, ())), duration_ms, escape(label)))
+            told.append(f"{escape(title)}：{_told(kind, sorted(found.get(kind, ())))}")
+    kinds = dict.fromkeys(kind for _, found in sources for kind in found)
+    height = _HEAD + _LINE * max(1, len(rows)) + 8
+    body = f"<defs>{''.join(map(_pattern, kinds))}</defs>{_axis(duration_ms, height)}{''.join(rows)}"
+    return _svg(height, "会次时间轴 · Session", f"{clock(duration_ms)}；{'；'.join(told)}", body)
 
 
 def waveform_svg(duration_ms: int, peaks: Iterable[tuple[int, float]]) -> str:
@@ -92,25 +113,25 @@ def _svg(height: int, title: str, told: str, body: str) -> str:
     )
 
 
-def _told(kind: FindingKind, spans: list[tuple[int, int]]) -> str:
+def _told(kind: FindingKind, spans: Spans) -> str:
     times = "、".join(f"{clock(start)}–{clock(end)}" for start, end in spans[:_TOLD_LIMIT])
     more = f" … ({len(spans)})" if len(spans) > _TOLD_LIMIT else ""
     return f"{' '.join(NAMES[kind])}：{times}{more}"
 
 
-def _row(y: int, kind: FindingKind, spans: list[tuple[int, int]], duration_ms: int) -> str:
+def _row(y: int, kind: FindingKind, spans: Spans, duration_ms: int, label: str = "") -> str:
     bars = (
         f'<rect fill="url(#{kind})" x="{x}" y="{y}" width="{width}" height="18"/>'
         for x, width in _bars(spans, duration_ms)
     )
-    return _empty(y, " ".join(NAMES[kind])) + "".join(bars)
+    return _empty(y, label or " ".join(NAMES[kind])) + "".join(bars)
 
 
 def _empty(y: int, words: str) -> str:
     return f'{_text(_LEFT - 10, y, words, "l")}<rect class="b" x="{_LEFT}" y="{y}" width="{_BAR}" height="18"/>'
 
 
-def _bars(spans: Iterable[tuple[int, int]], duration_ms: int) -> Iterator[tuple[int, int]]:
+def _bars(spans: Spans, duration_ms: int) -> Iterator[tuple[int, int]]:
     """(x, width) in pixels, each wide enough to be seen; what would touch is one, so there are never many."""
     left = right = -1
     for start, end in spans:

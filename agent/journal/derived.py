@@ -15,6 +15,13 @@ from agent.model import DERIVED_ROLES, Derived
 TO_DERIVE: Final = "derived = '' AND probed = 1 AND role = 'original' AND state IN ('held', 'stored')"
 """As the index of this name has it."""
 
+NO_SEGMENT: Final = "NOT EXISTS (SELECT 1 FROM session_segment AS part WHERE part.recording_id = asset.recording_id)"
+"""A film is made of the segments of a session, once it has ended, and no copy of each."""
+
+_TO_JOIN: Final = (
+    "SELECT DISTINCT session_id, source FROM asset INDEXED BY asset_to_derive JOIN session_segment USING (recording_id)"  # noqa: S608
+    f" JOIN session USING (session_id) WHERE {TO_DERIVE} AND ended_seq IS NOT NULL ORDER BY session_id, source LIMIT ?"
+)
 _WAITING: Final = (
     f"SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE}"  # noqa: S608
     " UNION ALL SELECT 1 FROM asset INDEXED BY asset_to_probe"
@@ -27,6 +34,10 @@ _KEEPER: Final = (
 )
 _SELECT_MADE: Final = (
     f"{SELECT_DOCUMENT} WHERE asset.recording_id = (SELECT recording_id FROM asset WHERE asset_id = {_KEEPER})"  # noqa: S608
+    f" AND document.kind IN {tuple(sorted(role.value for role in DERIVED_ROLES))} ORDER BY document.seq"
+)
+_SELECT_JOINED: Final = (
+    f"{SELECT_DOCUMENT} WHERE asset.recording_id IN (SELECT recording_id FROM session_segment WHERE session_id = ?)"  # noqa: S608
     f" AND document.kind IN {tuple(sorted(role.value for role in DERIVED_ROLES))} ORDER BY document.seq"
 )
 
@@ -45,6 +56,15 @@ class DerivedQueries:
     def derivatives(self, recording_id: str) -> tuple[DocumentView, ...]:
         """Return all files that were ever made from a recording's content, oldest first."""
         return tuple(map(document_view, self._db.all(_SELECT_MADE, recording_id)))
+
+    def to_join(self, limit: int) -> tuple[tuple[str, str], ...]:
+        """Return (session, source) of which a film is to be made: of sessions that have ended, the oldest first."""
+        return tuple(self._db.all(_TO_JOIN, limit))
+
+    def joined(self, session_id: str) -> tuple[DocumentView, ...]:
+        """Return all files that were ever made from a whole session or from a source of it, oldest first."""
+        found = map(document_view, self._db.all(_SELECT_JOINED, session_id))
+        return tuple(view for view in found if getattr(view.said, "session_id", "") == session_id)
 
     def copies(self) -> Copies:
         """Return how far the making of copies has come; what nobody has probed yet waits too."""

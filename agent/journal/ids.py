@@ -36,6 +36,11 @@ def deriving(asset_id: str) -> str:
     return f"derive {asset_id}"
 
 
+def joining(session_id: str, source: str) -> str:
+    """Under which attempts and notes about making the film of a source of a session are kept."""
+    return f"join {session_id} {source}"
+
+
 def sealing(identifier: str) -> str:
     """The same for attempts to make the manifest of a recording, or to have a manifest stamped."""
     return f"seal {identifier}"

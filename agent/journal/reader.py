@@ -11,7 +11,7 @@ from agent.journal import waiting
 from agent.journal.activity_queries import ActivityQueries
 from agent.journal.codec import from_text
 from agent.journal.connection import Connection
-from agent.journal.derived import TO_DERIVE
+from agent.journal.derived import NO_SEGMENT, TO_DERIVE
 from agent.journal.dockings import DockingQueries
 from agent.journal.export_queries import ExportQueries
 from agent.journal.guard_queries import GuardQueries
@@ -177,9 +177,10 @@ class Reader(
         return next((asset_of(row) for row in rows if row[0] not in taken), None)
 
     def next_to_derive(self, taken: Collection[str] = ()) -> Asset | None:
-        """Return the most urgent original from which nothing was made yet, without those `taken`."""
+        """Return the most urgent original from which nothing was made yet, without those `taken`; no segment."""
         rows = self._db.all(
-            SELECT_ASSET + f" INDEXED BY asset_to_derive WHERE {TO_DERIVE} ORDER BY alarm_at, asset_id LIMIT ?",
+            SELECT_ASSET + f" INDEXED BY asset_to_derive WHERE {TO_DERIVE} AND {NO_SEGMENT}"
+            " ORDER BY alarm_at, asset_id LIMIT ?",
             len(taken) + 1,
         )
         return next((asset_of(row) for row in rows if row[0] not in taken), None)

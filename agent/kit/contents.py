@@ -15,7 +15,10 @@ from agent.model import ACTIVITY_LIMIT, Asset, Derivation, Role
 from agent.sequence import name_of
 from agent.status.record import Known, known_of
 
-NEWEST: Final = (Role.ACCESS_COPY, Role.RECOVERY_COPY, Role.FINDINGS, Role.CERTIFICATE)
+NEWEST: Final = (
+    Role.ACCESS_COPY, Role.RECOVERY_COPY, Role.MOSAIC, Role.PLAYLIST, Role.SESSION_LIST, Role.FINDINGS,
+    Role.CERTIFICATE,
+)  # fmt: skip
 """Of what was made from an original these go with it, as they were made last."""
 
 _SUFFIX: Final = re.compile(r"\.[A-Z0-9]{1,4}", re.ASCII)
@@ -23,6 +26,8 @@ _SUFFIXES: Final[Mapping[Role, str]] = {
     Role.STATEMENT: ".json",
     Role.FINDINGS: ".json",
     Role.CERTIFICATE: ".json",
+    Role.PLAYLIST: ".m3u8",
+    Role.SESSION_LIST: ".json",
     Role.MANIFEST: ".manifest",
     Role.TIMESTAMP: ".tsr",
 }

@@ -59,6 +59,8 @@ class Derivation:
     """A file that was made from an original (its asset id is `source`): how, tells the certificate with this BLAKE3.
 
     `certificate` is empty for certificates themselves. Not `complete`: less is in it than its original has or says.
+    Of a session in a room (`session_id`) it shows all segments of the source `of`, the first of which is `source`; of
+    the whole session if that is empty.
     """
 
     role: Role
@@ -67,19 +69,24 @@ class Derivation:
     tool: str
     certificate: str = ""
     complete: bool = True
+    session_id: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Derived:
     """All that could be made from the original `asset_id` is made; `reason` says why there is no access copy.
 
-    `findings` are the first of `found`.
+    `findings` are the first of `found`. A segment of a session has no copy of its own: the asset `film` shows it, from
+    `film_ms` on.
     """
 
     asset_id: str
     findings: tuple[MediaFinding, ...] = ()
     found: int = 0
     reason: str = ""
+    film: str = ""
+    film_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ class Role(StrEnum):
     TIMELINE = "timeline"
     FINDINGS = "findings"
     CERTIFICATE = "certificate"
+    MOSAIC = "mosaic"
+    PLAYLIST = "playlist"
+    SESSION_LIST = "session_list"
     MANIFEST = "manifest"
     TIMESTAMP = "timestamp"
 

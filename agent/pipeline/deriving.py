@@ -102,7 +102,7 @@ class DeriveLane:
         await station.journal.begun([subject])
         folder = station.vault.work_dir / asset.asset_id
         try:
-            await station.on_disk(_ready, folder)
+            await station.on_disk(ready, folder)
             await self._make_all(original, folder)
         except ScanError as error:
             return await self._unread(asset, error)
@@ -111,7 +111,7 @@ class DeriveLane:
                 await station.journal.note(subject, {})  # that the service ends is not the fault of this original
             raise
         finally:
-            await station.on_disk(_clear, folder)
+            await station.on_disk(clear, folder)
         return True
 
     async def _make_all(self, original: Original, folder: Path) -> None:
@@ -120,7 +120,7 @@ class DeriveLane:
             made = await self._make(original, folder, station.access, self._is_busy)
         if made.reason and not await station.on_disk(_has_room, station, original.asset):
             raise StoreError("The storage became full while copies were made.", safe="No original is affected.")
-        files = await station.on_disk(_entries, station, original.asset, made, folder)
+        files = await station.on_disk(entries_of, station, original.asset, made, folder)
         told = Derived(original.asset.asset_id, made.findings[:FINDINGS_LIMIT], made.found, made.reason)
         await add_made(station, files, told)
 
@@ -140,13 +140,15 @@ def _has_room(station: Station, asset: Asset) -> bool:
     return station.vault.free_bytes() - station.reserve_bytes > asset.expected_bytes + _ROOM_BYTES
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
+    """Remove a work folder with all that is in it; raises StoreError, as below."""
     with refusing(folder.name):
         durable.remove_work(folder)
 
 
-def _ready(folder: Path) -> None:
-    _clear(folder)
+def ready(folder: Path) -> None:
+    """An empty work folder."""
+    clear(folder)
     with refusing(folder.name):
         durable.make_dir(folder)
 
@@ -180,19 +182,25 @@ def _path(station: Station, asset: Asset) -> Path:
     return station.vault.address(asset.digests.blake3)
 
 
-def _entries(station: Station, original: Asset, made: Everything, folder: Path) -> list[tuple[Path, DocumentAdded]]:
-    """Every file with the event that tells of it; the last is the certificate, whose BLAKE3 all others carry."""
+def entries_of(
+    station: Station, original: Asset, made: Everything, folder: Path, session: tuple[str, str] = ("", "")
+) -> list[tuple[Path, DocumentAdded]]:
+    """Every file with the event that tells of it; the last is the certificate, whose BLAKE3 all others carry.
+
+    `session`: of which session, and of which source of it.
+    """
     now = station.clock()
-    paper = Made(Role.CERTIFICATE, folder / "certificate.json", AGENT)
+    paper = Made(Role.CERTIFICATE, folder / f"certificate{'-'.join(filter(None, session))}.json", AGENT)
     with refusing(folder.name):
         assets = [_asset(station, original, one) for one in made.files]
         paper.path.write_bytes(certificate(original, made, assets, now))
         proof = _asset(station, original, paper)
     assert proof.digests is not None, "it was read"
+    digest = proof.digests.blake3
     said = [
-        Derivation(one.role, original.asset_id, now, one.tool, proof.digests.blake3, one.complete) for one in made.files
+        Derivation(one.role, original.asset_id, now, one.tool, digest, one.complete, *session) for one in made.files
     ]
-    said.append(Derivation(Role.CERTIFICATE, original.asset_id, now, AGENT))
+    said.append(Derivation(Role.CERTIFICATE, original.asset_id, now, AGENT, "", True, *session))
     files = zip((*made.files, paper), (*assets, proof), said, strict=True)
     return [(one.path, DocumentAdded(asset, (original.recording_id,), word)) for one, asset, word in files]
 

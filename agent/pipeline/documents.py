@@ -77,8 +77,8 @@ async def add_document(station: Station, said: Said, recordings: Sequence[str], 
     return await station.on_disk(station.journal.reader.asset, asset.asset_id)
 
 
-async def add_made(station: Station, files: Sequence[tuple[Path, DocumentAdded]], told: Derived) -> None:
-    """Take finished files out of the work folder: all of them with what is told of their original, or nothing.
+async def add_made(station: Station, files: Sequence[tuple[Path, DocumentAdded]], *told: Derived) -> None:
+    """Take finished files out of the work folder: all of them with what is told of their originals, or nothing.
 
     Raises as `add_document` does.
     """
@@ -87,7 +87,7 @@ async def add_made(station: Station, files: Sequence[tuple[Path, DocumentAdded]]
     except (EvidenceError, StoreError) as error:
         await station.on_disk(_remove, station.vault, *(entry.asset.asset_id for _, entry in files))
         raise StoreError(error.what, safe="Nothing was entered.", do=error.do) from error
-    await _enter(station, *(entry for _, entry in files), told)
+    await _enter(station, *(entry for _, entry in files), *told)
     parts = [ReadBack(one, role=entry.asset.role) for one, (_, entry) in zip(settled, files, strict=True)]
     await hold(station, parts)
 

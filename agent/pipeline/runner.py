@@ -33,6 +33,7 @@ from agent.pipeline.cosigning import CosignLane
 from agent.pipeline.deriving import DeriveLane
 from agent.pipeline.guarding import Guard
 from agent.pipeline.healing import HealLane
+from agent.pipeline.joining import JoinLane
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.progress import Meter
 from agent.pipeline.receipts import ReceiptLane
@@ -81,6 +82,7 @@ class Runner:
         self._heal = HealLane(station)
         self._guard = Guard(station)
         self._derive = DeriveLane(station, self._is_reading, make_all)
+        self._join = JoinLane(station, self._is_reading)
         self._checkpoints = CheckpointLane(station)
         self._centre = CheckpointStoreLane(station)
         self._seal = SealLane(station, self._is_reading)
@@ -153,6 +155,7 @@ class Runner:
             self._group.create_task(self._forever("heal", self._heal.step))
             self._group.create_task(self._forever("probe", self._probe.step))
             self._group.create_task(self._forever("derive", self._derive.step))
+            self._group.create_task(self._forever("join", self._join.step))
             self._group.create_task(self._forever("log", self._checkpoints.step))
             self._group.create_task(self._forever("checkpoints", self._centre.step))
             self._group.create_task(self._forever("seal", self._seal.step))

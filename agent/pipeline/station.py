@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +13,7 @@ from agent.accounts.book import Book
 from agent.config import AccessCopies, Milestone, Runner, Scrub
 from agent.config.manifests import Manifests, Timestamps
 from agent.config.release import Release
+from agent.config.rooms import Room
 from agent.deadline import Rules
 from agent.hours import Span
 from agent.journal import Journal
@@ -42,7 +43,8 @@ class Station:
     `terms` are those on which local copies go. `freeing` is held while one goes: nothing is taken into the vault
     meanwhile. `surplus` are the fingerprints of files that are still there though their copy was freed. `damages`
     counts the files that were put aside. `wanted_bytes` is the room that dockings wait for, and `room_wanted` tells of
-    a new one. Before `clock_is_kept` says that somebody keeps the clock right, nothing goes.
+    a new one. Before `clock_is_kept` says that somebody keeps the clock right, nothing goes. While it `is_recording` in
+    any of its `rooms`, no films are made.
     """
 
     journal: Journal
@@ -67,6 +69,8 @@ class Station:
     background: Callable[[], Background] | None = None
     terms: Terms = _NOTHING_GOES
     clock_is_kept: Callable[[], bool] = lambda: False
+    rooms: Mapping[str, Room] = field(default_factory=dict)
+    is_recording: Callable[[], bool] = lambda: False
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

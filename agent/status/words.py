@@ -70,7 +70,6 @@ class Line(StrEnum):
     MISSING = "missing"
     SPACE = "space"
     STOPPING = "stopping"
-    EXTENDED = "extended"
 
 
 class Ended(StrEnum):
@@ -181,7 +180,6 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Line.MISSING: ("一直没有信号", "nothing came since the start"),
         Line.SPACE: ("磁盘空间不够录完计划时长", "not enough room for the planned time"),
         Line.STOPPING: ("停止录制", "somebody stopped it"),
-        Line.EXTENDED: ("计划结束时间已改", "another end was planned"),
     },
     Kind: {
         Kind.JUMP: ("时间戳跳变", "time stamps jumped"),
@@ -301,6 +299,9 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Role.TIMELINE: ("时间轴", "timeline"),
         Role.FINDINGS: ("检查结果", "findings"),
         Role.CERTIFICATE: ("制作证明", "certificate"),
+        Role.MOSAIC: ("多画面合成", "mosaic"),
+        Role.PLAYLIST: ("播放列表", "playlist"),
+        Role.SESSION_LIST: ("会次清单", "list of the session"),
         Role.MANIFEST: ("清单", "manifest"),
         Role.TIMESTAMP: ("时间戳", "time stamp"),
     },

@@ -45,6 +45,8 @@ def apply_derived(tables: Tables, seq: int, entry: Derived | DeriveAsked) -> Non
         return
     if len(entry.findings) > min(entry.found, FINDINGS_LIMIT):
         raise JournalError(f"{len(entry.findings)} findings are not the first of {entry.found}.", safe=UNCHANGED)
+    if entry.film and tables.asset(entry.film).role is not Role.ACCESS_COPY:
+        raise JournalError(f"Asset {entry.film} is no film.", safe=UNCHANGED)
     after = FAILED if entry.reason else COPY
     row = (after, seq, entry.asset_id)
     tables.db.execute("UPDATE asset SET derived = ?, derived_seq = ? WHERE asset_id = ?", row)
