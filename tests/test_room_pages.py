@@ -132,7 +132,7 @@ async def test_without_the_service_s_word_the_page_says_that_it_does_not_know(se
 
 async def test_a_session_is_started_and_stopped_by_who_has_signed_in_after_being_asked(tmp_path: Path) -> None:
     station = Recorder()
-    verbs = {"session_start": station.ask, "session_stop": station.ask}
+    verbs = dict.fromkeys(("session_start", "session_stop", "session_extend"), station.ask)
     async with standing(tmp_path, Role.OFFICER, verbs) as served:
         async with browsing(f"{served.url}rooms/xunwen", tmp_path / "browser", served.cookie) as page:
             await page.shows("开始录制")
@@ -148,22 +148,40 @@ async def test_a_session_is_started_and_stopped_by_who_has_signed_in_after_being
             assert PERSON in await page.value("document.getElementById('participants').value")
             await sound(page)
             station.refuses = ""
-            await page.value("document.querySelector('button.start').click(); 0")
+            await page.value(
+                "document.getElementById('anyway').click(), document.querySelector('button.start').click(); 0"
+            )
             await page.shows("停止录制" if served.world.live.sessions else "未录制")
             (asked,) = station.asked
             said = {"room": "xunwen", "started_by": "screen", "who": "officer", "stage": "S05", "case_number": CASE}
             people, end = f"当事人/{PERSON}\n记录人/王五", (NOW + 120 * MINUTE).isoformat()
-            assert asked == said | {"participants": people, "planned_end": end, "why": asked["why"]}
+            assert asked == said | {"participants": people, "planned_end": end, "why": asked["why"], "anyway": "yes"}
             show(served, session(source("face", "正面摄像机")))
             await page.shows("停止录制")
+            await page.send("Page.navigate", url=f"{served.url}rooms/xunwen/extend")
+            await page.shows("确认延长")
+            await sound(page)
+            await page.value("document.querySelector('button.start').click(); 0")
+            await page.shows("全部场所")
+            said = {"session": "s1", "who": "officer", "planned_end": (NOW + 60 * MINUTE).isoformat()}
+            assert station.asked.pop() == said | {"why": "询问（听证）未结束"}
             await page.value("document.querySelector('a.stop').click(); 0")
             await page.shows("确定停止")
             await sound(page)
             await page.value("document.querySelector('button.stop').click(); 0")
             await page.shows("全部场所")
             assert station.asked[1:] == [{"session": "s1", "who": "officer", "why": "询问（听证）结束"}]
-        status, _ = await post(served, "/rooms/xunwen/stop", session="another", why="x")
-        assert (status, len(station.asked)) == (409, 2), "not one that has begun since"
+
+
+async def test_what_is_ordered_is_what_was_on_the_screen(tmp_path: Path) -> None:
+    station = Recorder()
+    verbs = dict.fromkeys(("session_start", "session_stop", "session_extend"), station.ask)
+    async with standing(tmp_path, Role.OFFICER, verbs) as served:
+        show(served, session(source("face", "正面摄像机")))
+        for what in ("stop", "extend"):
+            status, text = await post(served, f"/rooms/xunwen/{what}", session="another", why="x")
+            assert (status, station.asked) == (409, []), "not one that has begun since"
+            assert "其间已有人" in text
         assert (await post(served, "/rooms/xunwen/start", hours="99"))[0] == 400
         assert (await get(served, "/rooms/nothing/start"))[0] == 404
 
@@ -204,7 +222,7 @@ async def test_who_may_see_what(tmp_path: Path) -> None:
         await recorded(nobody)
         show(nobody, session(source("face", "正面摄像机", still), source("wide", "全景摄像机")))
         said = "/rooms", "/rooms/xunwen", "/api/v1/rooms", "/api/v1/rooms/xunwen"
-        signed = "/rooms/xunwen/start", "/rooms/xunwen/stop", "/sessions/s1/gaps"
+        signed = "/rooms/xunwen/start", "/rooms/xunwen/extend", "/rooms/xunwen/stop", "/sessions/s1/gaps"
         for role in (None, *(role for role in Role if role not in (Role.PUBLIC, Role.KIOSK))):
             served = nobody.signed_in(role) if role is not None else nobody
             for path in said:

@@ -61,6 +61,8 @@ class Rooms:
             web.post("/rooms/{room}/start", self.start),
             web.get("/rooms/{room}/stop", self.asks_stop),
             web.post("/rooms/{room}/stop", self.stop),
+            web.get("/rooms/{room}/extend", self.asks_extend),
+            web.post("/rooms/{room}/extend", self.extend),
             web.get("/sessions/{session}", self.session),
             web.get("/sessions/{session}/gaps", self.gaps),
             web.post("/sessions/{session}/gaps", self.explain),
@@ -130,10 +132,7 @@ class Rooms:
     async def start(self, request: web.Request) -> web.Response:
         """Start a session in the name of who has signed in."""
         asked, found = await form_of(request), await self._room(request)
-        room, hours = found["room"]["room"], asked.get("hours", "")
-        if hours and hours not in _HOURS:
-            raise web.HTTPBadRequest(text=f"hours must be one of {', '.join(_HOURS)}, or empty")
-        end = datetime.fromisoformat(found["now"]) + timedelta(hours=float(hours)) if hours else None
+        room, end = found["room"]["room"], _end_of(found, asked)
         said = {
             "room": room,
             "started_by": StartedBy.SCREEN.value,
@@ -142,7 +141,8 @@ class Rooms:
             "stage": asked.get("stage", ""),
             "case_number": asked.get("case", "").strip(),
             "participants": "\n".join(filter(None, map(str.strip, asked.get("participants", "").split("\n")))),
-            "planned_end": end.isoformat() if end else "",
+            "planned_end": end,
+            "anyway": asked.get("anyway", ""),
         }
         try:
             await self._asking.ask("session_start", said)
@@ -166,23 +166,42 @@ class Rooms:
     @allowed(*_SAY, page=True)
     async def asks_stop(self, request: web.Request) -> web.Response:
         """Whether the session is really to be stopped."""
-        return await self._stop_shown(request, Told())
+        return await self._order_shown(request, "stop", Told())
 
     @allowed(*_SAY)
     async def stop(self, request: web.Request) -> web.Response:
         """Stop the session that was meant, and no other one that may have begun since."""
-        asked, room = await form_of(request), (await self._room(request))["room"]
+        asked, found = await form_of(request), await self._room(request)
+        return await self._ordered(request, found, "stop", asked, {"why": asked.get("why", "")})
+
+    @allowed(*_SAY, page=True)
+    async def asks_extend(self, request: web.Request) -> web.Response:
+        """The form that plans another end."""
+        return await self._order_shown(request, "extend", Told())
+
+    @allowed(*_SAY)
+    async def extend(self, request: web.Request) -> web.Response:
+        """Plan another end for the session that was meant."""
+        asked, found = await form_of(request), await self._room(request)
+        said = {"planned_end": _end_of(found, asked), "why": asked.get("why", "")}
+        return await self._ordered(request, found, "extend", asked, said)
+
+    async def _ordered(
+        self, request: web.Request, found: Json, what: str, asked: Mapping[str, str], said: dict[str, str]
+    ) -> web.Response:
+        room = found["room"]
         if room["session"] is None or room["session"]["session_id"] != asked.get("session"):
-            return await self._stop_shown(request, Told(MEANWHILE, status=HTTPStatus.CONFLICT))
-        said = {"session": asked["session"], "who": request[WHO].account, "why": asked.get("why", "")}
+            return await self._order_shown(request, what, Told(MEANWHILE, status=HTTPStatus.CONFLICT))
         try:
-            await self._asking.ask("session_stop", said)
+            whose = {"session": asked["session"], "who": request[WHO].account}
+            await self._asking.ask(f"session_{what}", said | whose)
         except AgentError as error:
-            return await self._stop_shown(request, refused(error, asked))
+            return await self._order_shown(request, what, refused(error, asked))
         return _to(f"/rooms/{room['room']}")
 
-    async def _stop_shown(self, request: web.Request, told: Told) -> web.Response:
-        return page(request, "room_stop.html", told.status, **await self._room(request), **told.values())
+    async def _order_shown(self, request: web.Request, what: str, told: Told) -> web.Response:
+        found = await self._room(request)
+        return page(request, f"room_{what}.html", told.status, **found, hours=_HOURS, **told.values())
 
     # Sessions.
 
@@ -232,6 +251,14 @@ class Rooms:
             return await self._board.look(lambda reader, config, now: session_view(reader, config, name, part, now))
         except UnknownError as error:
             raise web.HTTPNotFound(text=f"没有这个场次 (there is no such session): {error.what}") from error
+
+
+def _end_of(found: Json, asked: Mapping[str, str]) -> str:
+    """The end that is planned by a form, so many hours from now; empty if it is open."""
+    hours = asked.get("hours", "")
+    if hours and hours not in _HOURS:
+        raise web.HTTPBadRequest(text=f"hours must be one of {', '.join(_HOURS)}, or empty")
+    return (datetime.fromisoformat(found["now"]) + timedelta(hours=float(hours))).isoformat() if hours else ""
 
 
 def _part(asked: Mapping[str, str]) -> int | None:

@@ -176,6 +176,9 @@ def _line_view(note: SessionNoted, titles: Mapping[str, str], now: datetime) -> 
 
 def _detail(note: SessionNoted) -> Json | None:
     """What more is known of a line in words: how far, how many, of which track. Never who, and no text of a camera."""
+    if note.kind == Line.EXTENDED:
+        until = (at(datetime.fromisoformat(str(note.detail["planned_end"]))) or "")[11:16]
+        return words(f"至 {until}", f"until {until}")
     value = note.detail.get("value", note.detail.get("missing_bytes"))
     track = _TRACKS.get(str(note.detail.get("track", "")), ("", ""))
     amount = ("", "")
