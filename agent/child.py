@@ -8,13 +8,15 @@ import json
 import os
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 LINE_LIMIT_BYTES: Final = 64 * 1024
 _PIECE_BYTES: Final = 16 * 1024
 _STDERR_TAIL_BYTES: Final = 4096
 _REAP_LIMIT_S: Final = 5.0
+# FFmpeg's binding looks for ALSA's configuration where it was built.
+_ENVIRONMENT: Final[Mapping[str, str]] = {"TZ": "UTC", "ALSA_CONFIG_PATH": "/usr/share/alsa/alsa.conf"}
 
 
 class ChildError(Exception):
@@ -44,12 +46,13 @@ class Child:
     async def start(
         cls, module: str, arguments: Sequence[str], *, stall_limit_s: float, pass_fds: Sequence[int] = ()
     ) -> Child:
-        """Start `module.main(arguments)` in its own session with only TZ=UTC as its environment; raises ChildError."""
+        """Start `module.main(arguments)` in its own session in our environment alone; raises ChildError."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *command(module), *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, env={"TZ": "UTC"}, cwd="/",
+                limit=LINE_LIMIT_BYTES, pass_fds=tuple(pass_fds), start_new_session=True, cwd="/",
+                env=dict(_ENVIRONMENT),
             )  # fmt: skip
         except OSError as error:
             raise ChildError(f"can't be started: {error.strerror}") from error

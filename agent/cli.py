@@ -12,12 +12,22 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__
-from agent.errors import AgentError, ConfigError, DeviceError, EvidenceError, JournalError, RequestError, StoreError
+from agent.errors import (
+    AgentError,
+    ConfigError,
+    DeviceError,
+    EvidenceError,
+    JournalError,
+    RequestError,
+    RoomError,
+    StoreError,
+)
 from agent.status.client import StatusUnavailable
 from agent.verbs.access import add_access
 from agent.verbs.account import add_account
 from agent.verbs.activity import add_activity
 from agent.verbs.base import Exit, verbs
+from agent.verbs.camera import add_camera
 from agent.verbs.check import add_checks
 from agent.verbs.deadline import add_deadline
 from agent.verbs.device import add_device
@@ -42,6 +52,7 @@ DEFAULT_CONFIG: Final = Path("/etc/capture-agent/agent.toml")
 _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     ConfigError: Exit.CONFIG,
     DeviceError: Exit.DEVICE,
+    RoomError: Exit.DEVICE,
     StoreError: Exit.STORE,
     EvidenceError: Exit.EVIDENCE,
     JournalError: Exit.JOURNAL,
@@ -53,7 +64,7 @@ EXIT_CODES: Final = """exit codes:
   1  evidence: a file is missing, differs, or was left or unreadable on the recorder
   2  the command line is wrong
   3  the configuration is wrong
-  4  the recorder or image can't be read
+  4  the recorder, camera or image can't be read
   5  the store refused or could not prove that it keeps an original
   6  the journal is in use by another process, or contradicts itself
   7  the service is not running, or can't serve its status
@@ -111,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add_resume(add)
     add_deadline(add, _now)
     add_device(add, _now)
+    add_camera(add, _now)
     add_metadata(add, _now)
     add_transcript(add, _now)
     add_access(add, _now)

@@ -37,8 +37,9 @@ def us(time: datetime) -> int:
 class Scripted:
     """One recorder process; `plan` is what it was told."""
 
-    def __init__(self, plan: Plan, clock: Clock) -> None:
+    def __init__(self, plan: Plan, clock: Clock, written: set[bytes]) -> None:
         self.plan = plan
+        self.written = written
         self.clock = clock
         self.numbers = dict(zip((source.name for source in plan.sources), plan.first_numbers, strict=True))
         self.stopped = False
@@ -67,6 +68,7 @@ class Scripted:
         for name in names or self.numbers:
             self._open[name] = self.clock()
             (Path(self.plan.folder) / self.file(name)).write_bytes(self.content(name))
+            self.written.add(self.content(name))
             self.say(Begun(name, self.numbers[name], self.file(name), us(self.clock())))
 
     def close(self, name: str, *, why: Why = Why.LENGTH) -> Closed:
@@ -100,10 +102,11 @@ class Studio:
     """Makes the recorders of a life of the service, and addresses of cameras that answer unless they are `mute`."""
 
     made: list[Scripted] = field(default_factory=list)
+    written: set[bytes] = field(default_factory=set)
     mute: set[str] = field(default_factory=set)
 
     def record(self, plan: Plan, clock: Clock) -> Scripted:
-        self.made.append(Scripted(plan, clock))
+        self.made.append(Scripted(plan, clock, self.written))
         return self.made[-1]
 
     async def address(self, _: Room, source: Source) -> SourcePlan:

@@ -54,6 +54,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
     "RecorderNeedsPerson": (
         {'capture_agent_slots{instance="one", job="capture-agent", hold="ask"}': RISING}, {"hold": "ask"}, 11,
     ),
+    "RoomLost": (
+        {'capture_agent_room_sources{instance="one", job="capture-agent", light="lost"}': RISING},
+        {"light": "lost"}, 11,
+    ),
     "Degraded": ({WORDS["problems"]: RISING}, {}, 11),
 }  # fmt: skip
 

@@ -180,10 +180,23 @@ def now() -> datetime:
 async def test_the_clock_is_known_finer_than_the_seconds_it_is_told_in() -> None:
     ahead = timedelta(days=-3, milliseconds=377)
     async with puppet(ahead=ahead) as camera:
-        reading = await clock_offset(HOST, camera.port)
+        reading = await clock_offset(HOST, camera.port, "", "")
     off_us = reading.offset_us - ahead // timedelta(microseconds=1)
     assert abs(off_us) <= reading.uncertainty_us, "whatever the machine does meanwhile"
     assert abs(reading.at - now()) < timedelta(seconds=60)
+
+
+async def test_a_camera_may_want_a_user_for_its_clock() -> None:
+    async with puppet(wants="token") as camera:
+
+        async def refused(request: web.Request) -> web.StreamResponse:
+            return reply(fault("Sender", "NotAuthorized"), 400)
+
+        camera.replies["GetSystemDateAndTime"] = refused
+        with pytest.raises(RoomError) as raised:
+            await clock_offset(HOST, camera.port, USER, PASSWORD)
+        assert raised.value.cause == Cause.UNAUTHORISED
+        assert ["UsernameToken" in body for body in camera.bodies] == [False, True]
 
 
 async def test_an_offset_is_halved_each_round() -> None:

@@ -95,7 +95,7 @@ def test_who_it_is(network: PrivateNetwork) -> None:
 
 
 def test_its_clock_stands_still_in_2014(network: PrivateNetwork) -> None:
-    reading = network.run(clock_offset(ADDRESS, 80))
+    reading = network.run(clock_offset(ADDRESS, 80, USER, PASSWORD))
     said = reading.at + timedelta(microseconds=reading.offset_us)
     assert abs(said - datetime(2014, 12, 24, 19, 14, 37, tzinfo=UTC)) < timedelta(seconds=60)
     assert 0 < reading.uncertainty_us < 60e6

@@ -32,7 +32,7 @@ from agent.model import STAGES
 _ROOMS_LIMIT: Final = 32
 _SOURCES_LIMIT: Final = 16
 _URL_LIMIT: Final = 512
-_DEVICE: Final = re.compile(r"v4l2:/dev/[\w./:+-]+|alsa:[\w.:,=/-]+", re.ASCII)
+_DEVICE: Final = re.compile(r"(v4l2:/dev/[\w./:+-]+|alsa:[\w.:,=/-]+)(\?[\w=&/]+)?", re.ASCII)
 _BUTTON: Final = re.compile(r"(evdev:/dev/input/[\w./:+-]+|serial:/dev/[\w./:+-]+(#(cts|dsr))?)?", re.ASCII)
 _PASSWORD: Final = re.compile(r"(?:passw|pwd|psw)\w*=(?!\{password\})", re.IGNORECASE)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -34,12 +34,11 @@ class Seen:
     refusal: str = ""
 
 
-class DockListener(Protocol):
+class Dockings(Protocol):
     """Hears about dockings, on the event loop; calls must return at once.
 
     For each key: `on_docked` once, later `on_gone` once. `on_refused` comes once per key and reason; a refused recorder
-    may be docked later, when the reason has gone, and is told as gone when it is. `on_trouble` says what hinders
-    detection now; empty text means that it works again.
+    may be docked later, when the reason has gone, and is told as gone when it is.
     """
 
     def on_docked(self, docked: DockedPath) -> None:
@@ -51,8 +50,26 @@ class DockListener(Protocol):
     def on_refused(self, docked: DockedPath, reason: str) -> None:
         """A recorder is there but must not be read."""
 
+
+class DockListener(Dockings, Protocol):
+    """The same, and what hinders detection now; empty text means that it works again."""
+
     def on_trouble(self, what: str) -> None:
         """Detection is hindered; empty: no longer."""
+
+
+class Heard:
+    """What one of several kinds of detection tells: the recovery of one must not hide another's trouble."""
+
+    def __init__(self, dockings: Dockings, on_trouble: Callable[[str], None]) -> None:
+        self.on_docked = dockings.on_docked
+        self.on_gone = dockings.on_gone
+        self.on_refused = dockings.on_refused
+        self._on_trouble = on_trouble
+
+    def on_trouble(self, what: str) -> None:
+        """Detection is hindered; empty: no longer."""
+        self._on_trouble(what)
 
 
 class Presence:

@@ -8,7 +8,7 @@ from agent.errors import UnknownError
 from agent.journal.codec import decode
 from agent.journal.connection import Connection
 from agent.journal.views import SessionView, Tally
-from agent.model import SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SessionTested
+from agent.model import STOPPING, SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SessionTested
 
 _HEAD: Final = (
     "SELECT told.kind, told.detail, ending.kind, ending.detail FROM session JOIN event AS told ON told.seq ="
@@ -18,7 +18,8 @@ _SEGMENTS: Final = (
     "SELECT kind, detail FROM session_segment JOIN event USING (seq) WHERE session_id = ? ORDER BY event.seq"
 )
 _NOTES: Final = (
-    "SELECT event.kind, detail FROM session_note JOIN event USING (seq) WHERE session_id = ? ORDER BY event.seq"
+    "SELECT event.kind, detail FROM session_note JOIN event USING (seq)"
+    " WHERE session_id = ? AND (session_note.kind = ?) = ? ORDER BY event.seq"
 )
 _TESTS: Final = "SELECT kind, detail FROM session_test JOIN event USING (seq) WHERE session_id = ? ORDER BY event.seq"
 _TALLY: Final = (
@@ -57,21 +58,33 @@ class SessionQueries:
             if row is None:
                 raise UnknownError(f"There is no session {session_id[:64]!r}.", do="`capture-agent room` lists them.")
             head = _head(row)
-            segments, notes, tests = (
-                tuple(decode(*told) for told in self._db.all(query, session_id))
-                for query in (_SEGMENTS, _NOTES, _TESTS)
+            segments, tests = (
+                tuple(decode(*told) for told in self._db.all(query, session_id)) for query in (_SEGMENTS, _TESTS)
             )
             return SessionView(
                 head.started,
                 head.ended,
                 cast("tuple[SegmentTaken, ...]", segments),
-                cast("tuple[SessionNoted, ...]", notes),
+                self.session_notes(session_id),
                 cast("tuple[SessionTested, ...]", tests),
             )
 
     def session_notes(self, session_id: str) -> tuple[SessionNoted, ...]:
         """Return the ledger of a session, of each line the newest word."""
-        return cast("tuple[SessionNoted, ...]", tuple(decode(*told) for told in self._db.all(_NOTES, session_id)))
+        told = self._db.all(_NOTES, session_id, STOPPING, 0)
+        return cast("tuple[SessionNoted, ...]", tuple(decode(*row) for row in told))
+
+    def stopping(self, session_id: str) -> SessionEnded | None:
+        """Return how a session is to end, if somebody has stopped it."""
+        query = "SELECT event.kind, detail FROM session_note JOIN event USING (seq)"
+        row = self._db.one(
+            f"{query} WHERE session_id = ? AND source = '' AND session_note.kind = ?", session_id, STOPPING
+        )
+        if row is None:
+            return None
+        note = cast("SessionNoted", decode(*row))
+        said = {name: str(note.detail.get(name, "")) for name in ("who", "why", "reason")}
+        return SessionEnded(session_id, note.start, **said)
 
     def session_tally(self, session_id: str) -> Tally:
         """Return how many segments of a session were taken, and their bytes."""

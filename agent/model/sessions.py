@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from agent.model.evidence import Asset, Recording
 
@@ -18,6 +19,10 @@ class StartedBy(StrEnum):
     SCREEN = "screen"
     COMMAND = "command"
     BUTTON = "button"
+
+
+STOPPING: Final = "stopping"
+"""The kind of a note that is no line of the ledger: somebody has stopped the session, which is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class SessionNoted:
     """A line of a session's ledger, about one source or (empty) the whole room.
 
     `kind` is `gap` (cause in `cause`: one of rooms.protocol.Cause), one of rooms.protocol.Kind, or `late`, `overrun`,
-    `missing`, `recorder`. `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that
+    `missing`, `recorder`, `space`, `stopping`, `extended` (`detail` has `planned_end`, `who`, `why`: it lasts until
+    then). `end` is absent while it goes on; the line with the same `source`, `kind` and `start` that
     has one ends it.
     """
 

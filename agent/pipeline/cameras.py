@@ -15,7 +15,7 @@ from agent.errors import RoomError
 from agent.model import Clock
 from agent.rooms.addresses import onvif_place, user_and_password
 from agent.rooms.onvif import ClockReading, Events, Happening, Notices, clock_offset, synchronize
-from agent.rooms.protocol import Kind, Noticed
+from agent.rooms.protocol import Cause, Kind, Noticed
 
 log: Final = logging.getLogger("capture-agent")
 
@@ -80,11 +80,12 @@ class _Side:
     async def _compare(self) -> None:
         host, port, _ = onvif_place(self._source)
         while True:
+            pause_s = _READ_EACH_S
             try:
-                self._compared(await clock_offset(host, port, clock=self._clock))
-                await asyncio.sleep(_READ_EACH_S)
-            except RoomError:  # the recorder tells of a camera that is gone
-                await asyncio.sleep(_AGAIN_S)
+                self._compared(await clock_offset(host, port, *self._who(), clock=self._clock))
+            except RoomError as error:  # the recorder tells of a camera that is gone
+                pause_s = _READ_EACH_S if error.cause == Cause.UNAUTHORISED else _AGAIN_S
+            await asyncio.sleep(pause_s)
 
     def _compared(self, reading: ClockReading) -> None:
         """Tell of the first reading that is good enough, and of each that is another."""
@@ -100,13 +101,10 @@ class _Side:
         self._begin(Noticed(self._source.name, Kind.CLOCK, at_us, None if off else at_us, reading.offset_us))
 
     async def _listen(self) -> None:
-        while True:
-            with contextlib.suppress(RoomError):  # of the credential, which the recorder needs as well
-                host, port, _ = onvif_place(self._source)
-                async with contextlib.aclosing(aiter(Events(host, port, *self._who(), self._clock))) as heard:
-                    async for happening in heard:
-                        self._heard(happening)
-            await asyncio.sleep(_AGAIN_S)
+        host, port, _ = onvif_place(self._source)
+        async with contextlib.aclosing(aiter(Events(host, port, *self._who(), self._clock))) as heard:
+            async for happening in heard:
+                self._heard(happening)
 
     def _heard(self, happening: Happening) -> None:
         if (kind := _KINDS.get(happening.what)) is None:
@@ -129,7 +127,11 @@ class _Side:
                     break
 
     def _who(self) -> tuple[str, str]:
-        return user_and_password(self._source)
+        """Nobody without the credential, of which the recorder tells; much needs none."""
+        try:
+            return user_and_password(self._source)
+        except RoomError:
+            return "", ""
 
     def _begin(self, noticed: Noticed) -> None:
         if noticed.end_us is None:

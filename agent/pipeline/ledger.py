@@ -7,17 +7,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from agent.deadline import ZONE
-from agent.model import SessionEnded, SessionNoted, SessionStarted
+from agent.model import SessionNoted, SessionStarted
 from agent.pipeline.segments import at
-from agent.rooms.protocol import Back, Begun, Cause, Kind, Lost, Noticed, Report
+from agent.rooms.protocol import Back, Begun, Cause, Lost, Noticed, Report
 
 GAP: Final = "gap"
 LATE: Final = "late"
 OVERRUN: Final = "overrun"
 MISSING: Final = "missing"
 SPACE: Final = "space"
-STOPPING: Final = "stopping"
+EXTENDED: Final = "extended"
 
 LATE_AFTER: Final = timedelta(seconds=60)
 OVERRUN_AFTER: Final = timedelta(minutes=5)
@@ -25,28 +24,6 @@ MISSING_AFTER: Final = timedelta(seconds=60)
 START_LIMIT: Final = timedelta(seconds=15)
 """So long may a camera take to answer at the beginning; what it takes longer is a gap."""
 _LINES_LIMIT: Final = 5000
-
-_CAUSES: Final[Mapping[str, str]] = {
-    Cause.REFUSED: "拒绝连接 refused",
-    Cause.UNAUTHORISED: "用户名或密码错误 unauthorised",
-    Cause.UNREACHABLE: "无法连接 unreachable",
-    Cause.CLOSED: "连接断开 closed",
-    Cause.STALLED: "没有数据 stalled",
-    Cause.GARBAGE: "数据无法识别 garbage",
-    Cause.DISK: "本机磁盘拒绝写入 disk",
-    Cause.RECORDER: "录制程序中断 recorder",
-}
-_KINDS: Final[Mapping[str, str]] = {
-    Kind.BLACK: "画面全黑 black",
-    Kind.FROZEN: "画面静止 frozen",
-    Kind.SILENT: "无声 silent",
-    Kind.FLAT: "声音信号异常 flat",
-    Kind.TRACK: "缺少画面或声音 a track is missing",
-    Kind.CLOCK: "摄像机时钟偏差 its clock is off",
-    Kind.TAMPER: "摄像机报告被遮挡或移动 the camera says it was tampered with",
-    Kind.SIGNAL: "摄像机报告无图像信号 the camera says its sensor gives nothing",
-}
-"""Of what is noticed of a source, what is an alarm while it goes on; time stamps are put right, and only told."""
 
 
 class Ledger:
@@ -100,15 +77,16 @@ class Ledger:
             lines.append(self._line("", OVERRUN, planned))
         return lines
 
+    def extend(self, planned_end: datetime, now: datetime) -> list[SessionNoted]:
+        """Another end is planned: what ran over the one before doesn't any more."""
+        self._started = replace(self._started, planned_end=planned_end)
+        return self._end("", OVERRUN, now)
+
     def ended(self, now: datetime) -> list[SessionNoted]:
         """Whatever goes on ends with the session."""
         lines = [replace(line, end=max(line.start, now)) for line in self._open.values()]
         self._open.clear()
         return lines
-
-    def lost(self, source: str) -> datetime | None:
-        """Since when nothing of it is recorded; None if something is."""
-        return next((line.start for line in self._open.values() if line.source == source and line.kind == GAP), None)
 
     def noticed(self, source: str) -> tuple[str, ...]:
         """The kinds of what goes on at a source now, besides gaps."""
@@ -118,23 +96,9 @@ class Ledger:
             )
         )
 
-    def alarms(self, room: str, titles: Mapping[str, str]) -> tuple[str, ...]:
-        """What a person should look at now, in words."""
-        told = []
-        for line in self._open.values():
-            since = line.start.astimezone(ZONE).strftime("%H:%M:%S")
-            where = f"{room} {titles.get(line.source, line.source)}".strip()
-            if line.kind == GAP:
-                told.append(f"{where}：{since} 起没有录到 (nothing is recorded): {_CAUSES.get(line.cause, line.cause)}")
-            elif line.kind == MISSING:
-                told.append(f"{where}：开始后一直没有信号 (missing since the start)")
-            elif line.kind == OVERRUN:
-                told.append(f"{where}：已超过预定结束时间 {since}，仍在录制 (overrun; it is still recorded)")
-            elif line.kind == SPACE:
-                told.append(f"{where}：存储空间不够录完预定时间 (not enough space for the planned time)")
-            elif line.kind in _KINDS:
-                told.append(f"{where}：{since} 起{_KINDS[line.kind]}")
-        return tuple(told)
+    def is_missing(self, source: str) -> bool:
+        """Whether nothing ever came from it, though it should have by now."""
+        return self._is_open(source, MISSING)
 
     def _first(self, source: str, begun: datetime) -> list[SessionNoted]:
         """The first that comes from a source: what it was late is a gap, whoever told of it before."""
@@ -187,19 +151,16 @@ class Ledger:
         return (source, kind, "") in self._open
 
 
-def stopping(ended: SessionEnded) -> SessionNoted:
-    """Somebody has stopped it: told at once, so that a crash before its end is journalled doesn't let it go on."""
-    said = {"who": ended.who, "why": ended.why, "reason": ended.reason}
-    return SessionNoted(ended.session_id, "", STOPPING, ended.ended_at, ended.ended_at, detail=said)
+def extension(session_id: str, now: datetime, planned_end: datetime, who: str, why: str) -> SessionNoted:
+    """Somebody has planned another end."""
+    detail = {"planned_end": planned_end.isoformat(), "who": who, "why": why}
+    return SessionNoted(session_id, "", EXTENDED, now, now, detail=detail)
 
 
-def stopped(lines: Iterable[SessionNoted]) -> SessionEnded | None:
-    """What `stopping` told, if it did."""
-    line = next((line for line in lines if line.kind == STOPPING), None)
-    if line is None:
-        return None
-    said = {name: str(line.detail.get(name, "")) for name in ("who", "why", "reason")}
-    return SessionEnded(line.session_id, line.start, **said)
+def extended(started: SessionStarted, lines: Iterable[SessionNoted]) -> SessionStarted:
+    """The same with the end that `extension` told last."""
+    ends = [str(line.detail["planned_end"]) for line in lines if line.kind == EXTENDED]
+    return replace(started, planned_end=datetime.fromisoformat(ends[-1])) if ends else started
 
 
 def _key(line: SessionNoted) -> tuple[str, str, str]:

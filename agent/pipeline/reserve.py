@@ -35,15 +35,28 @@ class Reserve:
 
     def follow(self, taken_bytes: int) -> None:
         """Give back what the files have grown by: those that were taken, and those that lie in the folder."""
-        lying = sum(path.stat().st_size for path in self._folder.iterdir() if path != self._path and path.is_file())
-        left = max(0, self.planned_bytes - taken_bytes - lying)
+        left = self._left(taken_bytes)
         if left + _STEP_BYTES <= self.kept_bytes or (not left and self.kept_bytes):
             self._set(left)
+
+    def grow(self, planned_bytes: int, taken_bytes: int) -> int:
+        """Plan for another length; returns how many bytes the disk hasn't for it, and then keeps what it kept."""
+        before, self.planned_bytes = self.planned_bytes, planned_bytes
+        try:
+            self._set(self._left(taken_bytes))
+        except OSError:
+            self.planned_bytes = before
+            return max(0, planned_bytes - before)
+        return 0
 
     def free(self) -> None:
         """Give everything back."""
         durable.remove_part(self._path)
         self.kept_bytes = 0
+
+    def _left(self, taken_bytes: int) -> int:
+        lying = sum(path.stat().st_size for path in self._folder.iterdir() if path != self._path and path.is_file())
+        return max(0, self.planned_bytes - taken_bytes - lying)
 
     def _set(self, size_bytes: int) -> None:
         durable.keep_room(self._path, size_bytes)

@@ -7,17 +7,26 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
 from agent import durable
 from agent.config.rooms import Room, Source
 from agent.errors import EvidenceError, JournalError, RoomError, StoreError
-from agent.model import Clock, LiveSession, SegmentTaken, SessionEnded, SessionNoted, SessionStarted, SourceLive
+from agent.model import (
+    STOPPING,
+    Clock,
+    LiveSession,
+    SegmentTaken,
+    SessionEnded,
+    SessionNoted,
+    SessionStarted,
+    SourceLive,
+)
 from agent.pipeline.cameras import SessionCameras
-from agent.pipeline.ledger import Ledger, stopping
-from agent.pipeline.reserve import Reserve
+from agent.pipeline.ledger import Ledger
+from agent.pipeline.reserve import Reserve, planned_bytes
 from agent.pipeline.segments import EPOCH, Lying, at, finish, salvage, take
 from agent.pipeline.session_words import speak
 from agent.pipeline.station import Station
@@ -30,7 +39,10 @@ _SPEAK_EACH: Final = 900
 """Beats between two looks at the space, and between two words on what was taken until then."""
 _ADDRESS_LIMIT_S: Final = 3.0
 """So long the start waits for a camera that is asked for its address; it joins later."""
-_ASK_AGAIN_S: Final = 5.0
+_JOIN_LIMIT_S: Final = 30.0
+_ASK_AGAIN_S: Final = 2.0
+_LOCKED_OUT_S: Final = 60.0
+"""Between two wrong passwords: many cameras lock who is refused often."""
 _STOP_LIMIT_S: Final = 15.0
 _LAST_LIMIT_S: Final = 10.0
 
@@ -90,20 +102,15 @@ class RunningSession:
 
     def live(self) -> LiveSession:
         """What is to be shown of this moment."""
-        planned = self.started.planned_end
-        return LiveSession(
-            self.started.room,
-            self.started.session_id,
-            self.started.started_at,
-            planned,
-            tuple(map(self._live, self._seen)),
-        )
+        one = self.started
+        key = (one.room, one.session_id, one.started_at, one.planned_end)
+        return LiveSession(*key, tuple(map(self._live, self._seen)), self._reserve.kept_bytes)
 
     def alarms(self) -> tuple[str, ...]:
-        """What a person should look at now."""
-        titles = {name: source.title for name, source in self._sources.items()}
-        told = self.ledger.alarms(self.room.title, titles)
-        return (*told, f"{self.room.title}：{self.trouble}") if self.trouble else told
+        """What a person should look at now, besides what `live` shows."""
+        missing = [source.title for name, source in self._sources.items() if self.ledger.is_missing(name)]
+        told = [f"{self.room.title} {title}：开始后一直没有信号 (missing since the start)" for title in missing]
+        return (*told, *([f"{self.room.title}：{self.trouble}"] if self.trouble else []))
 
     def _live(self, name: str) -> SourceLive:
         seen, source = self._seen[name], self._sources.get(name)
@@ -128,13 +135,21 @@ class RunningSession:
         if self._ending is None:
             self._ending = ended
             if not told:
-                self._inbox.appendleft(stopping(ended))
+                self._inbox.appendleft(_stopping(ended))
                 self._news.set()
             self._stopping.set()
 
     def left(self, *jobs: Job) -> None:
         """What a crash left to be done."""
         self._put(*jobs)
+
+    async def extend(self, planned_end: datetime) -> int:
+        """Have it last until another time; returns how many bytes the disk lacks for that."""
+        self._put(*self.ledger.extend(planned_end, self._station.clock()))
+        self.started = replace(self.started, planned_end=planned_end)
+        wanted = planned_bytes(self.room, planned_end - self.started.started_at)
+        taken = await self._station.on_disk(self._station.journal.reader.session_tally, self.started.session_id)
+        return await self._station.on_disk(self._reserve.grow, wanted, taken.bytes)
 
     async def run(self) -> None:
         """Until `stop`, and what follows from it. When it is cancelled the session goes on at the next start.
@@ -160,32 +175,35 @@ class RunningSession:
         """One recorder for the sources that can be addressed at once, and one for each that can't yet."""
         if self._stopping.is_set():
             return
-        plans = await asyncio.gather(*map(self._address, self._sources.values()))
-        ready = tuple(plan for plan in plans if plan is not None)
+        plans = await asyncio.gather(*(self._address(source, _ADDRESS_LIMIT_S) for source in self._sources.values()))
+        ready = tuple(plan for plan in plans if isinstance(plan, SourcePlan))
         async with asyncio.TaskGroup() as group:
             if ready:
                 group.create_task(self._recorded(ready))
             for source, plan in zip(self._sources.values(), plans, strict=True):
-                if plan is None:
-                    group.create_task(self._joining(source))
+                if not isinstance(plan, SourcePlan):
+                    group.create_task(self._joining(source, plan))
 
-    async def _address(self, source: Source) -> SourcePlan | None:
+    async def _address(self, source: Source, limit_s: float) -> SourcePlan | Cause:
+        """What its recorder is told, or why it can't be."""
         try:
-            async with asyncio.timeout(_ADDRESS_LIMIT_S):
+            async with asyncio.timeout(limit_s):
                 return await self._addresses(self.room, source)
         except TimeoutError:
-            return None
+            return Cause.UNREACHABLE
         except RoomError as error:
             self._hear(Lost(source.name, self._now_us(), _cause(error)))
-            return None
+            return _cause(error)
 
-    async def _joining(self, source: Source) -> None:
+    async def _joining(self, source: Source, cause: Cause) -> None:
         """Until it can be addressed, and from then on as the others."""
+        plan: SourcePlan | Cause = cause
         while not self._stopping.is_set():
-            plan = await self._address(source)
-            if plan is not None:
+            await _wait(self._stopping, _LOCKED_OUT_S if plan is Cause.UNAUTHORISED else _ASK_AGAIN_S)
+            if not self._stopping.is_set():
+                plan = await self._address(source, _JOIN_LIMIT_S)
+            if isinstance(plan, SourcePlan):
                 await self._recorded((plan,))
-            await _wait(self._stopping, _ASK_AGAIN_S)
 
     async def _recorded(self, sources: tuple[SourcePlan, ...]) -> None:
         """Until `stop`: a recorder that gives up is followed by another one."""
@@ -263,7 +281,9 @@ class RunningSession:
                 await self._do(job)
             except (JournalError, StoreError, EvidenceError) as error:
                 self.trouble = f"已录内容在本机，尚未入库 (what is recorded is on disk, not taken yet): {error.what}"
-                self._inbox.rotate(-1)
+                if not isinstance(job, SessionNoted):  # the lines of a ledger stay in their order
+                    self._inbox.remove(job)
+                    self._inbox.append(job)
                 await asyncio.sleep(_BEAT_S)
                 continue
             self.trouble = ""
@@ -334,6 +354,12 @@ def cleared(folder: Path) -> bool:
                 durable.remove_part(path)
         return durable.remove_empty(folder)
     return False
+
+
+def _stopping(ended: SessionEnded) -> SessionNoted:
+    """Somebody has stopped it: told at once, so that a crash before its end is journalled doesn't let it go on."""
+    said = {"who": ended.who, "why": ended.why, "reason": ended.reason}
+    return SessionNoted(ended.session_id, "", STOPPING, ended.ended_at, ended.ended_at, detail=said)
 
 
 def _cause(error: RoomError) -> Cause:

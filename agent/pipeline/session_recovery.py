@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from agent.config.rooms import Room
 from agent.errors import EvidenceError, StoreError, UnknownError
 from agent.journal.views import SessionView
 from agent.model import SessionEnded
-from agent.pipeline.ledger import stopped
+from agent.pipeline.ledger import extended
 from agent.pipeline.segments import lying, salvage
 from agent.pipeline.session import Job, cleared
 from agent.pipeline.session_words import speak
@@ -47,7 +47,8 @@ def left_open(station: Station, rooms: Mapping[str, Room], folder: Path) -> list
 
 
 def _left(station: Station, view: SessionView, rooms: Mapping[str, Room], folder: Path) -> Left:
-    started = view.started
+    started = extended(view.started, view.notes)
+    view = replace(view, started=started)
     room = rooms.get(started.room)
     files = [one for one in lying(folder) if one.source in started.sources]
     taken = {(one.source, one.number) for one in view.segments}
@@ -59,7 +60,7 @@ def _left(station: Station, view: SessionView, rooms: Mapping[str, Room], folder
         until[source] = max(until.get(source, end), end)
     coming = station.journal.reader.coming_segments(started.session_id)
     jobs: tuple[Job, ...] = (*coming, *(one for one in files if (one.source, one.number) not in taken))
-    ended = stopped(view.notes)
+    ended = station.journal.reader.stopping(started.session_id)
     last = max(until.values(), default=started.started_at)
     if ended is None and (room is None or not _goes_on(started.planned_end, last, station.clock())):
         why = "the service was not running"

@@ -23,7 +23,7 @@ from agent.pipeline.documents import add_document
 from agent.pipeline.ledger import START_LIMIT
 from agent.pipeline.station import Station
 
-_ROLE: Final = re.compile(r"\s*([^:：]{1,40})[:：]\s*(\S.{0,39})")
+_ROLE: Final = re.compile(r"\s*([^:：/]{1,40})[:：/]\s*(\S.{0,39})")
 _PRESENT: Final = "在场人员"
 
 

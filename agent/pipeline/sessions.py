@@ -16,7 +16,7 @@ from agent.deadline import ZONE
 from agent.errors import JournalError, RequestError, StoreError
 from agent.journal import new_id
 from agent.model import LiveSession, SessionEnded, SessionStarted, StartedBy
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.ledger import Ledger, extension
 from agent.pipeline.reserve import Reserve, planned_bytes
 from agent.pipeline.session import Record, RunningSession, cleared
 from agent.pipeline.session_recovery import INTERRUPTED, Left, left_open, leftovers, sweep
@@ -27,6 +27,7 @@ FOLDER: Final = "rooms"
 _BEAT_S: Final = 1.0
 _LEAST_BYTES: Final = 64 << 20
 """With less there is nothing to be recorded."""
+_LONGEST: Final = timedelta(hours=24)
 _STOP_LIMIT_S: Final = 60.0
 _OUTAGE: Final[Mapping[str, object]] = {"service": "it was not running"}
 _UNCHANGED: Final = "Nothing was changed."
@@ -80,6 +81,10 @@ class Sessions:
         now = tuple(told for name in sorted(self._running) for told in self._running[name].alarms())
         return (*now, *self._interrupted.values())
 
+    def version(self) -> tuple[object, ...]:
+        """Another one when a session begins or ends, or a source is lost or comes back."""
+        return tuple((one.session_id, *((s.connected, s.noticed) for s in one.sources)) for one in self.running())
+
     def ticks(self) -> int:
         """Grows as long as this is alive."""
         return self._ticks
@@ -114,14 +119,27 @@ class Sessions:
 
         If that takes longer than a minute it goes on by itself.
         """
-        session = next((one for one in self._running.values() if one.started.session_id == session_id), None)
-        if session is None:
-            what = f"没有正在进行的会话 (session {session_id[:64]!r} is not running)."
-            raise RequestError(what, safe=_UNCHANGED, do="It may have ended already.")
+        session = self._known(session_id)
         session.stop(SessionEnded(session_id, self._station.clock(), who, why, reason))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_LIMIT_S):
                 await session.over.wait()
+
+    async def extend(self, session_id: str, planned_end: datetime, who: str, why: str) -> int:
+        """Have a session last until another time; returns how many bytes the disk lacks for it; raises as `start`."""
+        session, now = self._known(session_id), self._station.clock()
+        if not now < planned_end <= now + _LONGEST:
+            what = "结束时间应在今后 24 小时内 (the end must lie in the next 24 hours)."
+            raise RequestError(what, safe=_UNCHANGED, do="State another time.")
+        await self._station.journal.record(extension(session_id, now, planned_end, who, why))
+        return await session.extend(planned_end)
+
+    def _known(self, session_id: str) -> RunningSession:
+        session = next((one for one in self._running.values() if one.started.session_id == session_id), None)
+        if session is None:
+            what = f"没有正在进行的会话 (session {session_id[:64]!r} is not running)."
+            raise RequestError(what, safe=_UNCHANGED, do="It may have ended already.")
+        return session
 
     async def _start(self, room: Room, order: Order) -> str:
         station = self._station

@@ -70,6 +70,7 @@ class Line(StrEnum):
     MISSING = "missing"
     SPACE = "space"
     STOPPING = "stopping"
+    EXTENDED = "extended"
 
 
 class Ended(StrEnum):
@@ -180,6 +181,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Line.MISSING: ("一直没有信号", "nothing came since the start"),
         Line.SPACE: ("磁盘空间不够录完计划时长", "not enough room for the planned time"),
         Line.STOPPING: ("停止录制", "somebody stopped it"),
+        Line.EXTENDED: ("计划结束时间已改", "another end was planned"),
     },
     Kind: {
         Kind.JUMP: ("时间戳跳变", "time stamps jumped"),

@@ -33,9 +33,12 @@ async def stream_address(
         return await camera.stream_address(profile)
 
 
-async def clock_offset(host: str, port: int, *, clock: Clock = _present) -> ClockReading:
-    """How far the camera's clock is ahead of this station's; takes some seconds, since it tells whole seconds only."""
-    async with Camera(host, port, "", "", clock) as camera:
+async def clock_offset(host: str, port: int, user: str, password: str, *, clock: Clock = _present) -> ClockReading:
+    """How far the camera's clock is ahead of this station's; takes some seconds, since it tells whole seconds only.
+
+    By ONVIF that needs no user; some cameras want one nevertheless.
+    """
+    async with Camera(host, port, user, password, clock) as camera:
         return await camera.compare(_ROUNDS)
 
 

@@ -1,0 +1,54 @@
+"""What persons order of sessions by name, at the control socket and on the screens: text in, and a word back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from agent.errors import RequestError
+from agent.model import STAGES, StartedBy
+from agent.pipeline.limits import check_words, moment
+from agent.pipeline.sessions import Order, Sessions
+from agent.register import line
+
+Asked = Mapping[str, str]
+Answer = dict[str, object]
+
+_PEOPLE_LIMIT = 50
+_UNCHANGED = "Nothing was changed."
+
+
+def session_verbs(sessions: Sessions) -> dict[str, Callable[[Asked], Awaitable[Answer]]]:
+    """The verbs by name."""
+    return {"session_start": partial(start, sessions), "session_stop": partial(stop, sessions)}
+
+
+async def start(sessions: Sessions, asked: Asked) -> Answer:
+    """Start one: `room`, `who`, and, if they aren't empty, `started_by` (without it a command), `why`, `stage`,
+    `title`, `case_number`, `participants` (one a line), `planned_start`, `planned_end`, `anyway`.
+
+    Raises RequestError in words.
+    """
+    people = tuple(filter(None, map(str.strip, asked.get("participants", "").split("\n"))))
+    said = {name: asked.get(name, "").strip() for name in ("title", "case_number", "why")}
+    check_words(asked["who"], *(text for text in (*said.values(), *people) if text))
+    stage = asked.get("stage", "")
+    if (stage and stage not in STAGES) or len(people) > _PEOPLE_LIMIT:
+        what = f"没有这个执法环节，或超过 {_PEOPLE_LIMIT} 人 (no stage {stage[:40]!r}, or too many persons)."
+        raise RequestError(what, safe=_UNCHANGED, do="Stages are S01 to S20 and S99, like S05.")
+    begin, end = (moment(asked[name]) if asked.get(name) else None for name in ("planned_start", "planned_end"))
+    order = Order(
+        StartedBy(asked.get("started_by") or StartedBy.COMMAND), line(asked["who"]), stage=stage, participants=people,
+        planned_start=begin, planned_end=end, anyway=bool(asked.get("anyway")), **said,
+    )  # fmt: skip
+    return {"session": await sessions.start(asked["room"], order)}
+
+
+async def stop(sessions: Sessions, asked: Asked) -> Answer:
+    """Stop one and have all of it taken: `session` (its id) or `room`, `who`, `why` if it isn't empty."""
+    check_words(asked["who"], *filter(None, [asked.get("why", "")]))
+    name = asked.get("session") or next(
+        (one.session_id for one in sessions.running() if one.room == asked.get("room")), ""
+    )
+    await sessions.stop(name, line(asked["who"]), asked.get("why", ""))
+    return {"session": name}
