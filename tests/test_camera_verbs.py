@@ -58,5 +58,5 @@ def test_cameras_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert capsys.readouterr().out == "no camera answered\n"
         with installed():
             start_recorded(network)
-        assert network.call(lambda: cli.main(["camera", "find", "--seconds", "1"])) == 0
+        assert network.call(lambda: cli.main(["camera", "find", "--seconds", "0.5"])) == 0
         assert capsys.readouterr().out == "onvif://192.168.68.111:80  PREDATOR  HD_PREDATOR\n"

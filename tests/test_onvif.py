@@ -179,11 +179,17 @@ def now() -> datetime:
 
 async def test_the_clock_is_known_finer_than_the_seconds_it_is_told_in() -> None:
     ahead = timedelta(days=-3, milliseconds=377)
-    async with puppet(ahead=ahead) as camera:
-        reading = await clock_offset(HOST, camera.port, "", "")
-    off_us = reading.offset_us - ahead // timedelta(microseconds=1)
-    assert abs(off_us) <= reading.uncertainty_us, "whatever the machine does meanwhile"
-    assert abs(reading.at - now()) < timedelta(seconds=60)
+    async with puppet(ahead=ahead) as camera, Camera(HOST, camera.port, "", "", now) as talk:
+        once = await talk.compare()
+        assert once.uncertainty_us >= 500_000
+        best = once
+        async with asyncio.timeout(60):
+            while best.uncertainty_us >= 500_000:
+                best = await talk.compare(2)
+    for reading in (once, best):
+        off_us = reading.offset_us - ahead // timedelta(microseconds=1)
+        assert abs(off_us) <= reading.uncertainty_us, "whatever the machine does meanwhile"
+        assert abs(reading.at - now()) < timedelta(seconds=60)
 
 
 async def test_a_camera_may_want_a_user_for_its_clock() -> None:
@@ -199,14 +205,6 @@ async def test_a_camera_may_want_a_user_for_its_clock() -> None:
         assert ["UsernameToken" in body for body in camera.bodies] == [False, True]
 
 
-async def test_an_offset_is_halved_each_round() -> None:
-    async with puppet(ahead=timedelta(milliseconds=400)) as camera, Camera(HOST, camera.port, "", "", now) as talk:
-        first = await talk.compare()
-        assert first.uncertainty_us >= 500_000
-        best = min([(await talk.compare(2)).uncertainty_us for _ in range(2)])
-        assert best < 500_000
-
-
 async def test_the_clock_is_set_while_it_is_compared() -> None:
     async with puppet() as camera, Camera(HOST, camera.port, "", "", now) as talk:
 
@@ -215,7 +213,7 @@ async def test_the_clock_is_set_while_it_is_compared() -> None:
             return reply(clock_reply(now() + camera.ahead))
 
         camera.replies["GetSystemDateAndTime"] = jumping
-        reading = await talk.compare(3)
+        reading = await talk.compare(2)
         assert abs(timedelta(microseconds=reading.offset_us) - camera.ahead) < timedelta(seconds=30)
 
 

@@ -35,7 +35,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNetwork
 
 
 def test_it_is_found(network: PrivateNetwork) -> None:
-    assert network.run(discover(1.0)) == [Found(ADDRESS, 80, "PREDATOR", "HD_PREDATOR")]
+    assert network.run(discover(0.5)) == [Found(ADDRESS, 80, "PREDATOR", "HD_PREDATOR")]
 
 
 def test_whoever_lies_when_cameras_are_looked_for_misleads_nobody(network: PrivateNetwork) -> None:
@@ -66,7 +66,7 @@ def test_whoever_lies_when_cameras_are_looked_for_misleads_nobody(network: Priva
         group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
         transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Liar, sock=group)
         try:
-            return await discover(1.0)
+            return await discover(0.5)
         finally:
             transport.close()
 

@@ -34,7 +34,8 @@ HOUR_US = 3600 * 1_000_000
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(onvif_module, "_ROUNDS", 3)
+    monkeypatch.setattr(onvif_module, "_ROUNDS", 1)
+    monkeypatch.setattr(cameras_module, "_COARSEST_US", 1_000_000)
     monkeypatch.setattr(cameras_module, "_READ_EACH_S", 0.05)
     monkeypatch.setattr(cameras_module, "_AGAIN_S", 0.05)
     monkeypatch.setattr(events_module, "_PACE_S", 0.01)
