@@ -23,6 +23,7 @@ import fcntl
 import os
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -212,9 +213,9 @@ def replace_still(part: Path, still: Path) -> None:
 
 
 def mark_seen(still: Path) -> None:
-    """Let who makes a passing picture know by its time that somebody looked at it."""
+    """Let who makes a passing picture know, by the time of its last access, that somebody looks at it."""
     assert still.suffix == STILL_SUFFIX, f"{still} is no passing picture"
-    os.utime(still)
+    os.utime(still, ns=(time.time_ns(), still.stat().st_mtime_ns))
 
 
 def remove_still(still: Path) -> None:

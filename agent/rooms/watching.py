@@ -47,16 +47,6 @@ _CLOSE_S: Final = 10.0
 _UNTAKEN: Final = 1000
 
 
-def show(still: Path) -> bytes:
-    """A still for a screen, b"" if there is none; the watcher learns that somebody looks, and makes them more often."""
-    try:
-        content = still.read_bytes()
-        durable.mark_seen(still)
-    except FileNotFoundError:
-        return b""
-    return content
-
-
 @dataclass(frozen=True, slots=True)
 class _Look:
     """Packets that were copied: a key frame, or some of sound that follow each other."""
@@ -119,8 +109,9 @@ class Watch:
     """Watches one source from its first packet to `close`; `see` is for the source's thread, the rest for another.
 
     `level_db` is dBFS (RMS, without offset) of the last second's sound, None without sound. `still` is the name of the
-    newest still in `folder`: a JPEG 640 wide, replaced as a whole, every `still_s` as long as `show` asks for it; "" if
-    there is none. It is removed in the end: a picture of a room belongs to the recording, or nowhere.
+    newest still in `folder`: a JPEG 640 wide, replaced as a whole, every `still_s` as long as somebody looks at it
+    (`durable.mark_seen`), else every 15 s or so; "" if there is none. It is removed in the end: a picture of a room
+    belongs to the recording, or nowhere.
     """
 
     def __init__(self, source: str, folder: Path, still_s: float, now: Callable[[], Moment] = station_now) -> None:
@@ -225,7 +216,7 @@ class Watch:
         if self._still_ns is None:
             return
         with contextlib.suppress(OSError):
-            if self._path.stat().st_mtime_ns != self._still_ns:
+            if self._path.stat().st_atime_ns != self._still_ns:
                 self._still_ns, self._shown_us, self._pace_us = None, now.mono_us, self._still_us
 
     def _work(self) -> None:
@@ -278,7 +269,7 @@ class Watch:
             try:
                 durable.write_part(part, jpeg)
                 durable.replace_still(part, self._path)
-                self._still_ns = self._path.stat().st_mtime_ns
+                self._still_ns = self._path.stat().st_atime_ns
                 self.still = self._path.name
             except OSError:  # a full disk is the recorder's to tell; without a still the screens show none
                 self._still_ns, self.still = None, ""

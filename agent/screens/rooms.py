@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 from markupsafe import Markup
 
+from agent import durable
 from agent.errors import AgentError, UnknownError
 from agent.model import STAGES
 from agent.model.sessions import StartedBy
@@ -268,6 +269,7 @@ def _part(asked: Mapping[str, str]) -> int | None:
 def _fresh(path: Path) -> bytes:
     """The picture, empty if there is none, if it is old, or is no picture by its size."""
     try:
+        durable.mark_seen(path)  # pictures come more often as long as somebody looks
         with path.open("rb") as file:
             about = os.fstat(file.fileno())
             if time.time() - about.st_mtime > _STILL_FRESH_S or about.st_size > _STILL_LIMIT_BYTES:
