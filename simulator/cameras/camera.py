@@ -62,7 +62,7 @@ class Cameras:
         self._process = subprocess.Popen(
             [PYTHON, "-I", str(_SERVER)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env={"TZ": "UTC", "GST_REGISTRY_FORK": "no", "HOME": "/nonexistent", "PATH": "/usr/bin:/bin"},
+            env={"TZ": "UTC", "GST_REGISTRY_FORK": "no", "HOME": str(Path.home()), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         plan = {"address": self._address, "port": self.port, "auth": self._auth, "user": USER, "password": PASSWORD}
         answer = self._say(plan | {"mounts": self._mounts, "began": self._began})
