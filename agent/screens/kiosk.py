@@ -11,13 +11,15 @@ from typing import Any, Final
 from aiohttp import web
 from markupsafe import Markup
 
-from agent.errors import AgentError, CommitError, RequestError, StoreError, UnknownError
+from agent.errors import AgentError, AwayError, CommitError, RequestError, StoreError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, answer, parameters
 from agent.screens.pages import page
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
 from agent.status.entry import said_in
+from agent.status.refusals import refusal, told
 from agent.status.views import to_json
+from agent.status.words import words
 
 Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
 Json = dict[str, Any]
@@ -30,7 +32,7 @@ _FIELD_LIMIT: Final = 4000
 _NOTICES: Final[Mapping[str, tuple[str, str, str]]] = {
     "saved": ("good", "已保存", "saved"),
     "same": ("calm", "没有改动", "nothing was changed"),
-    "slow": ("warn", "正在保存，请稍后查看", "still being saved: look again in a moment"),
+    "slow": ("warn", "正在保存，请稍后查看；原始资料安全", "still being saved: look again in a moment"),
 }
 _REFUSED: Final = ("warn", "未保存，请更正；原始资料安全", "not saved, please correct it; the originals are safe")
 _BROKEN: Final = (CommitError, StoreError)
@@ -41,9 +43,20 @@ _NOT_KEPT: Final = (
 )
 _MEANWHILE: Final = (
     "warn",
-    "其间已有人填写，未保存；请核对后重新填写",
-    "somebody else has filled it in since: nothing was saved, look at it again",
+    "其间已有人填写，未保存；原始资料安全，请核对后重新填写",
+    "somebody else has filled it in since: nothing was saved, the originals are safe; look at it again",
 )
+_NO_GAP: Final = (
+    "warn",
+    "此活动中已没有这段中断（可能已采集到新的资料），未保存；原始资料安全，请核对后重新填写",
+    "the activity has no such gap any more: nothing was saved, the originals are safe; look at it again",
+)
+_AWAY: Final = (
+    "bad",
+    "未保存：本站暂时无法读写流转记录，请稍候再试，如持续出现请联系管理员；已采集的资料安全",
+    "not saved: the journal can't be used now, try again or call the administrator; what was pulled is safe",
+)
+_ANEW: Final = words("请更正后重新填写", "correct it and fill it in again")
 
 
 class Kiosk:
@@ -128,7 +141,7 @@ class Kiosk:
         entry = await self._board.entry(_docking(request))
         gap = _gap(entry, asked)
         if gap is None:
-            return await self._shown(request, _MEANWHILE, status=HTTPStatus.CONFLICT)
+            return await self._shown(request, _NO_GAP, texts=asked, status=HTTPStatus.CONFLICT)
         said = {name: asked.get(name, "").strip() for name in ("from", "to", "code", "why", "ended", "statement")}
         said["id"] = asked["activity"]
         if offset := asked.get("offset", "").strip():
@@ -155,7 +168,7 @@ class Kiosk:
         self,
         request: web.Request,
         notice: tuple[str, str, str] | None,
-        problems: list[str] | None = None,
+        problems: list[dict[str, str]] | None = None,
         *,
         texts: Mapping[str, str] | None = None,
         status: int = HTTPStatus.OK,
@@ -167,8 +180,9 @@ class Kiosk:
             return _message(request, error)
         for field in entry["form"]:
             field["value"] = (texts or {}).get(field["name"], field["value"])
-        told = dict(zip(("look", "zh", "en"), notice, strict=True)) if notice else None
-        return page(request, "kiosk_entry.html", status, **entry, told=told, problems=problems or [], typed=texts or {})
+        shown = dict(zip(("look", "zh", "en"), notice, strict=True)) if notice else None
+        values = entry | {"told": shown, "problems": problems or [], "typed": texts or {}}
+        return page(request, "kiosk_entry.html", status, **values)
 
 
 async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
@@ -176,7 +190,7 @@ async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
     try:
         return await verb(said)
     except ValueError as error:
-        raise RequestError(f"填写有误 / {error}", safe="Nothing was changed.") from error
+        raise RequestError(str(error), safe="Nothing was changed.") from error
 
 
 async def _form(request: web.Request) -> dict[str, str]:
@@ -184,7 +198,8 @@ async def _form(request: web.Request) -> dict[str, str]:
     posted = await request.post()
     asked = {name: text.replace("\r\n", "\n") for name, text in posted.items() if isinstance(text, str)}
     if any(len(text) > _FIELD_LIMIT for text in asked.values()):
-        raise web.HTTPBadRequest(text=f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: that is too long)")
+        what = f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: at most {_FIELD_LIMIT} characters a field)"
+        raise web.HTTPBadRequest(text=what)
     return asked
 
 
@@ -192,6 +207,8 @@ def _became(error: AgentError) -> tuple[tuple[str, str, str], HTTPStatus]:
     """What to tell of an entry that was not taken down."""
     if isinstance(error, _BROKEN):
         return _NOT_KEPT, HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, AwayError):
+        return _AWAY, HTTPStatus.SERVICE_UNAVAILABLE
     return _REFUSED, HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
 
 
@@ -209,19 +226,18 @@ def _docking(request: web.Request) -> str:
     return request.match_info["docking"][:TEXT_LIMIT]
 
 
-def _to(request: web.Request, told: str) -> web.Response:
+def _to(request: web.Request, became: str) -> web.Response:
     """Behind a form the page itself, so that loading it again enters nothing twice."""
     return web.Response(
-        status=HTTPStatus.SEE_OTHER, headers={"Location": f"/kiosk/dockings/{_docking(request)}?told={told}"}
+        status=HTTPStatus.SEE_OTHER, headers={"Location": f"/kiosk/dockings/{_docking(request)}?told={became}"}
     )
 
 
 def _message(request: web.Request, error: AgentError) -> web.Response:
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownError | RequestError) else HTTPStatus.SERVICE_UNAVAILABLE
-    told = {"zh": "无法显示；资料安全", "en": "can't be shown; footage is safe"}
-    return page(request, "kiosk_message.html", status, told=told, problems=_problems(error))
+    return page(request, "kiosk_message.html", status, **refusal(status, error.what), back="/kiosk")
 
 
-def _problems(error: AgentError) -> list[str]:
+def _problems(error: AgentError) -> list[dict[str, str]]:
     """What is wrong, a line each; what to do on a command line is nothing for the kiosk."""
-    return (str(error) if isinstance(error, _BROKEN) else error.what).strip().split("\n")
+    return [told(line, _ANEW) for line in error.what.strip().split("\n")]
