@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -23,28 +24,7 @@ from agent.errors import (
     StoreError,
 )
 from agent.status.client import StatusUnavailable
-from agent.verbs.access import add_access
-from agent.verbs.account import add_account
-from agent.verbs.activity import add_activity
 from agent.verbs.base import Exit, verbs
-from agent.verbs.camera import add_camera
-from agent.verbs.check import add_checks
-from agent.verbs.deadline import add_deadline
-from agent.verbs.device import add_device
-from agent.verbs.doctor import add_doctor
-from agent.verbs.export import add_export
-from agent.verbs.guard import add_guard
-from agent.verbs.key import add_key
-from agent.verbs.log import add_log
-from agent.verbs.metadata import add_metadata
-from agent.verbs.pull import add_pull
-from agent.verbs.receipt import add_receipt
-from agent.verbs.recover import add_recover
-from agent.verbs.release import add_release
-from agent.verbs.service import add_resume, add_run, add_status, add_top, add_unstored
-from agent.verbs.stats import add_stats
-from agent.verbs.transcript import add_transcript
-from agent.verbs.verify import add_verify
 
 __all__ = ["DEFAULT_CONFIG", "EXIT_CODES", "Exit", "main"]
 
@@ -59,6 +39,24 @@ _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     StatusUnavailable: Exit.NOT_RUNNING,
     RequestError: Exit.USAGE,
 }
+_VERBS: Final = (
+    "run", "pull", "status", "top", "unstored", "verify", "resume", "deadline", "device", "camera", "metadata", "transcript",
+    "access", "activity", "stats", "recover", "release", "receipt", "export", "guard", "account", "key", "log",
+    "checks", "doctor",
+)  # fmt: skip
+"""In the order of the help. What adds each is `add_…` of its module: all of them take longer than most verbs do."""
+
+_MODULES: Final[Mapping[str, str]] = {
+    "status": "service", "run": "service", "top": "service", "unstored": "service", "resume": "service",
+    "checks": "check",
+}  # fmt: skip
+"""Where a verb's module has another name."""
+
+_CLOCKED: Final = frozenset(
+    ("deadline", "device", "camera", "metadata", "transcript", "access", "activity", "receipt", "account", "key", "log")
+)
+"""Those that read the clock while they read the command line."""
+
 EXIT_CODES: Final = """exit codes:
   0  done, and true
   1  evidence: a file is missing, differs, or was left or unreadable on the recorder
@@ -76,7 +74,8 @@ EXIT_CODES: Final = """exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `capture-agent`; prints errors as sentences, never as tracebacks."""
     _fill_standard_descriptors()
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    options = _parser(_asked(words)).parse_args(words)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return int(command(options))
@@ -105,7 +104,15 @@ def _complain(error: AgentError, options: argparse.Namespace) -> int:
     return int(code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _asked(words: Sequence[str]) -> str:
+    """The first word behind --config FILE: a verb, if nobody asks for help and nothing is wrong."""
+    options = 2 if words[:1] == ["--config"] else 0
+    found = words[options] if len(words) > options else ""
+    return "checks" if found in ("config", "store") else found
+
+
+def _parser(asked: str = "") -> argparse.ArgumentParser:
+    """All verbs, or only the one that is asked for."""
     parser = argparse.ArgumentParser(
         prog="capture-agent", epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Pulls enforcement recordings off docked recorders, proves them unaltered, stores them in time.",
@@ -113,31 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"capture-agent {__version__}")
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help="default: %(default)s")
     add = verbs(parser, _now, "commands", "COMMAND")
-    add_run(add)
-    add_pull(add)
-    add_status(add)
-    add_top(add)
-    add_unstored(add)
-    add_verify(add)
-    add_resume(add)
-    add_deadline(add, _now)
-    add_device(add, _now)
-    add_camera(add, _now)
-    add_metadata(add, _now)
-    add_transcript(add, _now)
-    add_access(add, _now)
-    add_activity(add, _now)
-    add_stats(add)
-    add_recover(add)
-    add_release(add)
-    add_receipt(add, _now)
-    add_export(add)
-    add_guard(add)
-    add_account(add, _now)
-    add_key(add, _now)
-    add_log(add, _now)
-    add_checks(add)
-    add_doctor(add)
+    for name in [asked] if asked in _VERBS else _VERBS:
+        module = import_module(f"agent.verbs.{_MODULES.get(name, name)}")
+        getattr(module, f"add_{name}")(add, *([_now] if name in _CLOCKED else []))
     return parser
 
 

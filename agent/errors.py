@@ -44,6 +44,10 @@ class JournalError(AgentError):
     """The journal refused a change (lost compare-and-swap, illegal transition) or contradicts itself."""
 
 
+class AwayError(JournalError):
+    """The journal can't be read, or is closed: nothing is wrong with what was asked for, and later it may be done."""
+
+
 class CommitError(JournalError):
     """The journal's disk failed: most likely nothing was written, but only the next start knows."""
 

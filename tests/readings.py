@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from html import unescape
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ HEALTH = {"ok": "正常", "degraded": "降级", "failed": "故障"}
 CLEARED = {"clear": "可以清空", "not_stored": "尚未全部入库", "not_all_taken": "未全部", "traces": "有缺失录像"}
 STORE = {True: "已连接", False: "未连接", None: "尚未联系"}
 TAKE, KEEP = "可以取走", "请勿拔出"
+DONE = (TAKE, "可以清空", "已入库", "本站状态 正常")
+"""What nobody says of what he can't see."""
+
 TAGS = re.compile(r"<(?:script|style|svg)\b.*?</(?:script|style|svg)>|<[^>]*>", re.DOTALL)
 UNSEEN = re.compile(r'<div class="(?:stale-words|hold unknown)".*?</div>', re.DOTALL)
 CARD = re.compile(r'<article class="slot" [^>]*>\s*<h2>端口 ([^<]*)</h2>(.*?)</article>', re.DOTALL)
@@ -148,6 +152,16 @@ class Reading:
         return answers
 
     @property
+    def copies(self) -> int:
+        """How many originals have an access copy; asserts that all views say the same."""
+        found = self.status["access"]
+        assert self.metrics["copies", "stored"] == self.status["counters"]["derived"]["stored"]["files"]
+        assert found["zh"] in self.texts["page"]
+        made: int = found["made"]
+        assert f"已制作 {made}，" in found["zh"]
+        return made
+
+    @property
     def clearings(self) -> dict[str, str]:
         """What the newest receipt of each docking says; asserts that paper and screens say the same."""
         found = {one["docking_id"]: one["receipt"] for one in self.status["dockings"] if one["receipt"]}
@@ -169,6 +183,7 @@ class Watched:
     station: Station
     runner: Runner
     service: Service
+    board: Board
     config: Config
     clock: SettableClock
     objects: Path
@@ -220,6 +235,16 @@ class Watched:
                 self.clock.advance(1)
         return reading
 
+    async def until_blind(self) -> dict[str, tuple[int, str]]:
+        """Wait until the status can't be given; then status and text of each view, as a person would read it."""
+        paths = ("/api/v1/status", "/kiosk", "/", "/healthz", "/metrics")
+        async with asyncio.timeout(LIMIT_S):
+            while (await self.asked("/api/v1/status"))[0] == HTTPStatus.OK:
+                await asyncio.sleep(0.05)
+        found = {path: await self.asked(path, Role.IT if path == "/metrics" else Role.SUPERVISOR) for path in paths}
+        found["terminal"] = (503, await asyncio.to_thread(self.command, "status"))
+        return {name: (status, text_of(body)) for name, (status, body) in found.items()}
+
     def _judge(self, reading: Reading) -> None:
         here, there = self.kept_here(), self.kept_there()
         for slot, hold in reading.holds.items():
@@ -244,11 +269,17 @@ class Watched:
 
     async def ask(self, path: str, role: Role = Role.SUPERVISOR, status: int | None = None) -> str:
         """The body of an answer."""
-        headers = {"Cookie": f"session={self.cookies[role]}"} if role in self.cookies else {}
+        told, body = await self.asked(path, role)
+        assert status is None or told == status, body
+        return body
+
+    async def asked(self, path: str, role: Role = Role.SUPERVISOR) -> tuple[int, str]:
+        """Status and body of an answer to a browser."""
+        headers = {"Accept": "text/html"}
+        if role in self.cookies:
+            headers["Cookie"] = f"session={self.cookies[role]}"
         async with self.client.get(f"http://127.0.0.1:{self.port}{path}", headers=headers) as answer:
-            body = await answer.text()
-            assert status is None or answer.status == status, body
-            return body
+            return answer.status, await answer.text()
 
     async def _all(self, status: dict[str, Any]) -> Reading:
         receipted = [one["docking_id"] for one in status["dockings"] if one["receipt"]]
@@ -293,7 +324,8 @@ async def watched(
 ) -> AsyncIterator[Watched]:
     """A station below `folder` whose store keeps its objects in `objects`."""
     root = root or folder / "root"
-    config = configured(folder, f'[station]\nname = "测试站"\ncontact = "0531-12345"\n[storage]\nroot = "{root}"\n')
+    text = f'[station]\nname = "测试站"\ncontact = "0531-12345"\n[storage]\nroot = "{root}"\nreserve_bytes = 0\n'
+    config = configured(folder, text)
     async with opened(root, clock, store=store) as station:
         station.limits = LIMITS
         station.rules = Rules(config.profile, config.calendars)
@@ -304,19 +336,21 @@ async def watched(
         cookies = {role: session_cookie(gate, role) for role in (Role.SUPERVISOR, Role.IT)}
         async with (
             serving(board, gate, "127.0.0.1", 0, root=root) as port,
-            _working(runner),
+            _working(runner, service),
             aiohttp.ClientSession() as client,
         ):
-            yield Watched(station, runner, service, config, clock, objects, port, cookies, client)
+            yield Watched(station, runner, service, board, config, clock, objects, port, cookies, client)
 
 
 @contextlib.asynccontextmanager
-async def _working(runner: Runner) -> AsyncIterator[None]:
+async def _working(runner: Runner, service: Service) -> AsyncIterator[None]:
     ready = asyncio.Event()
-    work = asyncio.create_task(runner.run(2, ready.set))
+    work = [asyncio.create_task(runner.run(2, ready.set))]
     await ready.wait()
+    work.append(asyncio.create_task(service.disk.watch()))
     try:
         yield
     finally:
-        work.cancel()
-        await asyncio.wait([work])
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)

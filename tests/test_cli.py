@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -602,3 +604,34 @@ def test_a_store_that_can_not_be_reached_is_told_with_the_exit_code_of_stores(sa
     assert told.code == Exit.STORE
     assert "No connection to 127.0.0.1: Connection refused" in told.err
     assert "safe in this station" in told.err
+
+
+def verbs_of(asked: str) -> dict[str, str]:
+    """The verbs of the parser that is made for a command line, and the help of each."""
+    (group,) = (action for action in cli._parser(asked)._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: verb.format_help() for name, verb in group.choices.items()}
+
+
+ALL = verbs_of("")
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_a_verb_that_is_loaded_alone_is_what_it_is_among_all(verb: str) -> None:
+    for words in ([verb], ["--config", "x", verb, "y"]):
+        found = verbs_of(cli._asked(words))
+        assert found.items() <= ALL.items()
+        assert verb in found
+        assert len(found) <= 2
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["--conf=x", "run"], ["--config"], ["nonsense"], ["--version", "run"]]
+)
+def test_whatever_else_is_given_is_answered_by_all_of_them(words: list[str]) -> None:
+    assert verbs_of(cli._asked(words)) == ALL
+
+
+def test_a_command_does_not_load_the_service() -> None:
+    code = "import sys; from agent.cli import _parser; _parser('account'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"agent.service", "agent.opening", "agent.screens.server", "agent.doctor"} & set(loaded)

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
     # series and their values, labels of the alert besides severity, minute in which it begins
     "Down": ({'up{instance="one", job="capture-agent"}': FALLING}, {}, 11),
     "NotWatched": ({'up{instance="one", job="capture-agent"}': "1+0x10 stale _x200 1+0x40"}, {"instance": ""}, 11),
+    "NotPulling": ({WORDS["pulling"]: FALLING}, {}, 11),
     "Overdue": ({WORDS["overdue"]: RISING}, {}, 11),
     "WillMiss": ({WORDS["forecast_missed"]: RISING}, {}, 11),
     "DueSoon": ({WORDS["due_soon"]: RISING}, {}, 11),

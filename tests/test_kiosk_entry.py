@@ -330,7 +330,7 @@ async def test_a_written_statement_is_sealed_as_it_was_typed_and_each_one_stays(
 async def test_the_receipt_is_shown_and_what_is_unknown_is_told(tmp_path: Path, clock: SettableClock) -> None:
     async with standing(tmp_path, clock) as dock:
         assert "no receipt yet" in await dock.get("/kiosk/receipt/d1")
-        assert "There is no docking" in await dock.get("/kiosk/dockings/nobody")
+        assert "没有这次采集" in await dock.get("/kiosk/dockings/nobody")
         await VERBS["receipt_issue"](dock.station, {"docking": "d1", "by": "李四"})
         text = await dock.get("/kiosk/receipt/d1")
         assert "请勿清空：记录仪中的文件未全部完整采集" in text

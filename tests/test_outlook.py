@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.deadline import ZONE
-from agent.model import AssetState, ClipSeen, DockingClosed, Phase, SlotProgress
+from agent.model import AssetChanged, AssetState, Blocked, ClipSeen, DockingClosed, Phase, SlotProgress
 from agent.status.summary import summary
-from tests.journal_entries import acquired, listed, opened
+from tests.journal_entries import acquired, confirmed, listed, opened
 from tests.status_station import NOW, Served, footage, serve
 
 FRIDAY = datetime(2026, 11, 20, 16, tzinfo=ZONE)  # due on Tuesday at 24:00, that is in 38 hours
@@ -126,6 +126,21 @@ async def test_what_is_not_docked_can_not_be_foretold(tmp_path: Path) -> None:
     assert "在未连接的记录仪上" in forecast["zh"]
     assert forecast["rows"][3]["stored_by"] is None
     assert forecast["rows"][3]["state"]["name"] == AssetState.WANTED
+
+
+async def test_what_needs_a_person_is_never_called_nothing(tmp_path: Path) -> None:
+    """Nobody knows when it will be stored; that nothing waits would be a lie."""
+    async with serve(tmp_path) as served:
+        await here(served, pulled=4)
+        for number in range(1, 5):
+            gave_up = AssetChanged(f"c{number}", Blocked("the store refuses it"))
+            await served.journal.record(gave_up if number > 1 else confirmed("c1", 3_600_000))
+        await served.journal.record(DockingClosed("d1", "unplugged"))
+        known(served)
+        forecast = await ask(served)
+    assert (forecast["files"], forecast["stuck_files"], forecast["all_by"]) == (0, 3, None)
+    assert forecast["zh"] == "没有其他等待入库的记录；不含 3 个（需要处理）"
+    assert forecast["en"] == "nothing else waits to be stored; without 3 that need a person"
 
 
 async def test_where_this_station_is_the_storage_only_what_is_not_here_waits(tmp_path: Path) -> None:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.access import tool
+from agent.child import Child
 from agent.clocks import ClockState
+from agent.config import AccessCopies
 from agent.deadline import ZONE
 from agent.drivers.base import Listing
 from agent.drivers.dock import DockedPath
 from agent.model import Clip, Device, Finding, Stamp
+from agent.uploader.tus import TusStore
 from simulator.content import Noise
+from simulator.stores.faults import Call
+from tests.cards import MIB
 from tests.conftest import SettableClock
+from tests.disks import ext4, fill, run
 from tests.fakes import FakeRecorder
-from tests.readings import Reading, Watched, watched
+from tests.media import film
+from tests.readings import DONE, Reading, Watched, text_of, watched
 from tests.shares import OwnProcessStore, made
+
+if TYPE_CHECKING:
+    from simulator.stores.proxy import FaultProxy
+    from simulator.stores.tus import TusServer
 
 FILES = 3
 FIRST_CHINESE = re.compile("[^A-Za-z]*[\u4e00-\u9fff]")
@@ -70,6 +88,12 @@ def docked(seen: Watched, slot: str, **faults: object) -> Recorder:
     recorder = Recorder(files, folder, **about | faults)  # type: ignore[arg-type]
     seen.dock(slot, lambda: recorder, *files.values())
     return recorder
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the time changes is on the screens sooner."""
+    monkeypatch.setattr("agent.status.board._STALE_S", 0.6)
 
 
 @pytest.fixture
@@ -208,3 +232,180 @@ async def test_trouble_of_the_station_itself_is_on_every_screen_until_it_is_over
     await seen.until(lambda now: now.state == "failed")
     service._moves = True
     await seen.until(lambda now: now.state == "ok")
+
+
+# What the station itself stands on: its disk, its journal, its tools, its clock, its calendar, its store.
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of the lanes, without the waiting."""
+    monkeypatch.setattr("agent.pipeline.room._SPACE_CHECK_S", 0.02)
+    monkeypatch.setattr("agent.pipeline.own_disk._PAUSE_S", 0.5)
+
+
+@asynccontextmanager
+async def on_own_disk(folder: Path, clock: SettableClock) -> AsyncIterator[Watched]:
+    """A station on an ext4 of its own, with a folder elsewhere as its store; the first recorder is stored."""
+    clock.set(NOW)
+    objects, root = made(folder / "store"), folder / "disk" / "station"
+    with ext4(folder / "disk", folder / "disk.img", 48 * MIB):
+        store = OwnProcessStore("s", {"path": str(objects)}, vault_root=root, clock=clock)
+        async with watched(folder, clock, store, objects=objects, root=root) as seen:
+            seen.service.clocks.state = lambda: ClockState(synced=True)  # type: ignore[method-assign]
+            seen.station.limits = replace(seen.station.limits, backoff_base_s=0.1, backoff_max_s=0.1)
+            docked(seen, WELL)
+            await seen.until(lambda now: now.stored == FILES and cleared("clear")(now))
+            yield seen
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("impatient")
+async def test_a_full_disk_is_on_every_screen_and_what_waits_for_room_is_not_done(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """F20, F21: somebody else's file takes the last byte; gone, everything goes on by itself."""
+    async with on_own_disk(tmp_path, clock) as seen:
+        filler = fill(tmp_path / "disk")
+        docked(seen, "late")
+        now = await seen.until(lambda now: now.state == "failed" and now.holds == {WELL: "take", "late": "ask"})
+        assert now.stored == FILES
+        assert not now.ready["room"]
+        filler.unlink()
+        await seen.until(holds(ok="take", late="take"))
+        assert (await seen.until(lambda now: now.stored == 2 * FILES)).state == "ok"
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("impatient")
+async def test_a_disk_that_takes_no_more_writes_is_on_every_screen_and_nothing_new_is_done(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    """F21: the kernel found an error on it and made it read-only."""
+    async with on_own_disk(tmp_path, clock) as seen:
+        run("mount", "-o", "remount,abort", tmp_path / "disk")
+        docked(seen, "late")
+        now = await seen.until(lambda now: now.state == "failed" and now.holds == {WELL: "take", "late": "ask"})
+        assert "本机磁盘无法写入" in now.texts["kiosk"] + now.terminal
+        assert not now.ready["journal"]
+        assert now.stored == FILES
+
+
+async def test_a_journal_that_cannot_be_read_leaves_no_screen_that_says_anything_is_done(seen: Watched) -> None:
+    """F21, F25: its bytes are no longer a database; what was said before is said by nobody now."""
+    docked(seen, WELL)
+    await seen.until(lambda now: now.stored == FILES and cleared("clear")(now))
+    for path in seen.station.vault.root.glob("journal.db*"):
+        if not path.name.endswith("-shm"):
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(bytes(path.stat().st_size - 4096))
+    docked(seen, "late")
+    told = await seen.until_blind()
+    assert {status for status, _ in told.values()} == {503}
+    for name, (_, text) in told.items():
+        assert not any(word in text for word in DONE), name
+        assert "Traceback" not in text
+    assert [one.slot for one in seen.service.live().slots if one.may_remove] == [WELL]
+
+
+async def test_a_transcoder_that_is_killed_has_made_no_copy(
+    seen: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F3, F18: ffmpeg at work gets SIGKILL; the original is stored as ever, and every screen says that no copy is."""
+    start, content = tool._start, film(tmp_path, "mp4")
+
+    async def killed(words: Sequence[str], cage: str, *, stall_s: float) -> Child:
+        child = await start(words, cage, stall_s=stall_s)
+        while words != ["-version"] and Path(f"/proc/{child.pid}/comm").read_text() != "ffmpeg\n":
+            await asyncio.sleep(0)
+        if words != ["-version"]:
+            os.kill(child.pid, signal.SIGKILL)
+        return child
+
+    monkeypatch.setattr("agent.access.tool._start", killed)
+    seen.station.access = AccessCopies()
+    recorder = Recorder({"A.MP4": content}, seen.station.vault.staging_dir, stamps={"A.MP4": MADE})
+    seen.dock(WELL, lambda: recorder, content)
+    now = await seen.until(lambda now: now.status["access"]["failed"] and now.stored == 1)
+    assert now.copies == 0
+    (row,) = json.loads(await seen.ask("/api/v1/recordings"))["recordings"]
+    assert "无查阅副本" in row["access"]["zh"]
+    assert "结束（-9）" in row["access"]["reason"]["zh"]
+    assert row["access"]["reason"]["zh"] in text_of(await seen.ask(f"/recordings/{row['recording_id']}", status=200))
+
+
+async def test_a_clock_that_is_wrong_is_on_every_screen_until_it_is_right_and_no_limit_is_called_kept_by_it(
+    seen: Watched,
+) -> None:
+    """F24: set to 1970 while it works."""
+    docked(seen, WELL)
+    await seen.until(lambda now: now.stored == FILES and cleared("clear")(now))
+    clocks = seen.service.clocks
+    del clocks.state
+    clocks.newest = seen.clock()
+    seen.clock.set(datetime(1970, 1, 1, 8, tzinfo=ZONE))
+    now = await seen.until(lambda now: now.state == "degraded")
+    for text in (now.terminal, now.texts["page"], now.texts["kiosk"]):
+        assert "本机时间早于已有记录" in text
+    docked(seen, "late")
+    now = await seen.until(lambda now: now.holds == {WELL: "take", "late": "take"} and now.stored == 2 * FILES)
+    rows = json.loads(await seen.ask("/api/v1/recordings"))["recordings"]
+    assert [row["verdict"]["name"] for row in rows] == ["in_time"] * FILES + ["undecided"] * FILES
+    seen.clock.set(NOW + timedelta(hours=1))
+    assert (await seen.until(lambda now: now.state == "ok")).metrics["overdue", ""] == 0
+
+
+async def test_a_calendar_that_is_missing_is_on_every_screen_and_its_limits_are_provisional(seen: Watched) -> None:
+    """F24: a year without its notice, until somebody imports it."""
+    seen.clock.set(datetime(2027, 1, 20, 10, tzinfo=ZONE))
+    docked(seen, WELL, stamps=dict.fromkeys(files_of(WELL), Stamp("2027-01-19T09:00:00", 480)))
+    now = await seen.until(lambda now: now.stored == FILES and now.state == "degraded")
+    assert ("calendar_until_timestamp_seconds", "") not in now.metrics
+    for text in (now.terminal, now.texts["page"], now.texts["kiosk"]):
+        assert "缺少 2027 年放假安排" in text
+    rows = json.loads(await seen.ask("/api/v1/recordings"))["recordings"]
+    assert all("暂定" in row["due_text"]["zh"] for row in rows)
+    folder = seen.config.path.parent / "calendar.d"
+    folder.mkdir()
+    head = 'year = 2027\ncomplete = true\nsource = "测试"\nissued = 2026-11-04\n'
+    (folder / "cn-2027.toml").write_text(f'{head}off = ["2027-01-01..2027-01-03"]\nwork = []\n')
+    config = await seen.service.reload()
+    assert config is not None
+    seen.board.use(config)
+    assert (await seen.until(lambda now: now.state == "ok")).stored == FILES
+
+
+async def test_a_store_that_says_yes_and_keeps_nothing_is_believed_by_no_screen(
+    tmp_path: Path,
+    clock: SettableClock,
+    tus_server: TusServer,
+    fault_proxy: Callable[..., FaultProxy],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F23: 201 for the upload, 204 with the right digest for its bytes, and then there is nothing."""
+    clock.set(NOW)
+    monkeypatch.setattr("agent.uploader.tus.pause_s", lambda _: 0.01)
+
+    alone = Lock()
+
+    def forget() -> None:
+        with alone:
+            for kept in [path for path in tus_server.kept.rglob("*") if path.is_file()]:
+                for upload in [path for path in tus_server.uploads() if path.samefile(kept)]:
+                    upload.unlink()
+                kept.unlink()
+
+    proxy = fault_proxy(tus_server.port)
+    proxy.on(Call(forget), "HEAD", times=None)
+    options = {"endpoint": f"{proxy.endpoint}/files", "stall_limit_s": 20}
+    store = TusStore("s", options, vault_root=tmp_path / "root", clock=clock)
+    async with watched(tmp_path, clock, store, objects=tus_server.kept) as seen:
+        seen.service.clocks.state = lambda: ClockState(synced=True)  # type: ignore[method-assign]
+        seen.station.limits = replace(seen.station.limits, backoff_base_s=0.1, backoff_max_s=0.1)
+        docked(seen, WELL)
+        now = await seen.until(lambda now: now.store is False and cleared("not_stored")(now))
+        assert (now.holds, now.stored, now.state) == ({WELL: "take"}, 0, "degraded")
+        proxy.clear()
+        await seen.until(lambda now: now.stored == FILES and cleared("clear")(now))
+    await store.close()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.errors import JournalError
+from agent.errors import AwayError, JournalError
 from agent.journal.schema import MIGRATIONS, connect, version_of
 
 
@@ -51,7 +51,7 @@ class Connection:
             with self._lock:
                 return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise JournalError(
+            raise AwayError(
                 f"The journal {self._path} can't be read: {error}.",
                 safe="Nothing was changed.",
                 do="Check the disk; `capture-agent verify` tells what is damaged.",

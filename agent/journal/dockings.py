@@ -96,7 +96,7 @@ class DockingQueries:
         with self._db.snapshot():
             row = self._db.one(f"{_SELECT_DOCKING} WHERE docking_id = ?", docking_id)
             if row is None:
-                what = f"没有这次采集。There is no docking {docking_id}."
+                what = f"没有这次采集 (there is no docking {docking_id})."
                 raise UnknownError(what, do="`capture-agent receipt show` without an id takes the newest.")
             return self._docking_view(*row)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from agent.errors import AgentError, CommitError, JournalError
+from agent.errors import AgentError, AwayError, CommitError, JournalError
 from agent.journal.log import Job, Log
 from agent.model import Clock
 
@@ -120,4 +120,4 @@ def _not_committed(error: sqlite3.Error | JournalError) -> JournalError:
 
 
 def _closed() -> JournalError:
-    return JournalError("The journal is closed.", safe="Nothing of this call was written.")
+    return AwayError("The journal is closed.", safe="Nothing of this call was written.")

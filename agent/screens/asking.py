@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from agent.errors import AgentError, CommitError, RequestError, StoreError
+from agent.errors import AgentError, AwayError, CommitError, RequestError, StoreError
+from agent.status.refusals import Words, told
+from agent.status.words import words
 
 Verb = Callable[[dict[str, str]], Awaitable[dict[str, object]]]
 Json = dict[str, Any]
@@ -20,12 +22,17 @@ Notice = tuple[str, str, str]
 NOTICES: Final[Mapping[str, Notice]] = {
     "saved": ("good", "已保存", "saved"),
     "same": ("calm", "没有改动", "nothing was changed"),
-    "slow": ("warn", "正在保存，请稍后查看", "still being saved: look again in a moment"),
+    "slow": ("warn", "正在保存，请稍后查看；原始资料安全", "still being saved: look again in a moment"),
 }
 MEANWHILE: Final[Notice] = (
     "warn",
-    "其间已有人填写，未保存；请核对后重新填写",
-    "somebody else has filled it in since: nothing was saved, look at it again",
+    "其间已有人填写，未保存；原始资料安全，请核对后重新填写",
+    "somebody else has filled it in since: nothing was saved, the originals are safe; look at it again",
+)
+NO_GAP: Final[Notice] = (
+    "warn",
+    "此活动中已没有这段中断（可能已采集到新的资料），未保存；原始资料安全，请核对后重新填写",
+    "the activity has no such gap any more: nothing was saved, the originals are safe; look at it again",
 )
 _LIMIT_S: Final = 4.0
 _FIELD_LIMIT: Final = 4000
@@ -36,6 +43,12 @@ _NOT_KEPT: Final = (
     "未保存：本站磁盘拒绝写入，请联系管理员；已采集的资料安全",
     "not saved: this station's disk refuses, call the administrator; what was pulled is safe",
 )
+_AWAY: Final = (
+    "bad",
+    "未保存：本站暂时无法读写流转记录，请稍候再试，如持续出现请联系管理员；已采集的资料安全",
+    "not saved: the journal can't be used now, try again or call the administrator; what was pulled is safe",
+)
+_ANEW: Final = words("请更正后重新填写", "correct it and fill it in again")
 
 
 class Asking:
@@ -62,7 +75,7 @@ async def _asked(verb: Verb, said: dict[str, str]) -> dict[str, object]:
     try:
         return await verb(said)
     except ValueError as error:
-        raise RequestError(f"填写有误 / {error}", safe="Nothing was changed.") from error
+        raise RequestError(str(error), safe="Nothing was changed.") from error
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
@@ -70,7 +83,8 @@ async def form_of(request: web.Request) -> dict[str, str]:
     posted = await request.post()
     asked = {name: text.replace("\r\n", "\n") for name, text in posted.items() if isinstance(text, str)}
     if any(len(text) > _FIELD_LIMIT for text in asked.values()):
-        raise web.HTTPBadRequest(text=f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: that is too long)")
+        what = f"未保存：每项至多 {_FIELD_LIMIT} 字 (nothing was saved: at most {_FIELD_LIMIT} characters a field)"
+        raise web.HTTPBadRequest(text=what)
     return asked
 
 
@@ -78,12 +92,14 @@ def became(error: AgentError) -> tuple[Notice, HTTPStatus]:
     """What to tell of an entry that was not taken down."""
     if isinstance(error, _BROKEN):
         return _NOT_KEPT, HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, AwayError):
+        return _AWAY, HTTPStatus.SERVICE_UNAVAILABLE
     return _REFUSED, HTTPStatus.UNPROCESSABLE_ENTITY if isinstance(error, RequestError) else HTTPStatus.CONFLICT
 
 
-def problems_of(error: AgentError) -> list[str]:
+def problems_of(error: AgentError) -> list[Words]:
     """What is wrong, a line each; what to do on a command line is nothing for the kiosk."""
-    return (str(error) if isinstance(error, _BROKEN) else error.what).strip().split("\n")
+    return [told(line, _ANEW) for line in error.what.strip().split("\n")]
 
 
 def told_of(notice: Notice | None) -> dict[str, str] | None:
@@ -96,7 +112,7 @@ class Told:
     """What a form is shown with again: the notice, what is wrong, and what somebody wrote that was not taken down."""
 
     notice: Notice | None = None
-    problems: Sequence[str] = ()
+    problems: Sequence[Words] = ()
     typed: Mapping[str, str] = field(default_factory=dict)
     status: int = HTTPStatus.OK
 

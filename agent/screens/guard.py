@@ -172,7 +172,8 @@ class Gate:
             raise web.HTTPForbidden(text=f"此账号无权查看 (the role {who.role.value} does not open this)")
         is_page = is_page_of(request.match_info.handler) and request.method in ("GET", "HEAD")
         if not is_page or hdrs.AUTHORIZATION in request.headers:
-            return error(401, "请先登录 (sign in first, or send a token)", {"WWW-Authenticate": "Bearer"})
+            words = "登录已失效或尚未登录，请先登录 (sign in first, or send a token)"
+            raise web.HTTPUnauthorized(text=words, headers={"WWW-Authenticate": "Bearer"})
         return web.Response(status=303, headers={"Location": f"/login?next={quote(request.path, safe='/')}"})
 
     def _is_own_form(self, request: web.Request, form: Mapping[str, object]) -> bool:

@@ -14,6 +14,7 @@ from agent.errors import AgentError, RequestError, UnknownError
 from agent.screens.answers import TEXT_LIMIT, answer, parameters
 from agent.screens.asking import (
     MEANWHILE,
+    NO_GAP,
     NOTICES,
     Asking,
     Notice,
@@ -28,6 +29,7 @@ from agent.screens.pages import page
 from agent.screens.who import WHO, Role, allowed
 from agent.status.board import Board
 from agent.status.entry import said_in
+from agent.status.refusals import refusal
 from agent.status.views import to_json
 
 __all__ = ["Kiosk", "Verb"]
@@ -115,7 +117,7 @@ class Kiosk:
         asked = await form_of(request)
         entry = await self._board.entry(_docking(request))
         if (said := gap_said(entry, asked)) is None:
-            return await self._shown(request, MEANWHILE, status=HTTPStatus.CONFLICT)
+            return await self._shown(request, NO_GAP, texts=asked, status=HTTPStatus.CONFLICT)
         return await self._done(request, "activity_explain", said, asked)
 
     async def _done(
@@ -133,7 +135,7 @@ class Kiosk:
         self,
         request: web.Request,
         notice: Notice | None,
-        problems: list[str] | None = None,
+        problems: list[dict[str, str]] | None = None,
         *,
         texts: Mapping[str, str] | None = None,
         status: int = HTTPStatus.OK,
@@ -145,18 +147,18 @@ class Kiosk:
             return _message(request, error)
         for field in entry["form"]:
             field["value"] = (texts or {}).get(field["name"], field["value"])
-        told = {"told": told_of(notice), "problems": problems or [], "typed": texts or {}}
-        return page(request, "kiosk_entry.html", status, **entry, **told)
+        values = entry | {"told": told_of(notice), "problems": problems or [], "typed": texts or {}}
+        return page(request, "kiosk_entry.html", status, **values)
 
 
 def _docking(request: web.Request) -> str:
     return request.match_info["docking"][:TEXT_LIMIT]
 
 
-def _to(request: web.Request, told: str) -> web.Response:
+def _to(request: web.Request, became: str) -> web.Response:
     """Behind a form the page itself, so that loading it again enters nothing twice."""
     return web.Response(
-        status=HTTPStatus.SEE_OTHER, headers={"Location": f"/kiosk/dockings/{_docking(request)}?told={told}"}
+        status=HTTPStatus.SEE_OTHER, headers={"Location": f"/kiosk/dockings/{_docking(request)}?told={became}"}
     )
 
 

@@ -21,39 +21,48 @@ _AT_ONCE: Final = 2
 _WAITING: Final = 8
 _ALL: Final = tuple(Role)
 _WORDS: Final[Mapping[str, Mapping[str, str]]] = {
-    "wrong": {"zh": "账号、密码或卡不正确。", "en": "The account, password or card is not right."},
-    "wait": {"zh": "多次输入有误，请 {} 秒后再试。", "en": "Too many wrong tries: wait {} s, then try again."},
-    "busy": {"zh": "同时登录的人过多，请稍后再试。", "en": "Too many sign in at once: try again in a moment."},
+    "wrong": {
+        "zh": "账号、密码或卡不正确，请核对后重试；采集照常进行，资料安全。",
+        "en": "The account, password or card is not right: try again. Recordings are pulled all the same.",
+    },
+    "wait": {
+        "zh": "多次输入有误，请 {} 秒后再试；采集照常进行，资料安全。",
+        "en": "Too many wrong tries: wait {} s, then try again. Recordings are pulled all the same.",
+    },
+    "busy": {
+        "zh": "同时登录的人过多，请稍后再试；采集照常进行，资料安全。",
+        "en": "Too many sign in at once: try again in a moment. Recordings are pulled all the same.",
+    },
     "journal": {
         "zh": "日志无法写入，暂不能登录；已采集的资料安全，请联系管理员。",
         "en": "The journal can't be written, so nobody can sign in; what was pulled is safe. Call IT.",
     },
     "accounts": {
-        "zh": "账号文件无法使用，暂不能登录；采集照常进行，请联系管理员。",
+        "zh": "账号文件无法使用，暂不能登录；采集照常进行，资料安全，请联系管理员。",
         "en": "The accounts can't be read, so nobody can sign in; recordings are pulled all the same. Call IT.",
     },
     "centre": {
-        "zh": "统一认证暂不可用，请使用本站账号登录，并联系管理员。",
+        "zh": "统一认证暂不可用，请使用本站账号登录，并联系管理员；采集照常进行，资料安全。",
         "en": "Signing in through the bureau does not work now: use an account of this station, and call IT.",
     },
     "elsewhere-name": {
-        "zh": "统一认证登录请从 {} 打开本页。",
+        "zh": "统一认证登录请从 {} 打开本页；采集照常进行，资料安全。",
         "en": "To sign in through the bureau, open this page at {}.",
     },
     "stale": {
-        "zh": "此次登录已失效或已用过，请重新登录。",
+        "zh": "此次登录已失效或已用过，请重新登录；采集照常进行，资料安全。",
         "en": "This sign-in is over, or was used already: sign in again.",
     },
     "declined": {
-        "zh": "统一认证未确认登录，请重试。",
+        "zh": "统一认证未确认登录，请重试；采集照常进行，资料安全。",
         "en": "The bureau's sign-in was not confirmed: try again.",
     },
     "unproven": {
-        "zh": "统一认证的答复无法核实，未登录；请联系管理员。",
+        "zh": "统一认证的答复无法核实，未登录；采集照常进行，资料安全，请联系管理员。",
         "en": "What the bureau's sign-in answered can't be verified, so nobody was signed in. Call IT.",
     },
     "no-role": {
-        "zh": "统一认证未授予您本站的任何角色，请联系管理员。",
+        "zh": "统一认证未授予您本站的任何角色，请联系管理员；采集照常进行，资料安全。",
         "en": "The bureau's sign-in gives you no role at this station: ask IT.",
     },
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -34,6 +35,7 @@ from agent.screens.supervisor import Supervisor
 from agent.screens.who import Role, allowed
 from agent.status.board import Board
 from agent.status.client import StatusUnavailable
+from agent.status.refusals import refusal
 
 _ANSWER_LIMIT_S: Final = 5.0
 _TAKEN_S: Final = 20.0
@@ -51,6 +53,9 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), usb=()",
 }
+_TOLD: Final = ("Allow", "WWW-Authenticate")
+"""Headers of a refusal that are said with its words."""
+
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
@@ -155,7 +160,7 @@ class _Pages:
         try:
             paper = await self._board.receipt(request.match_info["docking"][:TEXT_LIMIT])
         except (UnknownError, RequestError) as unknown:
-            raise web.HTTPNotFound(text=str(unknown)) from unknown
+            raise web.HTTPNotFound(text=unknown.what) from unknown
         headers = {"Content-Security-Policy": f"{_NOTHING}; style-src 'unsafe-inline'"}  # all else in it is escaped
         return web.Response(body=paper, content_type="text/html", charset="utf-8", headers=headers)
 
@@ -181,21 +186,27 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             return await handler(request)
     except web.HTTPException as refusal:
-        headers = {"Allow": refusal.headers["Allow"]} if "Allow" in refusal.headers else {}
+        headers = {name: refusal.headers[name] for name in _TOLD if name in refusal.headers}
         return _told(request, refusal.status, refusal.text or refusal.reason, headers)
     except TimeoutError:
-        return _told(request, 503, f"no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again")
+        what = f"{_ANSWER_LIMIT_S:g} 秒内没有应答，磁盘可能繁忙"
+        return _told(request, 503, f"{what} (no answer within {_ANSWER_LIMIT_S:g} s; the disk may be busy, try again)")
     except UnknownError as unknown:
-        return _told(request, 404, str(unknown))
+        return _told(request, 404, str(unknown), what=unknown.what)
     except AgentError as failure:
-        return _told(request, 503, str(failure))
+        return _told(request, 503, str(failure), what=failure.what)
 
 
-def _told(request: web.Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A page for who looks with a browser, JSON for everybody else."""
+def _told(
+    request: web.Request, status: int, message: str, headers: Mapping[str, str] | None = None, *, what: str = ""
+) -> web.Response:
+    """A page for who looks with a browser, on which commands (all but `what`) are nothing; JSON for everybody else."""
     if request.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
         return error(status, message, headers)
-    response = page(request, "refused.html", status, told=message)
+    told = refusal(status, what or message, writes=request.method == "POST")
+    form = re.match("/kiosk(/dockings/[^/]+)?", request.path)  # the docking that was filled in, to begin anew
+    template = "kiosk_message.html" if form else "refused.html"
+    response = page(request, template, status, **told, back=form[0] if form else "")
     response.headers.update(headers or {})
     return response
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from agent.config import Config, Milestone
 from agent.deadline import ZONE
 from agent.forecast import HORIZON, Forecast, Load, forecast
-from agent.journal.views import Batch, RecordingView, Waiting
+from agent.journal.views import Batch, Overview, RecordingView, Waiting
 from agent.model import AssetState, SlotProgress
 from agent.status.words import at, words
 
@@ -23,7 +23,8 @@ _NOTHING: Final = Forecast((), (), None, more=False)
 class Outlook:
     """What the forecast looked at: `files` and `bytes` of it, and what it can't foretell.
 
-    `unknown_files` are on recorders whose rate is not known yet, `absent_files` on recorders that are not docked.
+    `unknown_files` are on recorders whose rate is not known yet, `absent_files` on recorders that are not docked;
+    `stuck_files` wait for a person.
     `rate_bytes_s` is None, and nothing is foretold, while that of the store is not known.
     """
 
@@ -32,11 +33,17 @@ class Outlook:
     bytes: int
     unknown_files: int
     absent_files: int
+    stuck_files: int
     rate_bytes_s: float | None
 
 
 def outlook(
-    config: Config, waiting: Waiting, slots: Sequence[SlotProgress], store_rate_bytes_s: float | None, now: datetime
+    config: Config,
+    waiting: Waiting,
+    overview: Overview,
+    slots: Sequence[SlotProgress],
+    store_rate_bytes_s: float | None,
+    now: datetime,
 ) -> Outlook:
     """Foretell when what waits will be stored, or be held where the limit is met by that."""
     rates = {slot.docking_id: slot.rate_bytes_s for slot in slots if slot.rate_bytes_s > 0}
@@ -60,6 +67,7 @@ def outlook(
         sum(load.bytes for load in loads) + rest_bytes,
         docked - sum(load.files for load in coming),
         max(0, waiting.wanted_in_all.files - docked),
+        overview.assets[AssetState.STUCK].files,
         rate,
     )
 
@@ -97,6 +105,7 @@ def outlook_view(seen: Outlook) -> dict[str, Any]:
         ],
         "unknown_files": seen.unknown_files,
         "absent_files": seen.absent_files,
+        "stuck_files": seen.stuck_files,
     }
 
 
@@ -113,6 +122,8 @@ def _words(seen: Outlook) -> dict[str, str]:
     found, rate = seen.found, seen.rate_bytes_s
     if not seen.files:
         told = words("没有等待入库的记录", "nothing waits to be stored")
+        if seen.unknown_files or seen.absent_files or seen.stuck_files:
+            told = words("没有其他等待入库的记录", "nothing else waits to be stored")
     elif rate is None:
         told = words(
             f"何时全部入库未知：{seen.files} 个待入库，尚无传输", "not known when all is stored: nothing moved yet"
@@ -134,6 +145,7 @@ def _words(seen: Outlook) -> dict[str, str]:
     for count, zh, en in (
         (seen.unknown_files, "正在采集、速度未知", "being pulled at a rate not known yet"),
         (seen.absent_files, "在未连接的记录仪上", "on recorders that are not docked"),
+        (seen.stuck_files, "需要处理", "that need a person"),
     ):
         if count:
             told = words(f"{told['zh']}；不含 {count} 个（{zh}）", f"{told['en']}; without {count} {en}")

@@ -189,6 +189,44 @@ _SENTENCES: Final = (
     ),
     (r"Leave it docked: it is read from the beginning\.", "请勿拔出，将从头读取。"),
     (r"It is tried again\.", "将自动重试。"),
+    # What the station's own disk and journal refuse.
+    (r"^The journal could not commit: ", "本机磁盘拒绝写入流转记录："),
+    (r"^The journal \S+ can't be (?:read|used): ", "本机流转记录无法读取："),
+    (r"^The journal is closed\.", "服务正在停止或重新启动。"),
+    (r"^The (?:vault|station)'s disk refused [^:]*: ", "本机磁盘拒绝写入："),
+    (r"^The vault's disk does not give back what was written: ", "本机磁盘读回的内容与写入的不一致："),
+    (r"database or disk is full", "磁盘已满"),
+    (r"disk I/O error", "读写错误"),
+    (r"attempt to write a readonly database|Read-only file system", "磁盘只读"),
+    (r"database disk image is malformed|file is not a database", "内容已损坏"),
+    (r"Nothing of this call was written; what was committed before stays\.", "此次未写入，此前的记录都在。"),
+    (
+        r"Free space on the disk of the journal or check it; the agent tries again by itself\.",
+        "请清理或检查磁盘，之后自动重试。",
+    ),
+    (r"Check the disk; `capture-agent verify` tells what is damaged\.", "请检查磁盘（capture-agent verify）。"),
+    (r"Keep the recorder as it is until this is settled\.", "请保留记录仪，直到查明。"),
+    (r"Have the administrator check the station's disk and its free space\.", "请联系管理员检查本机磁盘和剩余空间。"),
+    # What is no longer so, or never was, of what somebody asked for.
+    (r"^Recording \S+ is at version (\d+), not (\d+)\b.*", r"其间已有人填写（现为第 \1 版，不是第 \2 版）"),
+    (r"^Of 1 to (\d+) recordings, not of (\d+)\.", r"一次填写须涉及 1 至 \1 个音像记录，现为 \2 个"),
+    (
+        r"^An activity lasts from arrival to departure and has 1 to (\d+) recordings\.",
+        r"执法活动须有到达和离开时间，并包含 1 至 \1 个音像记录",
+    ),
+    (r"^A document is about 1 to (\d+) different recordings, not (\d+)\.", r"书面材料须涉及 1 至 \1 个音像记录"),
+    (r"^There is no activity .*", "没有这次执法活动"),
+    (
+        r"^There is no (?:recording|document)\b.*|^\S+ is no recording\.|^Recording \S+ is unknown\.",
+        "没有此音像记录或材料",
+    ),
+    (r"^Activity \S+ has \d+ explanations; .*", "其间已有人说明此执法活动的中断"),
+    (r"^No docking has a receipt\.", "还没有交接回执"),
+    (r"^The files of docking \S+ are not those .*", "本次采集的文件与交接回执所列不符，请勿清空记录仪"),
+    (r"^\S.* is no time\.", "时间格式有误，应如 2026-11-20 16:30"),
+    (r"^must be a time like \S+$", "时间格式有误，应如 2026-11-22T08:30"),
+    (r"^must be a time in the years (\d+) to (\d+)$", r"时间须在 \1 年至 \2 年之间"),
+    (r"^must be 1\.\.(\d+) characters on one line, without control characters$", r"须为一行，1 至 \1 字"),
     (r"; ", "；"),
     (r"(?<=[^\x00-\x7f]): ", "："),
 )
@@ -202,6 +240,12 @@ def reason_words(reason: str) -> dict[str, str]:
     for pattern, words_for_it in _SENTENCES:
         chinese = re.sub(pattern, words_for_it, chinese)
     return words(chinese, reason)
+
+
+def in_chinese(text: str) -> str:
+    """A text of the machine in Chinese, as far as there are words for it; empty if it doesn't begin with them."""
+    found = reason_words(text)["zh"]
+    return found if _BEGINS_IN_CHINESE.match(found) else ""
 
 
 def on_screen(text: str) -> dict[str, str]:

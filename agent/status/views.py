@@ -72,7 +72,7 @@ def status_view(config: Config, rows: Rows, live: Live, coverage: Coverage, now:
     unknown, by = quarantined(config, rows.devices), config.deadline.satisfied_by
     risks = [recording_view(row, rules, by, rows.devices, now, unknown) for row in rows.at_risk]
     sent = {upload.asset_id: upload.done_bytes for upload in live.uploads if upload.done_bytes}
-    ahead = outlook(config, rows.waiting, live.slots, live.store_rate_bytes_s, now)
+    ahead = outlook(config, rows.waiting, rows.overview, live.slots, live.store_rate_bytes_s, now)
     risks = [
         risk | {"sent_bytes": sent.get(risk["asset_id"]), "stored_by": at(stored_by(row, rows.waiting, ahead))}
         for risk, row in zip(risks, rows.at_risk, strict=True)

@@ -12,8 +12,6 @@ from agent.config import Config
 from agent.control import NotRunningError, ask
 from agent.errors import RequestError
 from agent.model import Clock
-from agent.opening import opened
-from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.status.summary import printable
 from agent.status.views import to_json
 
@@ -110,7 +108,10 @@ async def entered(
     """
     try:
         return await ask(config.storage.root, verb, asked, content)
-    except NotRunningError:
+    except NotRunningError:  # only now all is needed that a station is made of
+        from agent.opening import opened
+        from agent.pipeline.asked import FILE_VERBS, VERBS
+
         async with opened(config, clock) as station:
             if content is not None:
                 return await FILE_VERBS[verb](station, asked, content)

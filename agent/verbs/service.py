@@ -16,7 +16,6 @@ from agent.journal import Reader
 from agent.journal.views import Tally
 from agent.logs import logging_service
 from agent.model import Clock
-from agent.service import serve
 from agent.status.client import fetch_status
 from agent.status.summary import summary
 from agent.status.views import to_json
@@ -58,6 +57,8 @@ def add_resume(add: Add) -> None:
 
 
 def _run(options: argparse.Namespace, clock: Clock) -> int:
+    from agent.service import serve  # all that the other verbs here do without
+
     sys.setswitchinterval(_TURN_S)
     with logging_service():
         asyncio.run(serve(load(options.config), clock))
