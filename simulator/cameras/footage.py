@@ -70,7 +70,18 @@ def _encode(footage: Footage, clip: Path) -> None:
         parts += ["-filter_complex", footage.picture.format(size=footage.size) + "[v]", "-map", "[v]"]
         codec, rate_k = footage.video, f"{footage.kbit_s}k"
         parts += ["-c:v", *_ENCODER[codec], "-pix_fmt", "yuv420p", "-g", str(footage.gop), "-bf", str(footage.b_frames)]
-        parts += ["-b:v", rate_k, "-maxrate", rate_k, "-bufsize", rate_k, "-threads", "2"]
+        parts += [
+            "-frames:v",
+            str(int(footage.seconds * 25)),
+            "-b:v",
+            rate_k,
+            "-maxrate",
+            rate_k,
+            "-bufsize",
+            rate_k,
+            "-threads",
+            "2",
+        ]
     if footage.audio:
         parts += ["-filter_complex", footage.sound.format(rate=rate) + "[a]", "-map", "[a]", "-c:a", footage.audio]
         parts += ["-ar", str(rate), "-ac", "1"]
@@ -86,9 +97,14 @@ def write_pack(clip: Path, pack: Path, seconds: Fraction) -> None:
         video_codec = video.codec_context.name if video else ""
         audio_codec = audio.codec_context.name if audio else ""
         rows: list[tuple[int, int, int, bytes, bool]] = []
+        began: Fraction | None = None  # Matroska moves all by the priming of AAC
         for track, packet in _packets(file, video, video_codec):
             assert packet.pts is not None
-            pts_ns, dts_ns = (int((t or 0) * packet.time_base * 10**9) for t in (packet.pts, packet.dts))
+            if began is None:
+                if track and video:
+                    continue
+                began = packet.pts * packet.time_base
+            pts_ns, dts_ns = (int(((t or 0) * packet.time_base - began) * 10**9) for t in (packet.pts, packet.dts))
             if 0 <= pts_ns < seconds * 10**9:
                 data = bytes(packet)
                 if track and audio_codec != "aac":
@@ -116,7 +132,7 @@ def _packets(
     """Each packet with its track: 0 is video, as a byte stream (Annex B), 1 is audio."""
     annex_b = BitStreamFilterContext(f"{codec}_mp4toannexb", video) if video else None
     for packet in file.demux():
-        if packet.dts is None:
+        if not packet.size:
             continue
         if annex_b is not None and packet.stream is video:
             yield from ((0, made) for made in annex_b.filter(packet))

@@ -94,18 +94,17 @@ class Mount:
 
     def _feed(self, sources: list[Any]) -> None:
         """Push what is shown from now on, until the pipeline is gone."""
-        pack, first, self.is_ended = self.pack, None, False
+        first, self.is_ended = None, False
         now_ns = int((time.monotonic() - self.began) * self.speed * 1e9)
-        lap, at_ns = divmod(now_ns, pack.length_ns)
+        lap, at_ns = divmod(now_ns, self.pack.length_ns)
+        begun_ns = lap * self.pack.length_ns
         while True:
-            if self.pack is not pack:  # from another pack, its next lap begins: time goes on, parameters change
-                pack, now_ns = self.pack, (lap + 1) * pack.length_ns
-                lap, at_ns = divmod(now_ns, pack.length_ns)
+            pack = self.pack  # perhaps another one: time and numbers go on, parameters change
             for packet in pack.packets:
                 t_ns, track, pts_ns, _, _, is_key, _, _ = packet
                 if first is None and (t_ns < at_ns or not is_key or (track and pack.head["video"])):
                     continue
-                shown_ns = lap * pack.length_ns + t_ns
+                shown_ns = begun_ns + t_ns
                 first = shown_ns if first is None else first
                 time.sleep(max(0.0, self.began + shown_ns / 1e9 / self.speed - time.monotonic()))
                 if self.is_ended:
@@ -120,9 +119,7 @@ class Mount:
                     buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
                 if sources[track].emit("push-buffer", buffer) != Gst.FlowReturn.OK:
                     return
-                if self.pack is not pack and is_key:
-                    break
-            lap, at_ns = lap + 1, 0
+            lap, at_ns, begun_ns = lap + 1, 0, begun_ns + pack.length_ns
 
 
 def _allowed(auth: str, user: str, password: str, server: Any) -> Callable[[Any], None]:  # noqa: ANN401

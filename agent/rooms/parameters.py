@@ -1,0 +1,56 @@
+"""What a coded picture says of how it is to be decoded: its parameter sets (H.264 7.4.1, H.265 7.4.2), and its size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import av
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+SETS_LIMIT_BYTES: Final = 64 * 1024
+"""Parameter sets are some hundred bytes; what claims more is taken as it is, and not looked at."""
+
+_PIXELS_LIMIT: Final = 8192 * 8192
+_START: Final = re.compile(b"\0\0\1")
+_SETS: Final[Mapping[str, frozenset[int]]] = {"h264": frozenset({7, 8}), "hevc": frozenset({32, 33, 34})}
+_SLICES: Final[Mapping[str, range]] = {"h264": range(1, 6), "hevc": range(32)}
+
+
+def sets_before(packet: Packet[Stream], codec: str) -> bytes:
+    """The parameter sets before the first slice of a key frame, as a byte stream (Annex B); empty if there is none."""
+    if codec not in _SETS:
+        return b""
+    head, found, begun = bytes(memoryview(packet)[:SETS_LIMIT_BYTES]), b"", -1
+    for match in _START.finditer(head):
+        if begun >= 0:
+            found += b"\0\0\0\1" + head[begun : match.start()].rstrip(b"\0")
+            begun = -1
+        first = head[match.end()] if match.end() < len(head) else 0
+        kind = first & 31 if codec == "h264" else first >> 1 & 63
+        if kind in _SLICES[codec]:
+            return found
+        if kind in _SETS[codec]:
+            begun = match.end()
+    return b""
+
+
+def size_of(packet: Packet[Stream], codec: str) -> tuple[int, int]:
+    """Width and height of a key frame, which is decoded for it; zeros if it can't be, or is beyond all cameras."""
+    context = av.CodecContext.create(codec, "r")
+    assert isinstance(context, VideoCodecContext)
+    context.options = {"max_pixels": str(_PIXELS_LIMIT)}
+    context.thread_count = 1
+    try:
+        for part in (av.Packet(bytes(packet)), None):
+            for frame in context.decode(part):
+                if isinstance(frame, VideoFrame):
+                    return frame.width, frame.height
+    except FFmpegError:
+        pass
+    return 0, 0
