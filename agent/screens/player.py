@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -77,31 +78,36 @@ class Player:
     @allowed(*READERS)
     async def view(self, request: web.Request) -> web.Response:
         """Take a reason, journal it, and only then give a grant."""
-        recording = request.match_info["recording"][:TEXT_LIMIT]
-        try:
-            why = line(str((await request.post()).get("why", "")))
-        except ValueError as error:
-            raise web.HTTPBadRequest(text=f"请填写调阅事由 (a reason is needed): {error}") from error
-        if len(why) < _LEAST_REASON:
-            raise web.HTTPBadRequest(text="调阅事由过短 (the reason is too short)")
-        found = await self._find(recording, Made.ACCESS_COPY)
+        why = reason_of(await request.post())
+        found = await self._find(request.match_info["recording"][:TEXT_LIMIT], Made.ACCESS_COPY)
+        grant = await self.let(request, found, why)
+        to = f"{request.path.removesuffix('/view')}?grant={grant}#player"
+        return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": to})
+
+    async def let(self, request: web.Request, found: Found, why: str) -> str:
+        """Journal who looks at a copy and why, and only then give a grant."""
         file, who = found.file, request[WHO]
         if not who.session:
             raise web.HTTPForbidden(text="查阅须登录 (a copy is shown to who has signed in, not to a program)")
         await gate_of(request).record(CopyViewed(file.original_id, file.asset_id, who.account, why))
-        grant = self._grant(request, file.asset_id, int((found.now + _LASTS).timestamp()))
-        return web.Response(
-            status=303, headers={"Location": f"{request.path.removesuffix('/view')}?grant={grant}#player"}
-        )
+        return self._grant(request, file.asset_id, int((found.now + _LASTS).timestamp()))
 
     @allowed(*READERS)
     async def copy(self, request: web.Request) -> web.FileResponse:
         """The access copy or a range of it (RFC 9110 §14), to who holds the grant."""
         asked = parameters(request, ("grant",))
         found = await self._find(request.match_info["recording"][:TEXT_LIMIT], Made.ACCESS_COPY)
-        if not self.holds(request, asked.get("grant", ""), found.file.asset_id, found.now):
+        return self.lent(request, found, asked.get("grant", ""))
+
+    def lent(self, request: web.Request, found: Found, grant: str) -> web.FileResponse:
+        """A copy to who holds the grant; raises HTTPForbidden."""
+        if not self.holds(request, grant, found.file.asset_id, found.now):
             raise web.HTTPForbidden(text="请先填写调阅事由 (give a reason first: this grant is not valid here or now)")
         return self._served(found, _KINDS.get(found.medium, "video/mp4"))
+
+    def picture(self, found: Found) -> web.FileResponse:
+        """A picture, which needs no reason."""
+        return self._served(found, "image/svg+xml" if found.file.role in _DRAWN else "image/jpeg")
 
     @allowed(*READERS)
     async def made(self, request: web.Request) -> web.FileResponse:
@@ -110,8 +116,7 @@ class Player:
         role = next((one for one in PICTURES if one.value == request.match_info["role"]), None)
         if role is None:
             raise web.HTTPNotFound(text="there is no such picture")
-        found = await self._find(request.match_info["recording"][:TEXT_LIMIT], role)
-        return self._served(found, "image/svg+xml" if role in _DRAWN else "image/jpeg")
+        return self.picture(await self._find(request.match_info["recording"][:TEXT_LIMIT], role))
 
     def holds(self, request: web.Request, grant: str, copy: str, now: datetime) -> bool:
         """Whether a grant is for this copy and this session, and not over."""
@@ -143,6 +148,17 @@ class Player:
         if file is None:
             raise web.HTTPNotFound(text="没有查阅副本 (there is none of it here)")
         return Found(file, medium, address_in(root, file.blake3), now)
+
+
+def reason_of(form: Mapping[str, object]) -> str:
+    """Why somebody looks at a copy; raises HTTPBadRequest."""
+    try:
+        why = line(str(form.get("why", "")))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"请填写调阅事由 (a reason is needed): {error}") from error
+    if len(why) < _LEAST_REASON:
+        raise web.HTTPBadRequest(text="调阅事由过短 (the reason is too short)")
+    return why
 
 
 class _Lent(web.FileResponse):

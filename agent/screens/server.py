@@ -22,6 +22,7 @@ from agent.screens.answers import TEXT_LIMIT, error, parameters, taken_within
 from agent.screens.api import EVENTS, Api
 from agent.screens.centre import Centre
 from agent.screens.door import Door, listening
+from agent.screens.films import Films
 from agent.screens.guard import Gate
 from agent.screens.kiosk import Kiosk, Verb
 from agent.screens.login import Login
@@ -138,8 +139,8 @@ def status_app(board: Board, gate: Gate, verbs: Mapping[str, Verb] = _NO_VERBS) 
     )
     for routes in shown:
         app.router.add_routes(routes)
-    supervisor = Supervisor(board, player)
-    app.router.add_routes([*supervisor.routes(), *player.routes()])
+    supervisor, films = Supervisor(board, player), Films(board, player)
+    app.router.add_routes([*supervisor.routes(), *player.routes(), *films.routes()])
     app.router.add_routes(openapi_routes(app))
     app[BOARD] = board
     app.on_response_prepare.append(_add_headers)

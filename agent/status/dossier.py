@@ -13,7 +13,7 @@ from agent.deadline import Rules
 from agent.journal import Reader
 from agent.journal.views import DocumentView, RecordingView
 from agent.metadata import so_far
-from agent.model import STAGES, AssetState, Role
+from agent.model import STAGES, AssetState, Derivation, Medium, Role
 from agent.status.access import access_view, made_files
 from agent.status.activities import activity_view
 from agent.status.custody import custody_view
@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 PICTURES: Final = (Role.POSTER, Role.CONTACT_SHEET, Role.WAVEFORM, Role.TIMELINE)
 """What was made to be looked at, beside the access copy."""
+_OF_SESSION: Final = (Role.ACCESS_COPY, Role.MOSAIC, Role.CONTACT_SHEET, Role.TIMELINE)
 _HERE: Final = (AssetState.HELD, AssetState.STORED)
 
 
@@ -61,6 +62,8 @@ def dossier(reader: Reader, config: Config, identifier: str, now: datetime) -> J
     recording_id, rules = known.row.recording.recording_id, Rules(config.profile, config.calendars)
     (row,) = rows_view(reader, config, [known.row], now)
     newest = {one.role.value: one.asset_id for one in shown_files(known.made, known.kept.asset.asset_id)}
+    if (film := _film(reader, recording_id, known.kept.asset.asset_id)) is not None:
+        newest[Role.ACCESS_COPY.value] = film[0].asset_id
     return {
         "recording": row,
         "record": record_view(known, config, now),
@@ -68,6 +71,7 @@ def dossier(reader: Reader, config: Config, identifier: str, now: datetime) -> J
         "deadline": explain(known.row, rules, config.deadline.satisfied_by, now),
         "access": access_view(recording_id, reader.derived(recording_id), known.made, Path),
         "shown": newest,
+        "begins_s": film[1] / 1000 if film else 0,
         "activities": [activity_view(one, config.profile) for one in known.activities],
         "custody": custody_view(reader, known),
     }
@@ -76,9 +80,39 @@ def dossier(reader: Reader, config: Config, identifier: str, now: datetime) -> J
 def made_file(reader: Reader, identifier: str, role: Role) -> MadeFile | None:
     """The newest file of a role that was made from a recording and is here; raises UnknownError as `dossier`."""
     row = reader.recording(identifier)
-    views = reader.derivatives(row.recording.recording_id)
-    found = shown_files(views, row.asset.same_as or row.asset.asset_id)
+    recording_id, original_id = row.recording.recording_id, row.asset.same_as or row.asset.asset_id
+    film = _film(reader, recording_id, original_id) if role is Role.ACCESS_COPY else None
+    if film is not None:
+        return film[0]
+    found = shown_files(reader.derivatives(recording_id), original_id)
     return next((one for one in found if one.role is role), None)
+
+
+def _film(reader: Reader, recording_id: str, original_id: str) -> tuple[MadeFile, int] | None:
+    """The film that shows a segment of a session, and from when on (ms), if it is here."""
+    told = reader.derived(recording_id)
+    if told is None or not told.film:
+        return None
+    asset = reader.asset(told.film)
+    if asset.state not in _HERE or asset.digests is None:
+        return None
+    film = MadeFile(original_id, asset.asset_id, asset.role, asset.digests.blake3, asset.expected_bytes)
+    return film, told.film_ms
+
+
+def session_files(reader: Reader, session_id: str) -> list[tuple[str, Medium, MadeFile]]:
+    """Of what was made from a session and its sources, the newest that may be shown: whose, of what medium.
+
+    Raises UnknownError for one that isn't known.
+    """
+    reader.session(session_id)
+    found: dict[tuple[str, Role], MadeFile] = {}
+    for view in reader.joined(session_id):
+        asset, said = view.asset, view.said
+        if isinstance(said, Derivation) and asset.state in _HERE and asset.digests and said.role in _OF_SESSION:
+            file = MadeFile(said.source, asset.asset_id, said.role, asset.digests.blake3, asset.expected_bytes)
+            found[said.of, said.role] = file
+    return [(of, reader.recording(file.original_id).recording.medium, file) for (of, _), file in sorted(found.items())]
 
 
 def shown_files(views: Sequence[DocumentView], original_id: str) -> list[MadeFile]:
