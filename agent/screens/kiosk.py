@@ -164,5 +164,4 @@ def _to(request: web.Request, became: str) -> web.Response:
 
 def _message(request: web.Request, error: AgentError) -> web.Response:
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownError | RequestError) else HTTPStatus.SERVICE_UNAVAILABLE
-    told = {"zh": "无法显示；资料安全", "en": "can't be shown; footage is safe"}
-    return page(request, "kiosk_message.html", status, told=told, problems=problems_of(error))
+    return page(request, "kiosk_message.html", status, **refusal(status, error.what), back="/kiosk")
