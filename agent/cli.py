@@ -40,9 +40,9 @@ _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     RequestError: Exit.USAGE,
 }
 _VERBS: Final = (
-    "run", "pull", "status", "top", "unstored", "verify", "resume", "deadline", "device", "camera", "metadata", "transcript",
-    "access", "activity", "stats", "recover", "release", "receipt", "export", "guard", "account", "key", "log",
-    "checks", "doctor",
+    "run", "pull", "status", "top", "unstored", "verify", "resume", "deadline", "device", "camera", "metadata",
+    "transcript", "access", "activity", "stats", "recover", "release", "receipt", "export", "guard", "account", "key",
+    "log", "checks", "doctor",
 )  # fmt: skip
 """In the order of the help. What adds each is `add_…` of its module: all of them take longer than most verbs do."""
 
