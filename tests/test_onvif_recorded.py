@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
 
 from agent.errors import RoomError
 from agent.rooms.onvif import (
+    Camera,
     Events,
     Found,
     Happening,
@@ -22,6 +28,9 @@ from agent.rooms.onvif import (
     stream_address,
     synchronize,
 )
+from agent.rooms.onvif import discovery as discovery_module
+from agent.rooms.onvif import events as events_module
+from agent.rooms.onvif.soap import Talk
 from tests.onvif_cameras import ADDRESS, PASSWORD, USER, PrivateNetwork, private_network, recorded, start_recorded
 from tests.servers import installed
 
@@ -105,3 +114,85 @@ def test_a_key_frame_can_t_be_asked_of_it(network: PrivateNetwork) -> None:
     """It has no reply to that, and gives what is no XML instead."""
     with pytest.raises(RoomError, match="no XML"):
         network.run(synchronize(ADDRESS, 80, USER, PASSWORD))
+
+
+CALLS = "GetSystemDateAndTime", "GetServices", "GetCapabilities", "GetProfiles", "GetStreamUri", "GetDeviceInformation"
+EVENTS = "events.CreatePullPointSubscription", "PullMessages"
+WORDS = st.text(max_size=12) | st.sampled_from(
+    [
+        "",
+        "0",
+        "-1",
+        "9" * 30,
+        "http://[",
+        "//x",
+        "rtsp://",
+        "H265",
+        "PT5S",
+        "2014-12-24T19:00:00",
+        "true",
+        "\x85",
+        "{user}",
+    ]
+)
+CHANGES = st.tuples(st.floats(0, 1), st.sampled_from(["text", "name", "gone", "twice", "attribute"]), WORDS)
+
+
+class Canned(Talk):
+    """A camera that answers with recorded replies, of which some elements are others."""
+
+    def __init__(self, changes: list[tuple[float, str, str]]) -> None:
+        super().__init__(ADDRESS, 80, USER, PASSWORD, lambda: datetime.now(UTC))
+        self._changes = changes
+
+    async def _post(self, url: URL, body: str, *_: object) -> tuple[int, list[str], bytes]:
+        call = next(name for name in (*CALLS, *EVENTS) if f"<{name.rpartition('.')[2]} " in body)
+        return 200, [], damaged(recorded(call), self._changes)
+
+
+def damaged(content: str, changes: list[tuple[float, str, str]]) -> bytes:
+    content = re.sub(r"{{[=?][^}]*}}", "1", content.replace("http://{{=it.hostname}}", f"http://{ADDRESS}"))
+    content = content.replace(":1/onvif", "/onvif")
+    root = ET.fromstring(content.encode())
+    body = root[-1]
+    for place, kind, word in changes:
+        parents = [(parent, child) for parent in body.iter() for child in parent]
+        if not parents:
+            break
+        parent, child = parents[int(place * (len(parents) - 1))]
+        match kind:
+            case "text":
+                child.text = word
+            case "name":
+                child.tag = re.sub(r"[^A-Za-z]", "", word) or "x"
+            case "gone":
+                parent.remove(child)
+            case "twice":
+                parent.append(child)
+            case "attribute":
+                child.set("token", word)
+    return ET.tostring(root)
+
+
+@settings(max_examples=80)
+@given(st.lists(CHANGES, max_size=4))
+def test_whatever_becomes_of_a_real_camera_s_replies_is_an_answer_or_an_error_in_words(
+    changes: list[tuple[float, str, str]],
+) -> None:
+    async def asked() -> None:
+        camera = Camera(ADDRESS, 80, USER, PASSWORD, lambda: datetime.now(UTC))
+        camera.talk = Canned(changes)
+        for ask in (camera.compare, camera.identify, camera.profiles):
+            with contextlib.suppress(RoomError):
+                assert await ask()
+        with contextlib.suppress(RoomError):
+            assert (await camera.stream_address()).startswith(f"rtsp://{ADDRESS}")
+        with contextlib.suppress(RoomError):
+            subscription = await events_module._Subscription.made(camera)
+            for happening in Events(ADDRESS, 80, "", "", camera.talk._clock)._changes(await subscription.pull()):
+                assert happening.what in Notices
+        discovery_module._found(damaged(recorded("Probe"), changes), ADDRESS)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events_module, "_PACE_S", 0)
+        asyncio.run(asked())
