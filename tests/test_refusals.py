@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import agent
 from agent.errors import AwayError, CommitError, JournalError, RequestError, StoreError
-from agent.screens import kiosk, login
+from agent.screens import asking, login
 from agent.screens.who import Role
 from agent.status.refusals import refusal, told
 from agent.status.words import words
@@ -104,7 +104,7 @@ def test_what_may_have_been_saved_is_never_called_not_saved() -> None:
     "said",
     [
         *([one["zh"], one["en"]] for one in login._WORDS.values()),
-        *(notice[1:] for notice in (kiosk._REFUSED, kiosk._NOT_KEPT, kiosk._MEANWHILE, kiosk._NO_GAP)),
+        *(notice[1:] for notice in (asking._REFUSED, asking._NOT_KEPT, asking._AWAY, asking.MEANWHILE, asking.NO_GAP)),
     ],
     ids=lambda said: said[1][:40],
 )
