@@ -81,6 +81,35 @@ async def test_h265_is_found_by_media2() -> None:
         assert '<SetSynchronizationPoint xmlns="http://www.onvif.org/ver20/media/wsdl"' in camera.bodies[-1]
 
 
+async def test_a_camera_that_names_media2_and_does_not_have_it() -> None:
+    async with puppet() as camera:
+
+        async def old(request: web.Request) -> web.StreamResponse:
+            if "ver20" in request.path:
+                return reply(fault("Receiver", "ActionNotSupported"), 500)
+            return reply(response("GetProfiles", profile1("main", 1920, 1080)))
+
+        address = f"http://{HOST}:{camera.port}/onvif"
+        camera.replies |= {"GetServices": services(address, "ver20/media"), "GetProfiles": old}
+        assert await address_of(camera) == STREAM
+        assert camera.paths[-1] == "/onvif/ver10_media"
+        camera.replies["GetProfiles"] = fault("Receiver", "ActionNotSupported")
+        assert (await refusal(camera)).cause == Cause.REFUSED
+
+
+async def test_a_camera_that_keeps_no_connection_is_asked_again_and_again() -> None:
+    async def cut_later(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        asyncio.get_running_loop().call_later(0.01, request.transport.abort)
+        return reply(response("GetDeviceInformation", ""))
+
+    async with puppet() as camera, Camera(HOST, camera.port, USER, PASSWORD, now) as talk:
+        camera.replies["GetDeviceInformation"] = cut_later
+        for _ in range(5):
+            assert await talk.identify()
+            await asyncio.sleep(0.01)
+
+
 async def test_a_camera_from_before_get_services() -> None:
     async with puppet() as camera:
         camera.replies |= {

@@ -117,8 +117,14 @@ class Camera:
     async def profiles(self) -> tuple[Profile, ...]:
         """What it can stream, in its own order; asked by Media2 where there is one, since Media1 can't name H.265."""
         media2 = await self._asks_media2()
-        wanted = "<Type>VideoEncoder</Type>" if media2 else ""
-        answer = await self._ask(MEDIA2 if media2 else MEDIA, "GetProfiles", wanted)
+        try:
+            wanted = "<Type>VideoEncoder</Type>" if media2 else ""
+            answer = await self._ask(MEDIA2 if media2 else MEDIA, "GetProfiles", wanted)
+        except FaultError:
+            if not media2 or MEDIA not in self._services:
+                raise
+            del self._services[MEDIA2]  # some name it and don't have it
+            return await self.profiles()
         found = [profile for item in answer.iterfind("{*}Profiles") if (profile := _profile(item))]
         if not found:
             raise malformed("no profile that has video")

@@ -252,7 +252,7 @@ def _address(host: str, port: int) -> URL:
 
 def _new_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=4),
+        connector=aiohttp.TCPConnector(limit=4, force_close=True),  # cameras drop what is kept, and have few
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=LIMIT_S),
         headers={"User-Agent": f"capture-agent/{__version__}", "Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),
