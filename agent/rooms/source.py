@@ -16,6 +16,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from agent.rooms import attached
 from agent.rooms.connection import Connection, Say, StandsStillError, Totals, wall_us
 from agent.rooms.protocol import Alive, Cause, Kind, Lost, Noticed, Opened, Plan, Transport, Why
 from agent.rooms.writer import FAILED, Flusher, described
@@ -190,9 +191,8 @@ class Source:
     def _open(self) -> InputContainer:
         """Ask for the source. Neither the address nor what it answered gets into an error of ours."""
         url, timeout = self._source.url, (OPEN_LIMIT_S, self._plan.stall_s)
-        scheme, _, rest = url.partition(":")
-        if scheme in {"v4l2", "alsa"}:
-            return av.open(rest, format=scheme, timeout=timeout)
+        if url.partition(":")[0] in attached.OPTIONS:
+            return attached.opened(url)
         options = {
             "rtsp_transport": self._source.transport.value,
             "allowed_media_types": "video+audio",
