@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -36,6 +37,10 @@ from tests.onvif_cameras import (
 )
 
 STREAM = f"rtsp://{HOST}:8554/live"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def address_of(camera: Puppet, profile: str = "") -> str:
@@ -202,10 +207,6 @@ def test_digest_is_what_rfc_7616_computes() -> None:
         assert "nc=00000001" in said
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
 async def test_the_clock_is_known_finer_than_the_seconds_it_is_told_in() -> None:
     ahead = timedelta(days=-3, milliseconds=377)
     async with puppet(ahead=ahead) as camera, Camera(HOST, camera.port, "", "", now) as talk:
@@ -244,6 +245,38 @@ async def test_the_clock_is_set_while_it_is_compared() -> None:
         camera.replies["GetSystemDateAndTime"] = jumping
         reading = await talk.compare(2)
         assert abs(timedelta(microseconds=reading.offset_us) - camera.ahead) < timedelta(seconds=30)
+
+
+THEN = clock_reply(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        response("GetSystemDateAndTime", ""),
+        *(THEN.replace("2026", year) for year in ("0", "1", "9999", "1e3", "-1", "٢٠٢٤")),
+        *(THEN.replace("<Hour>3", f"<Hour>{hour}") for hour in ("24", "", " ")),
+        THEN.replace("<Day>2", "<Day>32"),
+    ],
+)
+async def test_a_clock_that_says_no_time(said: str) -> None:
+    async with puppet() as camera:
+        camera.replies["GetSystemDateAndTime"] = said
+        assert (await refusal(camera)).cause == Cause.GARBAGE
+
+
+@given(st.text(alphabet="rtsp:/@[]?#%0127.{}a\\ ", max_size=30).map(lambda tail: f"rtsp://127.0.0.1{tail}"))
+def test_any_stream_address_is_the_cameras_or_refused(uri: str) -> None:
+    async def asked() -> None:
+        async with Camera(HOST, 80, USER, PASSWORD, now) as talk:
+            with contextlib.suppress(RoomError):
+                kept = await talk._own(uri)
+                assert urlsplit(kept).hostname == "127.0.0.1"
+                assert "@" not in urlsplit(kept).netloc
+                assert urlsplit(kept).port != 0
+
+    asyncio.run(asked())
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,8 @@ def _utc(answer: ET.Element) -> datetime:
     if not all(number.isascii() and number.isdecimal() for number in said):
         raise malformed("a clock without universal time")
     year, month, day, hour, minute, second = map(int, said)
+    if not 1900 < year < 9000:  # what can be reckoned with
+        raise malformed("a time that is none")
     try:
         return datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)  # 60 is a leap second
     except ValueError as error:
