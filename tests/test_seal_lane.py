@@ -43,7 +43,7 @@ def metadata(recording_id: str) -> Json:
 async def station(tmp_path: Path, clock: SettableClock) -> AsyncIterator[Station]:
     """Two recordings, held, by a station that can sign at once."""
     async with opened(tmp_path, clock) as station:
-        await begin(station, station_key(tmp_path, Path("/nonexistent")))
+        await begin(station, station_key(tmp_path, tmp_path / "no-credential"))
         station.limits = Runner(probe_pause_s=0, backoff_base_s=60, backoff_max_s=600)
         station.manifests = Manifests(quiet_s=0)
         station.background = lambda: Background({"name": "采集站"}, {"agent": "1"}, metadata)
