@@ -254,14 +254,15 @@ def keep_room(path: Path, size_bytes: int) -> None:
             raise
 
 
-def remove_empty(folder: Path) -> bool:
-    """Remove a folder that has nothing in it; False if it has."""
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise
+def remove_empty(path: Path) -> bool:
+    """Remove a file without a byte, or a folder that has nothing in it; False if there is something."""
+    if not path.is_dir():
+        if empty := path.stat().st_size == 0:
+            path.unlink()
+        return empty
+    if any(path.iterdir()):
         return False
+    path.rmdir()
     return True
 
 

@@ -329,3 +329,13 @@ def test_a_folder_goes_only_when_nothing_is_in_it(tmp_path: Path) -> None:
     assert durable.remove_empty(folder)
     with pytest.raises(FileNotFoundError):
         durable.remove_empty(folder)
+
+
+def test_a_file_goes_only_without_a_byte(tmp_path: Path) -> None:
+    path = tmp_path / "front-000001.mp4"
+    path.write_bytes(b"f")
+    assert not durable.remove_empty(path)
+    assert path.read_bytes() == b"f"
+    path.write_bytes(b"")
+    assert durable.remove_empty(path)
+    assert not path.exists()

@@ -9,7 +9,7 @@ from typing import Final
 
 from agent.model import SessionNoted, SessionStarted
 from agent.pipeline.segments import at
-from agent.rooms.protocol import Back, Begun, Cause, Lost, Noticed, Report
+from agent.rooms.protocol import Back, Begun, Cause, Closed, Lost, Noticed, Report
 
 GAP: Final = "gap"
 LATE: Final = "late"
@@ -34,6 +34,7 @@ class Ledger:
         self._open = {_key(line): line for line in lines if line.end is None}
         self._begun = {line.source for line in lines if line.kind == GAP}
         self._written = 0
+        self._ended_gaps: dict[str, SessionNoted] = {}
         self.gaps = dict.fromkeys(started.sources, 0)
         for line in lines:
             if line.kind == GAP and line.source in self.gaps:
@@ -62,6 +63,8 @@ class Ledger:
                 return self._first(source, at(at_us))
             case Back(source, at_us):
                 return self._first(source, at(at_us)) + self._end(source, GAP, at(at_us))
+            case Closed(source, start_us=start_us):
+                return self._sharpened(source, at(start_us))
             case Noticed():
                 return self._noticed(report)
         return []
@@ -109,6 +112,13 @@ class Ledger:
         self._begun.add(source)
         return lines + self._end(source, GAP, begun)
 
+    def _sharpened(self, source: str, start: datetime) -> list[SessionNoted]:
+        """A file may begin with what came before it was begun: a gap ended as early as what follows it begins."""
+        line = self._ended_gaps.pop(source, None)
+        if line is None or line.end is None or start >= line.end:
+            return []
+        return [replace(line, end=max(line.start, start))]
+
     def _gap(self, source: str, since: datetime, cause: str, detail: Mapping[str, object]) -> list[SessionNoted]:
         before = self._open.get((source, GAP, ""))
         if before is not None:  # what is known of the cause changes; the gap began when it began
@@ -145,7 +155,12 @@ class Ledger:
 
     def _end(self, source: str, kind: str, end: datetime) -> list[SessionNoted]:
         line = self._open.pop((source, kind, ""), None)
-        return [] if line is None else [replace(line, end=max(line.start, end))]
+        if line is None:
+            return []
+        line = replace(line, end=max(line.start, end))
+        if kind == GAP:
+            self._ended_gaps[source] = line
+        return [line]
 
     def _is_open(self, source: str, kind: str) -> bool:
         return (source, kind, "") in self._open

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -102,8 +104,12 @@ async def salvage(station: Station, started: SessionStarted, folder: Path, left:
     How long it plays is read by the sandboxed prober; what that can't read is taken all the same.
     """
     with durable.opened(left.path) as fd:
+        if _is_being_written(fd):
+            what = f"The recorder of the service that ended still writes {left.path.name}."
+            raise StoreError(what, safe="It is taken when it has ended.", do="Nothing.")
+        changed_at = at(os.fstat(fd).st_mtime_ns // 1000)
         facts = await probe(fd, gps=False)
-    end_us = (left.changed_at - EPOCH) // _US
+    end_us = (changed_at - EPOCH) // _US
     media_us = 1000 * (facts.duration_ms or 0)
     tracks = tuple(
         Track(one.kind, one.codec, one.width, one.height) for one in facts.streams if one.kind in {"video", "audio"}
@@ -111,6 +117,16 @@ async def salvage(station: Station, started: SessionStarted, folder: Path, left:
     start_us = max(end_us - media_us, (started.started_at - EPOCH) // _US)
     counts = (min(start_us, end_us), end_us, media_us, left.size_bytes, 0, 0)
     await take(station, started, folder, Closed(left.source, left.number, left.path.name, Why.KILLED, *counts, tracks))
+
+
+def _is_being_written(fd: int) -> bool:
+    """Whether any process has the file open for writing: then no read lease is granted (fcntl(2), F_SETLEASE)."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    return False
 
 
 def _taken(station: Station, started: SessionStarted, closed: Closed, size_bytes: int) -> SegmentTaken:
@@ -124,9 +140,10 @@ def _taken(station: Station, started: SessionStarted, closed: Closed, size_bytes
     recording = Recording(new_id(station.clock), device_id, medium, earliest, latest, trust, limit)
     asset = Asset(new_id(station.clock), recording.recording_id, Role.ORIGINAL, AssetState.WANTED, size_bytes)
     facts = {
-        "why": closed.why.value, "media_us": closed.media_us, "frames": closed.frames, "samples": closed.samples,
-        "tracks": [asdict(track) for track in closed.tracks],
-    } | ({"av_us": closed.av_us} if closed.av_us is not None else {})  # fmt: skip
+        "why": closed.why.value, "media_us": closed.media_us, "tracks": [asdict(track) for track in closed.tracks],
+    } | {
+        name: value for name in ("frames", "samples", "av_us") if (value := getattr(closed, name))  # 0: nobody counted
+    }  # fmt: skip
     camera = at(closed.camera_us) if closed.camera_us is not None else None
     place = (started.session_id, closed.source, closed.number, closed.file)
     return SegmentTaken(*place, start, end, recording, asset, camera, facts)

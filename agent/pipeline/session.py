@@ -352,6 +352,8 @@ def cleared(folder: Path) -> bool:
                 durable.remove_still(path)
             elif path.suffix == durable.PART_SUFFIX:
                 durable.remove_part(path)
+            else:
+                durable.remove_empty(path)  # begun by a recorder that was killed before it wrote anything
         return durable.remove_empty(folder)
     return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from agent.config.rooms import Room
 from agent.errors import RequestError
 from agent.model import STAGES, StartedBy
 from agent.pipeline.limits import check_words, moment
@@ -13,17 +14,19 @@ from agent.register import line
 
 Asked = Mapping[str, str]
 Answer = dict[str, object]
+Verb = Callable[[Asked], Awaitable[Answer]]
+Meant = Callable[[Room, Order], Order]
 
 _PEOPLE_LIMIT = 50
 _UNCHANGED = "Nothing was changed."
 
 
-def session_verbs(sessions: Sessions) -> dict[str, Callable[[Asked], Awaitable[Answer]]]:
-    """The verbs by name."""
-    return {"session_start": partial(start, sessions), "session_stop": partial(stop, sessions)}
+def session_verbs(sessions: Sessions, meant: Meant = lambda _, order: order) -> dict[str, Verb]:
+    """The verbs by name. `meant` makes a planned session of what is started when one is about to begin."""
+    return {"session_start": partial(start, sessions, meant), "session_stop": partial(stop, sessions)}
 
 
-async def start(sessions: Sessions, asked: Asked) -> Answer:
+async def start(sessions: Sessions, meant: Meant, asked: Asked) -> Answer:
     """Start one: `room`, `who`, and, if they aren't empty, `started_by` (without it a command), `why`, `stage`,
     `title`, `case_number`, `participants` (one a line), `planned_start`, `planned_end`, `anyway`.
 
@@ -41,7 +44,8 @@ async def start(sessions: Sessions, asked: Asked) -> Answer:
         StartedBy(asked.get("started_by") or StartedBy.COMMAND), line(asked["who"]), stage=stage, participants=people,
         planned_start=begin, planned_end=end, anyway=bool(asked.get("anyway")), **said,
     )  # fmt: skip
-    return {"session": await sessions.start(asked["room"], order)}
+    room = sessions.rooms.get(asked["room"])
+    return {"session": await sessions.start(asked["room"], meant(room, order) if room is not None else order)}
 
 
 async def stop(sessions: Sessions, asked: Asked) -> Answer:
