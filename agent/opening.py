@@ -23,7 +23,11 @@ from agent.model import Clock, Device, SlotProgress
 from agent.pipeline import limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
+from agent.pipeline.rooms import Rooms
 from agent.pipeline.station import Station
+from agent.rooms.addresses import CameraAddresses
+from agent.rooms.engine import RoomRecorder
+from agent.rooms.onvif import stream_address
 from agent.uploader.base import Store
 from agent.vault import Vault
 
@@ -47,6 +51,11 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
             if config.refused:
                 await limits.doubt(station)
             yield station
+
+
+def rooms_of(station: Station, config: Config) -> Rooms:
+    """What it does for its rooms, of which there may be none; nothing that reads media is imported here."""
+    return Rooms(station, config.rooms, CameraAddresses(stream_address), RoomRecorder)
 
 
 def use(station: Station, config: Config) -> None:

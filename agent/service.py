@@ -19,12 +19,12 @@ from agent.config.ports import slot_of
 from agent.config.slots import in_order
 from agent.deadline import CLOCK_TOLERANCE, is_plausible
 from agent.drivers.detect import UsbDock
-from agent.drivers.dock import DockedPath, DockListener
+from agent.drivers.dock import DockedPath, DockListener, Heard
 from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, use
+from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, rooms_of, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -61,6 +61,7 @@ class Service:
         self.certificate = Certificate(config.status.tls_certificate, config.status.tls_key)
         self._refused: dict[str, str] = {}
         self.disk = OwnDisk(station)
+        self.rooms = rooms_of(station, config)
         self._refusals = history.Refusals()
         self._run, self._moves = 0, True
         self.judging = asyncio.Lock()
@@ -106,8 +107,8 @@ class Service:
     # Detection
 
     def hears(self, detection: str) -> DockListener:
-        """A listener of its own for each kind of detection: the recovery of one must not hide another's trouble."""
-        return _Heard(self, detection)
+        """A listener of its own for each kind of detection."""
+        return Heard(self, partial(self.on_trouble, detection))
 
     def on_docked(self, docked: DockedPath) -> None:
         """A recorder can be read."""
@@ -183,7 +184,7 @@ class Service:
     def verbs(self) -> dict[str, control.Verb]:
         """What the control socket answers."""
         asked = {name: partial(verb, self._station) for name, verb in VERBS.items()}
-        return {"dock": self._dock, "slot": self._slot, **asked}
+        return {"dock": self._dock, "slot": self._slot, **self.rooms.verbs(), **asked}
 
     def file_verbs(self) -> dict[str, control.FileVerb]:
         """The same for what needs the bytes of a file."""
@@ -218,6 +219,7 @@ class Service:
             return None
         self._config = config
         use(self._station, config)
+        self.rooms.use(config.rooms)
         what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
         self._troubles["restart"] = what if waiting else ""
         log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
@@ -273,15 +275,19 @@ class Service:
             not self.disk.trouble,
             self._moves,
             self._runner.store_heard,
+            self.rooms.running(),
+            self.rooms.planned(),
         )
 
     def version(self) -> tuple[object, ...]:
         """Another one when a slot has changed, or an alarm came or went: what the screens must show at once."""
-        return (self._runner.version(), self._runner.store_error, self._moves, *self._problems())
+        runner, rooms = self._runner, self.rooms.version()
+        return (runner.version(), runner.store_error, self._moves, rooms, *self._problems())
 
     def _problems(self) -> tuple[str, ...]:
         told = (*self._troubles.values(), self.disk.shown, *self._runner.troubles(), *left_out(self._config))
-        return tuple(what for what in (*told, self._station.book.trouble, *self._station.custody.problems()) if what)
+        told = (*told, self._station.book.trouble, *self._station.custody.problems(), *self.rooms.problems())
+        return tuple(what for what in told if what)
 
     def _free_bytes(self) -> int | None:
         with contextlib.suppress(StoreError):
@@ -290,34 +296,22 @@ class Service:
 
     async def feed_watchdog(self) -> None:
         """Tell systemd that we live, but only when every lane has moved since the last time."""
-        before = self._runner.ticks()
+        before = self._ticks()
         while True:
             notify.status(self._one_line())
             await asyncio.sleep(_WATCHDOG_S)
-            now = self._runner.ticks()
+            now = self._ticks()
             self._moves = all(new > old for new, old in zip(now, before, strict=True))
             if self._moves:
                 notify.alive()
                 before = now
 
+    def _ticks(self) -> tuple[int, ...]:
+        return (*self._runner.ticks(), self.rooms.ticks())
+
     def _one_line(self) -> str:
         runner, problems = self._runner, len(self._problems())
         return one_line(runner.slots(), len(runner.uploads()), problems, store_fails=bool(runner.store_error))
-
-
-class _Heard:
-    """What one detection tells the service."""
-
-    def __init__(self, service: Service, detection: str) -> None:
-        self._detection = detection
-        self._service = service
-        self.on_docked = service.on_docked
-        self.on_gone = service.on_gone
-        self.on_refused = service.on_refused
-
-    def on_trouble(self, what: str) -> None:
-        """Detection is hindered; empty: no longer."""
-        self._service.on_trouble(self._detection, what)
 
 
 async def serve(config: Config, clock: Clock) -> None:
@@ -386,6 +380,7 @@ async def _work(
         group.create_task(service.feed_watchdog())
         group.create_task(service.disk.watch())
         group.create_task(service.clocks.run())
+        group.create_task(service.rooms.run())
         group.create_task(reloading())
         if config.dock.usb:
             group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
