@@ -193,7 +193,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Kind.FROZEN: ("画面静止不动", "the picture does not change"),
         Kind.SILENT: ("没有声音", "there is no sound"),
         Kind.FLAT: ("声音信号平直，话筒可能未接", "flat signal: is the microphone connected?"),
-        Kind.CLOCK: ("摄像机时钟不准", "the camera's clock is off"),
+        Kind.CLOCK: ("摄像机时钟与本站相差", "the camera's clock differs from ours"),
         Kind.TRACK: ("缺少画面或声音", "picture or sound is missing"),
         Kind.TAMPER: ("摄像机报告被遮挡或移动", "the camera says that it was covered or turned"),
         Kind.SIGNAL: ("摄像机报告自身没有信号", "the camera says that it has no signal itself"),
