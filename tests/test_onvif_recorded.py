@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -101,6 +102,12 @@ def test_its_stream(network: PrivateNetwork) -> None:
 def test_who_it_is(network: PrivateNetwork) -> None:
     found = network.run(identify(ADDRESS, 80, USER, PASSWORD))
     assert (found.manufacturer, found.model, found.serial) == ("Mockup Manufacturer", "Mockup Model", "00000000")
+
+
+def test_a_network_that_the_service_may_not_reach(network: PrivateNetwork) -> None:
+    network.call(lambda: subprocess.run(["ip", "route", "add", "prohibit", "192.0.2.0/24"], check=True))
+    with pytest.raises(RoomError, match="IPAddressAllow"):
+        network.run(identify("192.0.2.7", 80, USER, PASSWORD))
 
 
 def test_its_clock_stands_still_in_2014(network: PrivateNetwork) -> None:

@@ -271,6 +271,9 @@ def _unreachable(error: Exception, limit_s: float) -> NoReturn:
             what, cause = "The name of the camera is not known to the network.", Cause.UNREACHABLE
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             what, cause = "The camera refuses the connection.", Cause.REFUSED
+        case aiohttp.ClientConnectorError(os_error=PermissionError()):
+            what, cause = "This station's service may not reach the camera.", Cause.UNREACHABLE
+            do = "Allow the cameras' network in the service's drop-in: IPAddressAllow= (docs/rooms.md)."
         case aiohttp.ClientConnectorError():
             what, cause = f"No connection to the camera: {os.strerror(error.errno or 0)}.", Cause.UNREACHABLE
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | ValueError():
