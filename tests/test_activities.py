@@ -126,7 +126,7 @@ async def test_two_recorders_make_one_activity_and_every_version_stays(station: 
         ({"stage": "S77"}, "is no stage"),
         ({"conditions": "重要"}, "knows no condition"),
         ({"recordings": "rec-nobody"}, "There is no recording"),
-        ({"recordings": ""}, "1 to 5000 recordings"),
+        ({"recordings": ""}, "1 to 6000 recordings"),
         ({"id": "nothing"}, "There is no activity"),
         ({"who": "\u202eliar"}, "visible characters"),
         ({"why": "x" * 100_000}, "visible characters"),

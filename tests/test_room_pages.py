@@ -212,6 +212,7 @@ async def test_a_supervisor_reads_a_session_with_its_ledger_segments_and_explana
         await sound(page)
         await page.send("Page.navigate", url=f"{served.url}sessions/s1/gaps")
         await page.shows("请选择原因")
+        await page.shows("按台账可能是 INT-12")
         await sound(page)
         assert page.console == []
 

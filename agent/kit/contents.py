@@ -94,7 +94,7 @@ class Wanted:
 def chosen(reader: Reader, wanted: Wanted) -> list[str]:
     """The ids of the recordings, each once, in the order in which they were seen.
 
-    Raises UnknownError for a name that nothing has, RequestError if they are none or more than 5000.
+    Raises UnknownError for a name that nothing has, RequestError if they are none or more than 6000.
     """
     found = [reader.recording(name).recording.recording_id for name in wanted.recordings]
     found += reader.recordings_of_case(wanted.case) if wanted.case else []

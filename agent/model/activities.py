@@ -8,8 +8,8 @@ from typing import Final
 
 from agent.model.evidence import Deadline
 
-ACTIVITY_LIMIT: Final = 5000
-"""So many recordings can an activity have: four cameras of a room make 240 an hour."""
+ACTIVITY_LIMIT: Final = 6000
+"""So many recordings can an activity have: a day of four cameras, a minute each, is 5760."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ _JOIN_LIMIT_S: Final = 30.0
 _ASK_AGAIN_S: Final = 2.0
 _LOCKED_OUT_S: Final = 60.0
 """Between two wrong passwords: many cameras lock who is refused often."""
-_STOP_LIMIT_S: Final = 15.0
-_LAST_LIMIT_S: Final = 10.0
+_STOP_LIMIT_S: Final = 10.0
+_LAST_LIMIT_S: Final = 8.0
+"""Both together, when the service ends: less than systemd waits (TimeoutStopSec)."""
 
 
 class Recorder(Protocol):

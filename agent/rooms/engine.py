@@ -177,8 +177,12 @@ class RoomRecorder:
 
 def _files(folder: Path) -> list[tuple[Path, int, int]]:
     """The files of a folder in their order, when each was written last, and its size."""
-    found = [(path, path.stat()) for path in sorted(folder.iterdir())]
-    return [(path, state.st_mtime_ns // 1000, state.st_size) for path, state in found]
+    found = []
+    for path in sorted(folder.iterdir()):
+        with suppress(FileNotFoundError):  # a closed one, which the vault has just taken
+            state = path.stat()
+            found.append((path, state.st_mtime_ns // 1000, state.st_size))
+    return found
 
 
 async def _counted(path: Path) -> tuple[int, int, int, tuple[Track, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,14 +13,25 @@ from agent.deadline import Rules
 from agent.journal import Reader
 from agent.journal.views import RecordingView, SessionView
 from agent.model import STAGES
-from agent.model.sessions import SegmentTaken
-from agent.rooms.protocol import Why
+from agent.model.sessions import SegmentTaken, SessionNoted
+from agent.rooms.protocol import Cause, Why
 from agent.status.activities import activity_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.rooms import ledger_view, test_view
-from agent.status.words import Ended, at, named, named_as, words
+from agent.status.words import Ended, Line, at, named, named_as, words
 
 Json = dict[str, Any]
+
+_PROPOSED: Final[Mapping[str, str]] = {
+    Cause.REFUSED: "INT-12",
+    Cause.UNREACHABLE: "INT-12",
+    Cause.CLOSED: "INT-12",
+    Cause.STALLED: "INT-12",
+    Cause.GARBAGE: "INT-01",
+    Cause.RECORDER: "INT-01",
+    Cause.DISK: "INT-04",
+}
+"""Which code of interruptions.toml may explain a gap of such a cause."""
 
 PART: Final = 100
 """How many segments one answer lists."""
@@ -67,8 +78,24 @@ def session_view(reader: Reader, config: Config, session_id: str, part: int | No
         "segment_count": len(segments),
         "part": part,
         "parts": parts,
-        "activities": [activity_view(reader.activity(name), config.profile) for name in activities],
+        "activities": [
+            _with_proposals(activity_view(reader.activity(name), config.profile), view.notes) for name in activities
+        ],
     }
+
+
+def _with_proposals(activity: Json, notes: Sequence[SessionNoted]) -> Json:
+    """With the code that the ledger suggests for each gap, if it suggests one: a person says whether it is so."""
+    for gap in activity["gaps"]:
+        start, end = datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["to"])
+        causes = {
+            note.cause
+            for note in notes
+            if note.kind == Line.GAP and note.start < end and (note.end is None or note.end > start)
+        }
+        codes = {_PROPOSED.get(cause) for cause in causes}
+        gap["proposed"] = codes.pop() if len(codes) == 1 else None
+    return activity
 
 
 def _head(view: SessionView) -> Json:

@@ -1,0 +1,92 @@
+"""Files of a session that no report closed: taken exactly as they are on disk, once nobody writes them any more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.errors import StoreError
+from agent.model import AssetState, SessionStarted
+from agent.pipeline.segments import lying, salvage
+from agent.pipeline.station import Station
+from tests.conftest import SettableClock
+from tests.journal_entries import session_started
+from tests.media import film
+from tests.stations import opened
+from tests.studio import us
+
+ENDED = datetime(2026, 11, 23, 10, 30, 7, 250_000, tzinfo=UTC)
+FRAGMENTED = ("-movflags", "+frag_keyframe+empty_moov+default_base_moof", "-frag_duration", "500000")
+
+
+@pytest.fixture
+async def station(tmp_path: Path) -> AsyncIterator[Station]:
+    async with opened(tmp_path / "station", SettableClock(ENDED + timedelta(minutes=1))) as station:
+        yield station
+
+
+@pytest.fixture
+async def started(station: Station) -> SessionStarted:
+    started = session_started(started_at=ENDED - timedelta(minutes=5))
+    await station.journal.record(started)
+    return started
+
+
+def left(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    os.utime(path, ns=(0, us(ENDED) * 1000))
+    return path
+
+
+async def test_a_torn_file_is_kept_to_its_last_byte_and_lasts_as_long_as_it_plays(
+    station: Station, started: SessionStarted, tmp_path: Path
+) -> None:
+    torn = film(tmp_path, "mp4", 4, FRAGMENTED)[:-5000]
+    left(tmp_path, "cam-000003.mp4", torn)
+    (found,) = lying(tmp_path)
+    assert (found.source, found.number, found.size_bytes, found.changed_at) == ("cam", 3, len(torn), ENDED)
+    await salvage(station, started, tmp_path, found)
+    (taken,) = station.journal.reader.session("s1").segments
+    assert taken.end == ENDED
+    assert timedelta(seconds=2) < taken.end - taken.start <= timedelta(seconds=4)
+    assert taken.facts["why"] == "killed"
+    asset = station.journal.reader.asset(taken.asset.asset_id)
+    assert asset.state is AssetState.HELD
+    assert asset.digests is not None
+    assert station.vault.address(asset.digests.blake3).read_bytes() == torn
+    assert lying(tmp_path) == []
+
+
+async def test_what_nobody_can_read_is_kept_all_the_same(
+    station: Station, started: SessionStarted, tmp_path: Path
+) -> None:
+    left(tmp_path, "cam-000001.mov", b"\0\0\0\x08garbage")
+    await salvage(station, started, tmp_path, lying(tmp_path)[0])
+    (taken,) = station.journal.reader.session("s1").segments
+    assert (taken.start, taken.end) == (ENDED, ENDED)
+    assert station.journal.reader.asset(taken.asset.asset_id).state is AssetState.HELD
+
+
+async def test_a_file_that_is_still_written_waits(station: Station, started: SessionStarted, tmp_path: Path) -> None:
+    path = left(tmp_path, "cam-000001.mp4", b"film")
+    with path.open("ab"), pytest.raises(StoreError, match="still writes"):
+        await salvage(station, started, tmp_path, lying(tmp_path)[0])
+    assert station.journal.reader.session("s1").segments == ()
+    await salvage(station, started, tmp_path, lying(tmp_path)[0])
+    assert len(station.journal.reader.session("s1").segments) == 1
+
+
+def test_only_files_with_content_that_a_recorder_named_are_taken(tmp_path: Path) -> None:
+    for name in ("cam-1.mp4", "cam-000001.jpg", "reserved.part", "cam-000001.mp4.part", "notes.txt"):
+        left(tmp_path, name, b"x")
+    left(tmp_path, "cam-000001.mp4", b"")
+    (tmp_path / "cam-000002.mp4").symlink_to("/etc/passwd")
+    (tmp_path / "cam-000003.mp4").mkdir()
+    left(tmp_path, "a-b_c-000004.mov", b"film")
+    assert [(one.source, one.number) for one in lying(tmp_path)] == [("a-b_c", 4)]
+    assert lying(tmp_path / "nowhere") == []
