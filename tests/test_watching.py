@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 
 from agent import durable
 from agent.rooms.noticing import FLOOR_DB, Lasting, Moment, Picture, is_black, is_same, sound_of
-from agent.rooms.protocol import Kind, Noticed
+from agent.rooms.protocol import Alive, Kind, Noticed, Plan, SourcePlan
 from agent.rooms.watching import APART_US, Watch
+from simulator.cameras.camera import Cameras
+from simulator.cameras.footage import Footage
+from tests.recording import recording
 
 WALL_US = 1_800_000_000_000_000
 """When the made films came in, by the station's clock."""
@@ -368,3 +371,24 @@ def test_pictures_are_the_same_as_themselves_and_black_only_if_dark(level: int, 
     changed = bytearray(picture.blocks)
     changed[1234] ^= 2
     assert not is_same(picture, Picture(bytes(changed), noise))
+
+
+async def test_a_recorder_of_a_real_camera_tells_what_is_noticed(
+    tmp_path: Path, pack: Callable[..., Path], cameras: Callable[..., Cameras]
+) -> None:
+    nothing = Footage(picture="color=black:size={size}:rate=25", sound="anullsrc=r={rate}:cl=mono")
+    url = cameras({"dead": pack(nothing)}).url("dead")
+    what = Plan("session", str(tmp_path), (SourcePlan("cam0", url),), (1,))
+    async with recording(what) as it:
+        await it.wait(Noticed, when=lambda noticed: noticed.kind is Kind.BLACK)
+        await it.wait(Noticed, when=lambda noticed: noticed.kind is Kind.FLAT)
+        alive = await it.wait(Alive, when=lambda alive: alive.still != "" and alive.level_db is not None)
+        assert alive.level_db == FLOOR_DB
+        assert (tmp_path / alive.still).read_bytes().startswith(b"\xff\xd8")
+    assert not (tmp_path / alive.still).exists()
+    for kind in (Kind.BLACK, Kind.FLAT):
+        first, last = (noticed for noticed in it.all(Noticed) if noticed.kind is kind)
+        assert (first.start_us, first.end_us) == (last.start_us, None)
+        assert last.end_us is not None
+        assert last.end_us > last.start_us
+    assert {noticed.kind for noticed in it.all(Noticed)} <= {Kind.BLACK, Kind.FLAT, Kind.CLOCK}
