@@ -28,7 +28,7 @@ pytestmark = pytest.mark.root
 
 CUTS = 5
 RATE = 25
-EACH_S = 1.37
+EACH_S = 0.87
 """Between cuts: each falls into another part of fragments, flushes and groups of pictures."""
 
 
