@@ -40,9 +40,9 @@ _EXIT_OF: Final[Mapping[type[AgentError], Exit]] = {
     RequestError: Exit.USAGE,
 }
 _VERBS: Final = (
-    "run", "pull", "status", "top", "unstored", "verify", "resume", "deadline", "device", "camera", "metadata",
-    "transcript", "access", "activity", "stats", "recover", "release", "receipt", "export", "guard", "account", "key",
-    "log", "checks", "doctor",
+    "run", "pull", "status", "top", "unstored", "verify", "resume", "deadline", "device", "camera", "room",
+    "metadata", "transcript", "access", "activity", "stats", "recover", "release", "receipt", "export", "guard",
+    "account", "key", "log", "checks", "doctor",
 )  # fmt: skip
 """In the order of the help. What adds each is `add_…` of its module: all of them take longer than most verbs do."""
 
@@ -53,8 +53,11 @@ _MODULES: Final[Mapping[str, str]] = {
 """Where a verb's module has another name."""
 
 _CLOCKED: Final = frozenset(
-    ("deadline", "device", "camera", "metadata", "transcript", "access", "activity", "receipt", "account", "key", "log")
-)
+    {
+        "deadline", "device", "camera", "room", "metadata", "transcript", "access", "activity", "receipt", "account",
+        "key", "log",
+    }
+)  # fmt: skip
 """Those that read the clock while they read the command line."""
 
 EXIT_CODES: Final = """exit codes:

@@ -24,6 +24,8 @@ TELLERS = {
     "agent/pipeline/cosigning.py": None,
     "agent/pipeline/deriving.py": None,
     "agent/pipeline/guarding.py": None,
+    "agent/pipeline/buttons.py": None,
+    "agent/pipeline/scheduling.py": {"_problems", "_start", "serve"},
     "agent/pipeline/releasing.py": {"step", "_round", "_free"},
     "agent/pipeline/scrubbing.py": None,
     "agent/pipeline/sealing.py": None,

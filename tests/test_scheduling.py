@@ -19,7 +19,7 @@ from agent.config.rooms import Room
 from agent.config.schedules import CHINA, Schedule
 from agent.errors import ConfigError, RequestError
 from agent.journal.views import IncidentView, SessionView
-from agent.model import Incident, LiveSession, Planned, SessionEnded, SessionStarted, StartedBy
+from agent.model import Incident, LiveSession, Planned, SessionEnded, SessionStarted, SessionTested, StartedBy
 from agent.pipeline.scheduling import Scheduler
 from agent.pipeline.sessions import Order
 from agent.pipeline.station import Station
@@ -52,6 +52,7 @@ class World:
     wrong: tuple[str, ...] = ()
     refused: str = ""
     left: dict[str, datetime] = field(default_factory=dict)
+    test: SessionTested | None = None
 
     def __post_init__(self) -> None:
         self.path.write_text("")
@@ -85,6 +86,9 @@ class World:
 
     def sessions_of(self, room: str, limit: int) -> tuple[SessionView, ...]:
         return tuple(self.known[::-1][:limit])
+
+    def newest_test(self, room: str) -> SessionTested | None:
+        return self.test
 
     def last_incident(self, kind: str) -> IncidentView | None:
         return IncidentView(1, NINE - timedelta(days=3), {})
@@ -172,7 +176,7 @@ async def test_after_a_restart_in_its_middle_it_starts_at_once_and_once_only(wor
     for _ in range(3):
         world.restart()
         await world.pass_time(1)
-    await world.stop("s0", "张三", "over")
+    await world.stop(world.known[0].started.session_id, "张三", "over")
     world.restart()
     await world.pass_time(60)
     assert world.history() == [("k", 0, 4, "stopped")]
@@ -181,7 +185,7 @@ async def test_after_a_restart_in_its_middle_it_starts_at_once_and_once_only(wor
 async def test_one_that_a_crash_has_ended_is_begun_again(world: World) -> None:
     world.plan = [planned("k", 0)]
     await world.pass_time(1)
-    await world.stop("s0", "", "", "interrupted")
+    await world.stop(world.known[0].started.session_id, "", "", "interrupted")
     world.restart()
     await world.pass_time(90)
     assert world.history() == [("k", 0, 1, "interrupted"), ("k", 1, 60, "scheduled")]
@@ -364,6 +368,28 @@ async def test_a_room_that_takes_long_keeps_no_other_one_waiting(world: World) -
     running.cancel()
     await asyncio.wait([running])
     assert served.count("a1") == 1
+
+
+async def test_a_session_starts_with_the_id_that_its_test_has_told_also_after_a_restart(world: World) -> None:
+    world.plan = [planned("k", 5, 30), planned("l", 60, 30)]
+    await world.pass_time(1)
+    name = await world.scheduler.session_id("a1", world.plan[0])
+    world.test = SessionTested(name, "a1", world.now, passed=True, checks={}, figures={"scheduled": "k"})
+    world.restart()
+    await world.pass_time(100)
+    assert world.known[0].started.session_id == name
+    assert world.known[1].started.session_id != name
+
+
+async def test_one_that_is_begun_again_after_a_crash_gets_another_id(world: World) -> None:
+    world.plan = [planned("k", 0, 30)]
+    world.test = SessionTested("t", "a1", world.now, passed=True, checks={}, figures={"scheduled": "k"})
+    await world.pass_time(1)
+    await world.stop("t", "", "", "interrupted")
+    world.restart()
+    await world.pass_time(5)
+    assert [one.started.scheduled for one in world.known] == ["k", "k"]
+    assert world.known[1].started.session_id not in ("", "t")
 
 
 # Against a plain model

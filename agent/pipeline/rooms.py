@@ -1,4 +1,4 @@
-"""Everything that a station does for its rooms: sessions, their schedule, buttons; idle as long as there is no room."""
+"""Everything that a station does for its rooms: sessions, schedule, buttons, tests; idle without a room."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from agent.config.rooms import Room
 from agent.model import LiveSession
 from agent.pipeline.buttons import Buttons
+from agent.pipeline.readiness import Readiness
 from agent.pipeline.scheduling import Scheduler
 from agent.pipeline.session import Record
 from agent.pipeline.session_orders import session_verbs
@@ -24,12 +25,14 @@ class Rooms:
         self.sessions = Sessions(station, rooms, addresses, record)
         self._scheduler = Scheduler(station, self.sessions, rooms)
         self._buttons = Buttons(self.sessions, rooms, self._scheduler.meant)
+        self._readiness = Readiness(station, self.sessions, self._scheduler, rooms, addresses, record)
 
     def use(self, rooms: Mapping[str, Room]) -> None:
         """Take over what a reload has brought; a session that runs goes on as it began."""
         self.sessions.rooms = rooms
         self._scheduler.use(rooms)
         self._buttons.use(rooms)
+        self._readiness.use(rooms)
 
     def running(self) -> tuple[LiveSession, ...]:
         """What is recorded now."""
@@ -53,7 +56,7 @@ class Rooms:
 
     def verbs(self) -> dict[str, Callable[[Mapping[str, str]], Awaitable[dict[str, object]]]]:
         """What persons may order, by name."""
-        return session_verbs(self.sessions, self._scheduler.meant)
+        return {**session_verbs(self.sessions, self._scheduler.meant), "room_test": self._readiness.asked}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -61,3 +64,4 @@ class Rooms:
             group.create_task(self.sessions.run())
             group.create_task(self._scheduler.run())
             group.create_task(self._buttons.run())
+            group.create_task(self._readiness.run())

@@ -13,6 +13,7 @@ from agent.clocks import uptime
 from agent.config.rooms import Room
 from agent.config.schedules import CHINA, Schedule
 from agent.errors import AgentError, ConfigError
+from agent.journal import new_id
 from agent.model import Incident, LiveSession, Planned, StartedBy
 from agent.pipeline.own_disk import journalled
 from agent.pipeline.sessions import Order
@@ -82,6 +83,7 @@ class Scheduler:
         self._seconds = seconds
         self._plans: dict[str, _Plan] = {}
         self._ends: dict[tuple[str, datetime], float] = {}
+        self._names: dict[tuple[str, str], str] = {}
 
     def use(self, rooms: Mapping[str, Room]) -> None:
         """Take over what a reload has brought."""
@@ -109,8 +111,22 @@ class Scheduler:
             _order(one, order.started_by, order.who, order.why),
             stage=order.stage or one.stage, title=order.title or one.title,
             case_number=order.case_number or one.case_number, participants=order.participants or one.participants,
-            planned_end=order.planned_end or one.end, session_id=order.session_id, anyway=order.anyway,
+            planned_end=order.planned_end or one.end, anyway=order.anyway,
+            session_id=order.session_id or self._names.get((room.name, one.key), ""),
         )  # fmt: skip
+
+    async def session_id(self, room: str, one: Planned) -> str:
+        """With which id a planned session will start: the one that a readiness test has told, also before a restart."""
+        if (room, one.key) not in self._names:
+            reader = self._station.journal.reader
+            test = await self._station.on_disk(reader.newest_test, room)
+            told = test.session_id if test is not None and test.figures.get("scheduled") == one.key else ""
+            heads = await self._station.on_disk(reader.sessions_of, room, _HEADS)
+            is_new = told and all(head.started.session_id != told for head in heads)
+            self._names = {(room, one.key): told if is_new else new_id(self._station.clock)} | {
+                known: name for known, name in self._names.items() if known[0] != room
+            }
+        return self._names[room, one.key]
 
     def problems(self) -> tuple[str, ...]:
         """What a person should look at, in words, without naming anybody."""
@@ -164,13 +180,16 @@ class Scheduler:
             await self._start(room, plan, due[0])
 
     async def _start(self, room: Room, plan: _Plan, one: Planned) -> None:
+        order = _order(one, StartedBy.SCHEDULE, _WHO, "planned")
         try:
-            await self._sessions.start(room.name, _order(one, StartedBy.SCHEDULE, _WHO, "planned"))
+            name = await self.session_id(room.name, one)
+            await self._sessions.start(room.name, replace(order, session_id=name))
         except AgentError as error:
             plan.again_at_s = self._seconds() + _RETRY_S
             plan.trouble = f"{room.title}：预定 {_clock(one)} 的会话未能开始 (could not be started): {error.what}"
         else:
             plan.trouble, plan.again_at_s, plan.held = "", 0.0, plan.held | {one.key}
+            self._names.pop((room.name, one.key), None)
 
     async def _is_over(self, live: LiveSession) -> bool:
         """Whether the schedule is to end it: what a person began, a person ends.

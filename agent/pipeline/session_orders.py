@@ -23,7 +23,8 @@ _UNCHANGED = "Nothing was changed."
 
 def session_verbs(sessions: Sessions, meant: Meant = lambda _, order: order) -> dict[str, Verb]:
     """The verbs by name. `meant` makes a planned session of what is started when one is about to begin."""
-    return {"session_start": partial(start, sessions, meant), "session_stop": partial(stop, sessions)}
+    own = {"session_stop": partial(stop, sessions), "session_extend": partial(extend, sessions)}
+    return {"session_start": partial(start, sessions, meant), **own}
 
 
 async def start(sessions: Sessions, meant: Meant, asked: Asked) -> Answer:
@@ -49,10 +50,33 @@ async def start(sessions: Sessions, meant: Meant, asked: Asked) -> Answer:
 
 
 async def stop(sessions: Sessions, asked: Asked) -> Answer:
-    """Stop one and have all of it taken: `session` (its id) or `room`, `who`, `why` if it isn't empty."""
+    """Stop one and have all of it taken: `session` (its id) or `room`, `who`, `why` if it isn't empty.
+
+    `ended` is false if that takes long: it goes on by itself.
+    """
     check_words(asked["who"], *filter(None, [asked.get("why", "")]))
-    name = asked.get("session") or next(
-        (one.session_id for one in sessions.running() if one.room == asked.get("room")), ""
-    )
+    name = _named(sessions, asked)
     await sessions.stop(name, line(asked["who"]), asked.get("why", ""))
-    return {"session": name}
+    return {"session": name, "ended": all(one.session_id != name for one in sessions.running())}
+
+
+async def extend(sessions: Sessions, asked: Asked) -> Answer:
+    """Plan another end: `session` (its id) or `room`, `planned_end`, `who`, `why` if it isn't empty."""
+    check_words(asked["who"], *filter(None, [asked.get("why", "")]))
+    if not asked["planned_end"]:
+        what = "请填写新的结束时间 (say until when it is to last)."
+        raise RequestError(what, safe=_UNCHANGED, do="State a time.")
+    name, end = _named(sessions, asked), moment(asked["planned_end"])
+    missing = await sessions.extend(name, end, line(asked["who"]), asked.get("why", ""))
+    return {"session": name, "planned_end": end.isoformat(), "missing_bytes": missing}
+
+
+def _named(sessions: Sessions, asked: Asked) -> str:
+    """The session that is meant; raises RequestError if nothing runs in its room."""
+    if name := asked.get("session", ""):
+        return name
+    room = asked.get("room", "")
+    if running := next((one.session_id for one in sessions.running() if one.room == room), ""):
+        return running
+    what = f"没有正在进行的会话 (nothing is being recorded in room {room[:64]!r})."
+    raise RequestError(what, safe=_UNCHANGED, do="Look at `capture-agent room list`.")

@@ -28,7 +28,7 @@ _BEAT_S: Final = 1.0
 _LEAST_BYTES: Final = 64 << 20
 """With less there is nothing to be recorded."""
 _LONGEST: Final = timedelta(hours=24)
-_STOP_LIMIT_S: Final = 60.0
+_STOP_LIMIT_S: Final = 25.0
 _OUTAGE: Final[Mapping[str, object]] = {"service": "it was not running"}
 _UNCHANGED: Final = "Nothing was changed."
 
@@ -117,7 +117,7 @@ class Sessions:
     async def stop(self, session_id: str, who: str, why: str, reason: str = "stopped") -> None:
         """Stop a session, and wait until all of it is taken and its end is journalled; raises RequestError.
 
-        If that takes longer than a minute it goes on by itself.
+        If that takes longer than 25 s, which who asks waits for an answer, it goes on by itself.
         """
         session = self._known(session_id)
         session.stop(SessionEnded(session_id, self._station.clock(), who, why, reason))
