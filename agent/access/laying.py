@@ -28,6 +28,7 @@ CAUSES: Final[Mapping[str, str]] = {
 }
 """Why nothing was recorded, in the words of cards and playlists."""
 
+_WAITING: Final = "等待第一幅画面 (until the first picture came)"
 _SECOND: Final = 1_000_000
 
 
@@ -75,7 +76,8 @@ def lay(
     for number, (part, lasts_us) in enumerate(zip(parts, lengths_us, strict=True)):
         if part.start_us - before_us >= CARD_US:
             until_us = max(part.start_us - zero_us, film_us + CARD_US)
-            pieces.append(Piece(film_us, until_us - film_us, None, _lines(title, before_us, part.start_us, missing)))
+            words = (title, before_us, part.start_us, missing, *(() if number else (_WAITING,)))
+            pieces.append(Piece(film_us, until_us - film_us, None, _lines(*words)))
             film_us = until_us
         pieces.append(Piece(film_us, lasts_us, number))
         film_us, before_us = film_us + lasts_us, part.end_us
@@ -101,7 +103,9 @@ def of_day(at_us: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     return datetime.fromtimestamp(at_us / _SECOND, UTC).astimezone(ZONE).strftime(pattern)
 
 
-def _lines(title: str, start_us: int, end_us: int, missing: Iterable[Missing]) -> tuple[str, ...]:
+def _lines(
+    title: str, start_us: int, end_us: int, missing: Iterable[Missing], unknown: str = "未知 (unknown)"
+) -> tuple[str, ...]:
     """What a card says: whose picture is missing, from when to when, and why."""
     shared = {one: min(end_us, one.end_us) - max(start_us, one.start_us) for one in missing}
     known = max((one for one in shared if shared[one] > -CARD_US), key=shared.__getitem__, default=None)
@@ -113,5 +117,5 @@ def _lines(title: str, start_us: int, end_us: int, missing: Iterable[Missing]) -
         "本时段无录像",
         "NOTHING WAS RECORDED",
         f"{of_day(start_us)} 至 {end}（{lasts}）",
-        f"原因：{known.reason if known else '未知 unknown'}",
+        f"原因：{known.reason if known else unknown}",
     )
