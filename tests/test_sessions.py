@@ -365,6 +365,33 @@ async def test_rooms_record_beside_each_other(station: Station, studio: Studio, 
         await sessions.stop(second, "张三", "问完")
 
 
+@pytest.mark.soak
+async def test_eight_hours_of_four_cameras_are_taken_one_by_one_and_joined(
+    station: Station, studio: Studio, clock: SettableClock
+) -> None:
+    """1920 segments; midnight comes in the middle, and those before it belong to what ended after it."""
+    cameras = tuple(Source(name, name, f"rtsp://192.0.2.9/{name}") for name in "abcd")
+    room = Room("xunwen", "一号询问室", cameras, planned_h=8.0, bitrate_kbit_s=16)
+    clock.set(clock().replace(hour=20))
+    async with studio.serving(station, room) as sessions:
+        session_id = await sessions.start("xunwen", ORDER)
+        recorder = await studio.recorder()
+        for number in range(1, 481):
+            recorder.begin()
+            clock.advance(60)
+            for name in "abcd" if number < 480 else "":
+                recorder.close(name)
+            if not number % 20:
+                taken = 4 * number if number < 480 else 4 * 479
+                await until(lambda taken=taken: station.journal.reader.session_tally(session_id).files == taken)  # type: ignore[misc]
+        await sessions.stop(session_id, "张三", "问完")
+        view = station.journal.reader.activity(session_id)
+        assert len(view.recordings) == 1920
+        assert (view.recordings[0].ended, view.recordings[-1].ended) == (clock(), None)
+        assert continuity_of(view).gaps == ()
+        assert station.journal.reader.unsaid(session_id) == ()
+
+
 async def test_what_the_disk_refuses_is_taken_when_it_lets_us(
     station: Station, studio: Studio, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -66,13 +66,16 @@ async def state(station: Station, asked: Asked) -> Answer:
 async def enter(station: Station, entry: ActivityStated, *, known: bool = False, ends: bool = True) -> int:
     """Enter an activity whose recordings are named by any of their ids; returns how many limits changed with it.
 
-    `known`: it must be known already. Not `ends`: limits wait until it has ended. Raises JournalError.
+    `known`: it must be known already. Not `ends`: recordings are named by their own ids, and limits wait until it has
+    ended. Raises JournalError.
     """
     async with station.commit:
-        before = await station.on_disk(station.journal.reader.activity, entry.activity_id) if known else None
-        rows = [await _recording(station, name) for name in entry.recordings]
-        entry = replace(entry, recordings=tuple(dict.fromkeys(row.recording.recording_id for row in rows)))
-        changed = await _ends(station, entry, rows, before) if ends else []
+        changed: list[ActivityEnded] = []
+        if ends:
+            before = await station.on_disk(station.journal.reader.activity, entry.activity_id) if known else None
+            rows = await station.on_disk(lambda: [station.journal.reader.recording(name) for name in entry.recordings])
+            entry = replace(entry, recordings=tuple(dict.fromkeys(row.recording.recording_id for row in rows)))
+            changed = await station.on_disk(_ends, station, entry, rows, before)
         await station.journal.record(entry, *changed)
     station.held_news.set()
     return len(changed)
@@ -166,48 +169,49 @@ def _check_conditions(station: Station, entry: ActivityStated) -> None:
             )
 
 
-async def _recording(station: Station, identifier: str) -> RecordingView:
-    return await station.on_disk(station.journal.reader.recording, identifier)
-
-
 # When it ended, for limits that count from the end of the activity.
 
 
-async def _ends(
-    station: Station, entry: ActivityStated, rows: list[RecordingView], before: ActivityView | None
+Stay = tuple[ActivityStated, datetime | None]
+"""An activity, and when it ended as far as its own footage bears that out."""
+
+
+def _ends(
+    station: Station, entry: ActivityStated, rows: Sequence[RecordingView], before: ActivityView | None
 ) -> list[ActivityEnded]:
-    """For each recording whose activity now ends on another day than before, its limit counted again."""
+    """For each recording whose activity now ends on another day than before, its limit counted again. Blocking."""
+    reader, named = station.journal.reader, frozenset(entry.recordings)
     known = {row.recording.recording_id: row for row in (*(before.recordings if before else ()), *rows)}
+    stays = {entry.activity_id: _stay(entry, rows)}
     entries = []
     for name, row in known.items():
-        others = [
-            await station.on_disk(station.journal.reader.activity, other)
-            for other in await station.on_disk(station.journal.reader.activities_of, name)
-            if other != entry.activity_id
-        ]
-        stays = [(other.stated, other.recordings) for other in others]
-        if name in entry.recordings:
-            stays.append((entry, tuple(rows)))
-        ended = _ended(row, stays)
+        others = [one for one in reader.activities_of(name) if one != entry.activity_id]
+        for other in others:
+            if other not in stays:
+                view = reader.activity(other)
+                stays[other] = _stay(view.stated, view.recordings)
+        ended = _ended(row, [stays[one] for one in (*others, *([entry.activity_id] if name in named else ()))])
         if ended != row.ended:
             old, new = row.recording.deadline, limit_of(station, replace(row, ended=ended))
             entries.append(ActivityEnded(row.asset.asset_id, entry.activity_id, ended, old, new))
     return entries
 
 
-def _ended(row: RecordingView, activities: Iterable[tuple[ActivityStated, Iterable[RecordingView]]]) -> datetime | None:
+def _stay(stated: ActivityStated, rows: Iterable[RecordingView]) -> Stay:
+    clocked = [part for row in rows if (part := _by_clock(row)) is not None]
+    return stated, proven_end(stated.arrived_at, stated.left_at, clocked)
+
+
+def _ended(row: RecordingView, stays: Iterable[Stay]) -> datetime | None:
     """When the first of its activities to end did so; None if that is no later day than its own, or can't be told."""
     own = _by_clock(row)
     if own is None:
         return None
-    ends = [_end_for(own, stated, rows) for stated, rows in activities]
-    ended = min(ends, default=own.end)
+    ended = min((_end_for(own, *stay) for stay in stays), default=own.end)
     return ended if ended.astimezone(ZONE).date() > own.end.astimezone(ZONE).date() else None
 
 
-def _end_for(own: Segment, stated: ActivityStated, rows: Iterable[RecordingView]) -> datetime:
-    clocked = [part for row in rows if (part := _by_clock(row)) is not None]
-    ended = proven_end(stated.arrived_at, stated.left_at, clocked)
+def _end_for(own: Segment, stated: ActivityStated, ended: datetime | None) -> datetime:
     belongs = stated.arrived_at <= own.end and own.start <= stated.left_at
     return max(own.end, ended) if ended is not None and belongs else own.end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,12 @@ class Reserve:
         left = self._left(taken_bytes)
         if left + _STEP_BYTES <= self.kept_bytes or (not left and self.kept_bytes):
             self._set(left)
+
+    def again(self, taken_bytes: int) -> None:
+        """After a crash: keep what is still to be written, or as much of it as was kept before."""
+        self.kept_bytes = self._path.stat().st_size if self._path.exists() else 0
+        with contextlib.suppress(OSError):
+            self._set(self._left(taken_bytes))
 
     def grow(self, planned_bytes: int, taken_bytes: int) -> int:
         """Plan for another length; returns how many bytes the disk hasn't for it, and then keeps what it kept."""

@@ -210,7 +210,7 @@ class Sessions:
         """Finish what a crash left, then serve until cancelled."""
         async with self._group:
             for left in await self._station.on_disk(left_open, self._station, self.rooms, self.folder("-").parent):
-                self._go_on(left)
+                await self._go_on(left)
             folders = await self._station.on_disk(leftovers, self._station, self.folder("-").parent)
             self._ready.set()
             await sweep(self._station, folders, self.rooms)
@@ -218,7 +218,7 @@ class Sessions:
                 self._ticks += 1
                 await asyncio.sleep(_BEAT_S)
 
-    def _go_on(self, left: Left) -> None:
+    async def _go_on(self, left: Left) -> None:
         """A session that was running when the service ended goes on, or ends where it was interrupted."""
         folder, started = self.folder(left.view.started.session_id), left.view.started
         ledger = Ledger(started, left.view.notes)
@@ -226,6 +226,8 @@ class Sessions:
         session = self._session(left.room, started, folder, reserve, ledger, left.numbers)
         session.left(*left.jobs)
         if left.ended is None:
+            taken = sum(one.asset.expected_bytes for one in left.view.segments)
+            await self._station.on_disk(reserve.again, taken)
             session.left(*(line for name, since in left.until.items() for line in ledger.outage(name, since, _OUTAGE)))
         else:
             session.stop(left.ended, told=left.ended.reason != INTERRUPTED)
