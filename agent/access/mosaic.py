@@ -26,8 +26,8 @@ _NEAR_MS: Final = 1000
 _TOTAL_S: Final = 48 * 3600.0
 _OUTPUT_BYTES: Final = 1 << 38
 _ENCODED: Final = (
-    "-c:v", SOFTWARE, "-preset", "superfast", "-crf", "28", "-maxrate", "1500k", "-bufsize", "3M", "-pix_fmt", "yuv420p",
-    "-g", "25", "-threads:v", "1",
+    "-c:v", SOFTWARE, "-preset", "superfast", "-crf", "28", "-maxrate", "1500k", "-bufsize", "3M",
+    "-pix_fmt", "yuv420p", "-g", "25", "-threads:v", "1",
     "-map_metadata", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart", "-f", "mp4",
 )  # fmt: skip
 
