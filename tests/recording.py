@@ -53,8 +53,12 @@ class Recording:
     def causes(self) -> list[str]:
         return [one.cause.value for one in self.all(Lost)]
 
+    @property
+    def sources(self) -> list[str]:
+        return sorted({one.source for one in self.said})
+
     def files(self, source: str = "cam0") -> list[Path]:
-        return sorted(self.folder.glob(f"{source}-*.m*"))
+        return sorted(path for path in self.folder.glob(f"{source}-*.m*") if path.stat().st_size)
 
     def match(self, *packs: Path, source: str = "cam0") -> Matched:
         """What the files have; every one of them was told as closed, with as many pictures as it has."""

@@ -19,10 +19,11 @@ from agent.rooms.parameters import sets_before, size_of
 from agent.rooms.protocol import Back, Begun, Cause, Closed, Kind, Lost, Noticed, Report, Why
 from agent.rooms.salvage import counted
 from agent.rooms.timing import Arrival, Clock, Line, Odd, Oddity, Shifts
-from agent.rooms.writer import FAILED, Flusher, Input, Segment, fits
+from agent.rooms.writer import FAILED, Flusher, Input, Segment, described, fits
 
 _LOOK_US: Final = 200_000
 _TELL_US: Final = 1_000_000
+_UNSEEN_US: Final = 10_000_000
 _SETTLED_US: Final = 1_500_000
 _TRY_DISK_US: Final = 2_000_000
 _ROOM_BYTES: Final = 16 << 20
@@ -93,8 +94,9 @@ class Connection:
         self._clock, self._arrival = Clock(), Arrival()
         self._open: _Begun | None = None
         self._sets, self._size = b"", (0, 0)
+        self._is_undescribed = bool(self._codec) and not described(self.streams[0]).width  # it was opened too soon
         self._cut_for: Why | None = None
-        self._look_us = self._tell_us = self._full_until_us = 0
+        self._look_us = self._tell_us = self._seen_us = self._full_until_us = 0
         self._began_us = wall_us()
         self._damaged = self._refused = 0
         self._camera_us: dict[int, int] = {}
@@ -121,7 +123,7 @@ class Connection:
         if self._see is not None:
             self._see(packet)
         if line is self._lead and packet.is_keyframe:
-            self._at_key(packet, placed, now_us)
+            self._at_key(packet, placed, now_us, has_waited=has_waited)
         begun = self._open
         if begun is None:
             return
@@ -138,7 +140,7 @@ class Connection:
         else:
             self._totals.audio_bytes += size
         if now_us >= self._look_us and (has_waited or now_us >= self._look_us + _TELL_US):
-            self._look(packet, index, now_us)
+            self._look(packet, index, now_us, has_waited=has_waited)
 
     def _wait_for_time(self, packet: Packet[Stream], index: int) -> None:
         """FFmpeg knows no DTS of what comes first, which is the first key frame: it waits until one is known."""
@@ -182,26 +184,32 @@ class Connection:
 
     # Segments.
 
-    def _at_key(self, packet: Packet[Stream], placed: int, now_us: int) -> None:
+    def _at_key(self, packet: Packet[Stream], placed: int, now_us: int, *, has_waited: bool) -> None:
         media_us, begun = self._lead.us(placed), self._open
         sets = sets_before(packet, self._codec)
         if sets and self._sets and sets != self._sets:
             self._cut_for = Why.CHANGED
             self._size = size_of(packet, self._codec)
             self._say(Noticed(self._source, Kind.CHANGED, wall_us(), wall_us(), track="video"))
-        elif sets and not self._sets and not self.streams[0].codec_context.extradata:
-            self._size = size_of(packet, self._codec)
+        elif self._is_undescribed:
+            self._is_undescribed, self._size = False, size_of(packet, self._codec)
         self._sets = sets or self._sets
         if begun is not None:
             if self._cut_for is None and media_us - begun.media_us < self._segment_us:
                 return
-            self._arrival.look(media_us, wall_us(), now_us)
+            self._see_arrival(media_us, now_us, has_waited=has_waited)
             self._close(self._cut_for or Why.LENGTH, media_us)
         elif now_us < self._full_until_us or not self._has_room(now_us):
             return
         else:
-            self._arrival.look(media_us, wall_us(), now_us)
+            self._see_arrival(media_us, now_us, has_waited=has_waited)
         self._begin(media_us, now_us, is_first=begun is None)
+
+    def _see_arrival(self, media_us: int, now_us: int, *, has_waited: bool) -> None:
+        """When media arrives; what waited for us tells that only if nothing else does."""
+        if has_waited or self._arrival.offset_us is None or now_us - self._seen_us > _UNSEEN_US:
+            self._arrival.look(media_us, wall_us(), now_us)
+            self._seen_us = now_us
 
     def _begin(self, media_us: int, now_us: int, *, is_first: bool) -> None:
         """Open the next file. Sound that belongs before the key frame is kept, but not from before the first one."""
@@ -252,7 +260,7 @@ class Connection:
                 found = counted(segment.path)
                 media_us, facts = found.media_us, (found.frames, found.samples)
             start_us = begun.start_us or self._began_us
-            if segment.fd >= 0:
+            if segment.size_bytes():
                 self._say(
                     Closed(
                         self._source, segment.number, segment.path.name, why, start_us, max(start_us, end_us), media_us,
@@ -304,21 +312,21 @@ class Connection:
 
     # What is told.
 
-    def _look(self, packet: Packet[Stream], index: int, now_us: int) -> None:
+    def _look(self, packet: Packet[Stream], index: int, now_us: int, *, has_waited: bool) -> None:
         """Some times a second: have flushed what is written; by and by see what time it is."""
         self._look_us = now_us + _LOOK_US
         begun, line = self._open, self._lines[index]
         assert begun is not None
         if begun.segment.grown():
             self._flusher.flush(begun.segment, self._begun(begun))
-        wall = wall_us()
-        self._ask_camera(packet, index, wall)
-        if line is self._lead:
+        if has_waited:
+            self._ask_camera(packet, index, wall_us())
+        if has_waited and line is self._lead:
             media_us = line.us(line.last)
-            self._arrival.look(media_us, wall, now_us)
+            self._see_arrival(media_us, now_us, has_waited=True)
             drift_us = self._clock.look(media_us, now_us)
             if drift_us is not None:
-                self._say(Noticed(self._source, Kind.DRIFT, self._began_us, wall, drift_us, "video"))
+                self._say(Noticed(self._source, Kind.DRIFT, self._began_us, wall_us(), drift_us, "video"))
         if begun.start_us is None and now_us - begun.now_us >= _SETTLED_US:
             self._settle(begun)
         if now_us >= self._tell_us:

@@ -180,7 +180,7 @@ class Source:
                     self._connection = None
                     connection.end(Why.STOPPED)
                     raise _StoppedError
-                connection.take(packet, now_us, has_waited=now_us - last_us > _WAITED_US)
+                connection.take(packet, now_us, has_waited=_WAITED_US < now_us - last_us <= stall_us)
             if now_us - last_us > _WAITED_US:
                 if now_us - last_us > stall_us:  # the read was given up; this is what there was of a picture
                     raise StandsStillError

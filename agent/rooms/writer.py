@@ -13,7 +13,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +77,7 @@ class Segment:
     def __init__(self, folder: Path, source: str, number: int, inputs: Sequence[Input], base_us: int) -> None:
         is_mov = any(one.stream.codec_context.name in {*_MOV_SOUND, "mjpeg"} for one in inputs)
         kind = "mov" if is_mov else "mp4"
-        while (path := folder / f"{source}-{number:06}.{kind}").exists():
+        while (path := folder / f"{source}-{number:06}.{kind}").exists() and path.stat().st_size:
             number += 1  # never into what is there
         self.path, self.number = path, number
         self.fd = -1
@@ -101,6 +101,10 @@ class Segment:
             context.extradata = one.sets
         if all(one.size):
             context.width, context.height = one.size
+            width, height = one.size
+            self.tracks = tuple(
+                replace(track, width=width, height=height) if track.type == "video" else track for track in self.tracks
+            )
 
     def write(self, packet: Packet[Stream], placed: int) -> None:
         """Take a packet that belongs to `placed` on its track's line; it is changed."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from simulator.bench import access, crowd, docking, log, machine, place, schedule, screens, start, upload, verify
+from simulator.bench import access, crowd, docking, log, machine, place, rooms, schedule, screens, start, upload, verify
 from simulator.bench.place import Bench
 from simulator.bench.report import BenchError, Row, markdown, table
 
@@ -25,6 +25,7 @@ CASES: Final[Mapping[str, Callable[[Bench], list[Row]]]] = {
     "i": log.log,
     "j": verify.verify,
     "k": screens.screens,
+    "l": rooms.rooms,
 }
 
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, under a minute: only shows that it works")
-    parser.add_argument("--only", type=_cases, default=frozenset(CASES), metavar="a,b", help="cases a to k")
+    parser.add_argument("--only", type=_cases, default=frozenset(CASES), metavar="a,b", help="cases a to l")
     parser.add_argument("--rounds", type=int, default=0, help="alternated rounds (default: 5; quick: 1)")
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="a folder on the disk to measure")  # noqa: S108
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")

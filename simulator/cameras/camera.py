@@ -24,7 +24,7 @@ class Cameras:
     """A server with a camera at each of `mounts` (name: pack), on `address`; a context.
 
     `auth`: digest, basic or empty. `speed`: how many times faster than real time. `wrap_s`: RTP time stamps wrap so
-    long after somebody connects.
+    long after somebody connects. Picture n is shown n/25 s × `speed` after `began` (monotonic).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Cameras:
     ) -> None:  # fmt: skip
         self.port, self._address, self._auth = port, address, auth
         self._mounts = {name: {"pack": str(pack), "speed": speed, "wrap_s": wrap_s} for name, pack in mounts.items()}
-        self._began = time.monotonic()
+        self.began = time.monotonic()
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class Cameras:
             env={"TZ": "UTC", "GST_REGISTRY_FORK": "no", "HOME": str(Path.home()), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
         plan = {"address": self._address, "port": self.port, "auth": self._auth, "user": USER, "password": PASSWORD}
-        answer = self._say(plan | {"mounts": self._mounts, "began": self._began})
+        answer = self._say(plan | {"mounts": self._mounts, "began": self.began})
         self.port = int(answer["port"])
 
     def kill(self) -> None:

@@ -90,7 +90,7 @@ class Known:
 
     def __init__(self, *packs: Path) -> None:
         self._pictures: dict[bytes, int] = {}
-        self._sound: set[bytes] = set()
+        self._sound: dict[bytes, int] = {}
         self._waves = b""
         for pack in packs:
             with pack.open("rb") as file:
@@ -101,7 +101,7 @@ class Known:
                 if not track:
                     self._pictures[_hash(data, head["video"], annex_b=True)] = number
                 elif head["audio"] == "aac":
-                    self._sound.add(data)
+                    self._sound.setdefault(data, len(self._sound))
                 else:
                     self._waves += data
         self._waves += self._waves[:4096]
@@ -118,6 +118,19 @@ class Known:
                 found.unreadable.append(path.name)
             found.per_file[path.name] = found.pictures[before:]
         return found
+
+    def first(self, path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Number of the first picture and place of the first AAC packet in a file, each with its microseconds there."""
+        found: dict[str, tuple[int, int]] = {}
+        with av.open(str(path)) as container:
+            for packet in container.demux():
+                kind, data = packet.stream.type, bytes(packet)
+                if not packet.size or kind in found or packet.pts is None:
+                    continue
+                said = _SAID.search(data)
+                place = self._sound.get(data, -1) if kind == "audio" else int(said[1], 16) if said else -1
+                found[kind] = place, int(packet.pts * packet.time_base * 1_000_000)
+        return found["video"], found["audio"]
 
     def _file(self, container: av.container.InputContainer, found: Matched) -> None:
         for packet in container.demux():

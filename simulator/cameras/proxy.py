@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -152,10 +153,10 @@ class Proxy:
 
         def reset() -> None:
             self._faults.flows.set()
-            for pair in self._pairs:
+            for pair in tuple(self._pairs):
                 for writer in pair:
-                    it = writer.get_extra_info("socket")
-                    it.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
+                    with contextlib.suppress(OSError):  # it is closed already
+                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
                     writer.transport.abort()
 
         self._set(reset)
