@@ -24,6 +24,7 @@ from simulator.cameras.footage import Footage
 from simulator.cameras.frames import Known
 from simulator.stage import Stage, serving, tail
 from tests.daemons import running, stage
+from tests.disks import tmpfs
 
 LIMIT_S = 60.0
 SEED = 20261123
@@ -160,6 +161,31 @@ def test_ten_kills_lose_at_most_a_second_each_and_every_outage_is_told(
 def test_fifty_kills(room: tuple[Stage, dict[str, Path], Cameras]) -> None:
     made, packs, _ = room
     killed(made, packs, (1, 2, 3, 1, 2, 3, 1, 2, 3, 0, 5, 0, 4, 0, 3, 5))
+
+
+def test_a_disk_that_others_fill_does_not_stop_a_session(tmp_path: Path, cameras: Start, pack: Pack) -> None:
+    """Its space was kept for it: after a few seconds at most it goes on, though nobody has made room."""
+    packs = {"front": pack(), "side": pack(Footage(audio="pcm_alaw"))}
+    server = cameras(packs, auth="")
+    made = stage(tmp_path)
+    text = ROOM.format(front=server.url("front"), side=server.url("side"))
+    (made.config.parent / "rooms.toml").write_text(text, "utf-8")
+    made.station.mkdir()
+    with tmpfs(made.station, 100 << 20), running(made) as daemon:
+        order(made, "session_start", room="xunwen", who="张三")
+        until(made, lambda: (view := session(made)) is not None and len(view.segments) >= 2)
+        with (made.station / "others").open("wb") as others, contextlib.suppress(OSError):
+            while True:
+                others.write(bytes(1 << 20))
+                others.flush()
+        full = session(made)
+        assert full is not None
+        last = max(one.number for one in full.segments)
+        until(made, lambda: (view := session(made)) is not None and view.segments[-1].number > last + 2)
+        order(made, "session_stop", room="xunwen", who="李四")
+        daemon.until(lambda: (found := session(made)) is not None and found.ended is not None)
+        check(made, packs, 1)
+        assert (made.station / "others").stat().st_size > 10 << 20
 
 
 def test_a_service_that_is_told_to_end_closes_its_files_and_goes_on_afterwards(

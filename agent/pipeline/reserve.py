@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from agent.config.rooms import Room
 
 _NAME: Final = f"reserved{durable.PART_SUFFIX}"
 _STEP_BYTES: Final = 8 << 20
+_AHEAD_BYTES: Final = 16 << 20
 _OVERHEAD: Final = 1.05
 
 
@@ -35,9 +37,14 @@ class Reserve:
         self._set(max(0, self.planned_bytes - written_bytes))
 
     def follow(self, taken_bytes: int) -> None:
-        """Give back what the files have grown by: those that were taken, and those that lie in the folder."""
-        left = self._left(taken_bytes)
-        if left + _STEP_BYTES <= self.kept_bytes or (not left and self.kept_bytes):
+        """Give back what the files have grown by: those that were taken, and those that lie in the folder.
+
+        If others have filled the disk, also what is written until the next look: for that it was kept.
+        """
+        space = os.statvfs(self._folder)
+        ahead = max(_AHEAD_BYTES, self.planned_bytes // 500) - space.f_bavail * space.f_frsize
+        left = max(0, min(self._left(taken_bytes), self.kept_bytes - ahead if ahead > 0 else self.planned_bytes))
+        if left + _STEP_BYTES <= self.kept_bytes or (left < self.kept_bytes and (not left or ahead > 0)):
             self._set(left)
 
     def again(self, taken_bytes: int) -> None:

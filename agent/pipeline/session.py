@@ -314,7 +314,7 @@ class RunningSession:
                     await speak(self._station, self.started.session_id, self.room.title)
 
     async def _follow(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, JournalError):
             taken = await self._station.on_disk(self._station.journal.reader.session_tally, self.started.session_id)
             await self._station.on_disk(self._reserve.follow, taken.bytes)
 
