@@ -168,23 +168,25 @@ async def test_a_power_cut_loses_at_most_a_second_and_all_that_is_there_plays(
 
 
 async def test_eight_hours_leave_no_seam_and_memory_flat(cameras: Start, pack: Pack, tmp_path: Path) -> None:
-    speed = 60.0
+    """Sixty times as fast: the camera shows more, and a proxy stretches its time stamps to what that would take."""
+    speed, memory_mb = 60.0, list[float]()
     shown = pack(Footage(size="160x90", kbit_s=40, gop=50, laps=100))
     server = cameras({"front": shown}, speed=speed)
-    memory_mb: list[float] = []
-    async with recording(plan(tmp_path / "r", server.url("front"), segment_s=60.0)) as it:
-        await it.wait(Begun)
-        until_s = time.monotonic() + HOURS * 3600 / speed
-        while time.monotonic() < until_s:
-            await asyncio.sleep(2)
-            resident = Path(f"/proc/{it.recorder.pid}/statm").read_text().split()[1]
-            memory_mb.append(int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6)
-    found = it.match(shown)
-    closed = it.all(Closed)
+    with Proxy(server.port, stamps=True) as proxy:
+        proxy.drift(speed)
+        async with recording(plan(tmp_path / "r", server.url("front", proxy.port), segment_s=60.0)) as it:
+            await it.wait(Begun)
+            until_s = time.monotonic() + HOURS * 3600 / speed
+            while time.monotonic() < until_s:
+                await asyncio.sleep(2)
+                resident = Path(f"/proc/{it.recorder.pid}/statm").read_text().split()[1]
+                memory_mb.append(int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6)
+    found, closed = it.match(shown), it.all(Closed)
     hours = sum(one.media_us for one in closed) / 3.6e9
     say(f"{hours:.2f} h in {len(closed)} segments, memory {memory_mb[5]:.1f} to {max(memory_mb[5:]):.1f} MB")
     expect(found)
-    assert sum(one.media_us for one in closed) == pytest.approx(len(found.pictures) * 40_000, rel=1e-6)
-    assert all(a.why is Why.LENGTH for a in closed[:-1])
+    assert hours > HOURS / 2
+    assert hours * 3600 == pytest.approx(len(found.pictures) / 25, rel=1e-3)
+    assert {one.why for one in closed[:-1]} == {Why.LENGTH}
     assert not it.all(Lost)
     assert max(memory_mb[5:]) - memory_mb[5] < 8

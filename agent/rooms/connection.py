@@ -31,6 +31,7 @@ _REFUSED_LIMIT: Final = 250
 _CLOCK_OFF_US: Final = 1_000_000
 _TIMELESS_LIMIT: Final = 100
 _ASSUMED_STEP_US: Final = 40_000
+_CLOCK_EACH_US: Final = 60_000_000
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 Say = Callable[[Report], None]
@@ -101,7 +102,7 @@ class Connection:
         self._damaged = self._refused = 0
         self._camera_us: dict[int, int] = {}
         self._lag_us: dict[int, int] = {}
-        self._clock_told_us = 0
+        self._clock_told_us = self._clock_next_us = 0
         self._still: dict[int, int] = {}
 
     def take(self, packet: Packet[Stream], now_us: int, *, has_waited: bool = True) -> None:
@@ -349,8 +350,8 @@ class Connection:
         self._camera_us[index] = camera_us - line.us(line.last)
         self._lag_us[index] = min(self._lag_us.get(index, wall - camera_us), wall - camera_us)
         off_us = camera_us - wall
-        if line is self._lead and abs(off_us - self._clock_told_us) >= _CLOCK_OFF_US:
-            self._clock_told_us = off_us
+        if line is self._lead and abs(off_us - self._clock_told_us) >= _CLOCK_OFF_US and wall >= self._clock_next_us:
+            self._clock_told_us, self._clock_next_us = off_us, wall + _CLOCK_EACH_US
             self._say(Noticed(self._source, Kind.CLOCK, wall, wall, off_us))
 
     def _tell(self, now_us: int) -> None:

@@ -23,7 +23,8 @@ _SERVER: Final = Path(__file__).with_name("serve.py")
 class Cameras:
     """A server with a camera at each of `mounts` (name: pack), on `address`; a context.
 
-    `auth`: digest, basic or empty. `speed`: how many times faster than real time. `wrap_s`: RTP time stamps wrap so
+    `auth`: digest, basic or empty. `speed`: how many times faster than real time, which
+    time stamps don't show unless a proxy lets them drift by as much. `wrap_s`: RTP time stamps wrap so
     long after somebody connects. Picture n is shown n/25 s × `speed` after `began` (monotonic).
     """
 

@@ -114,7 +114,7 @@ class Mount:
                 if self.is_muted or track in self.muted_tracks or sources[track] is None:
                     continue
                 buffer = Gst.Buffer.new_wrapped(pack.data(packet, lap))
-                buffer.pts = max(0, shown_ns - t_ns + pts_ns - first)
+                buffer.pts = max(0, int((shown_ns - t_ns + pts_ns - first) / self.speed))
                 if not is_key:
                     buffer.set_flags(Gst.BufferFlags.DELTA_UNIT)
                 if sources[track].emit("push-buffer", buffer) != Gst.FlowReturn.OK:
