@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.config.rooms import Room
 from agent.config.schedules import CHINA, Schedule
-from agent.errors import ConfigError, RequestError
+from agent.errors import ConfigError, JournalError, RequestError
 from agent.journal.views import IncidentView, SessionView
 from agent.model import Incident, LiveSession, Planned, SessionEnded, SessionStarted, SessionTested, StartedBy
 from agent.pipeline.scheduling import Scheduler
@@ -338,6 +338,31 @@ async def test_a_reload_without_the_schedule_plans_nothing_and_ends_what_it_bega
     await world.pass_time(60)
     assert world.history() == [("k", 0, 20, "scheduled")]
     assert world.scheduler.planned() == {}
+
+
+async def test_a_session_in_a_room_that_a_reload_took_away_is_ended_on_time(world: World) -> None:
+    world.plan = [planned("k", 0, 20), planned("l", 30, 20)]
+    await world.pass_time(10)
+    world.scheduler.use({})
+    await world.pass_time(60)
+    assert world.history() == [("k", 0, 20, "scheduled")]
+    world.scheduler.use({})
+    await world.scheduler.serve("a1")
+    assert world.scheduler.problems() == ()
+
+
+async def test_a_journal_that_can_t_be_read_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.plan = [planned("k", 0, 20)]
+
+    def refused(*_: object) -> tuple[SessionView, ...]:
+        raise JournalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world, "sessions_of", refused)
+        await world.scheduler._served("a1")
+    world.now += MINUTE
+    await world.scheduler._served("a1")
+    assert world.history() == [("k", 1, None, "")]
 
 
 async def test_screens_know_what_comes(world: World) -> None:

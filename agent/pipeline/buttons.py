@@ -67,11 +67,12 @@ class Buttons:
     async def _do(self, room: str, press: Press, *, began: bool) -> bool:
         """Whether this press has begun a session, which it doesn't end when it is held."""
         running = next((one.session_id for one in self._sessions.running() if one.room == room), None)
-        begins = press is Press.DOWN and running is None
+        known = self._rooms.get(room)  # none if a reload has just taken it away
+        begins = press is Press.DOWN and running is None and known is not None
         try:
-            if begins:
+            if begins and known is not None:
                 order = Order(StartedBy.BUTTON, _WHO, "button pressed")
-                await self._sessions.start(room, self._meant(self._rooms[room], order))
+                await self._sessions.start(room, self._meant(known, order))
             elif press is Press.HELD and running is not None and not began:
                 await self._sessions.stop(running, _WHO, _WHY_STOP)
         except AgentError as error:

@@ -38,6 +38,9 @@ _LEAST: Final = 0.5
 _CLEAR: Final = timedelta(seconds=45)
 """So long before a session nothing more is tested: cameras let few in at a time."""
 _SILENT_DB: Final = -60.0
+_FLOOR_DB: Final = -120.0
+"""Nothing at all; its logarithm has no JSON."""
+
 _CAMERA_CLOCK: Final = timedelta(seconds=5)
 _AT_ONCE: Final = 2
 _ASKED_LIMIT_S: Final = 25.0
@@ -125,12 +128,12 @@ class Readiness:
 
     async def _quietly(self, name: str) -> None:
         """What a test finds is in the journal; one that can't be made is made again soon."""
-        room = self._rooms[name]
-        self._again_at_s[name] = self._now_s() + room.test_each_s
         try:
+            room = self._rooms[name]
+            self._again_at_s[name] = self._now_s() + room.test_each_s
             async with self._places:
                 await self._unless_busy(room)
-        except AgentError:
+        except (AgentError, KeyError):  # a reload may just have taken the room away
             self._again_at_s[name] = self._now_s() + _CLEAR.total_seconds()
         finally:
             self._testing.discard(name)
@@ -153,11 +156,16 @@ class Readiness:
         """The same for a person who names a `room`; what takes longer than an answer may goes on by itself."""
         task = asyncio.create_task(self.test(asked["room"]))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._forget)
         if not (await asyncio.wait([task], timeout=_ASKED_LIMIT_S))[0]:
             return {"under_way": True}
         tested = task.result()
         return {"session": tested.session_id, "passed": tested.passed, "checks": dict(tested.checks)}
+
+    def _forget(self, task: asyncio.Task[SessionTested]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for its words any more
 
     def _is_busy(self, name: str) -> bool:
         return name in self._testing or any(one.room == name for one in self._sessions.running())
@@ -189,7 +197,8 @@ class Readiness:
             what = f"The station's disk refused the test's folder: {error.strerror or error}."
             raise StoreError(what, safe=_UNCHANGED, do="Have the administrator check the disk.") from error
         finally:
-            await station.on_disk(durable.remove_work, folder)
+            with contextlib.suppress(OSError):  # what is left in this folder goes at the next start
+                await station.on_disk(durable.remove_work, folder)
         told = {
             "record": _joined(heard, _recorded_badly), "decode": _joined(heard, _decodes_badly),
             "levels": _levels(heard), "clock": self._clocks(heard), "disk": await self._space(room, one),
@@ -294,7 +303,7 @@ async def _listen(recorder: Recorder, heard: Mapping[str, _Heard]) -> None:
             case Lost(cause=cause):
                 one.why = _CAUSES.get(cause, cause)
             case Alive(level_db=float(level_db)):
-                one.level_db = max(level_db, one.level_db if one.level_db is not None else level_db)
+                one.level_db = max(_FLOOR_DB, level_db, one.level_db if one.level_db is not None else _FLOOR_DB)
 
 
 def _joined(heard: Mapping[str, _Heard], judged: Callable[[_Heard], str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Final, Protocol
 from agent.clocks import uptime
 from agent.config.rooms import Room
 from agent.config.schedules import CHINA, Schedule
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, JournalError
 from agent.journal import new_id
 from agent.model import Incident, LiveSession, Planned, StartedBy
 from agent.pipeline.own_disk import journalled
@@ -86,8 +87,10 @@ class Scheduler:
         self._names: dict[tuple[str, str], str] = {}
 
     def use(self, rooms: Mapping[str, Room]) -> None:
-        """Take over what a reload has brought."""
-        self._rooms = rooms
+        """Take over what a reload has brought; what runs in a room that is gone is ended on time all the same."""
+        running = {one.room for one in self._sessions.running()}
+        gone = {name: room for name, room in self._rooms.items() if name in running and name not in rooms}
+        self._rooms = {**rooms, **{name: replace(room, schedule=None) for name, room in gone.items()}}
 
     # For screens, readiness test and whoever starts a session by hand
 
@@ -150,12 +153,18 @@ class Scheduler:
             while True:
                 for name in self._rooms:
                     if name not in busy or busy[name].done():
-                        busy[name] = group.create_task(self.serve(name))
+                        busy[name] = group.create_task(self._served(name))
                 await asyncio.sleep(_BEAT_S)
+
+    async def _served(self, name: str) -> None:
+        with contextlib.suppress(JournalError):  # that our disk refuses is told; it is asked again in a second
+            await self.serve(name)
 
     async def serve(self, name: str) -> None:
         """One look at a room: its file, what is to end, what is to start."""
-        room, plan = self._rooms[name], self._plans.setdefault(name, _Plan())
+        room, plan = self._rooms.get(name), self._plans.setdefault(name, _Plan())
+        if room is None:
+            return  # a reload has just taken it away
         await self._look(room, plan)
         running = next((one for one in self._sessions.running() if one.room == name), None)
         if running is not None and await self._is_over(running):
