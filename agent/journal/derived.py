@@ -22,6 +22,10 @@ _TO_JOIN: Final = (
     "SELECT DISTINCT session_id, source FROM asset INDEXED BY asset_to_derive JOIN session_segment USING (recording_id)"  # noqa: S608
     f" JOIN session USING (session_id) WHERE {TO_DERIVE} AND ended_seq IS NOT NULL ORDER BY session_id, source LIMIT ?"
 )
+_COMING: Final = (
+    "SELECT 1 FROM session_segment JOIN asset USING (recording_id) WHERE session_id = ? AND role = 'original'"
+    " AND (state = 'wanted' OR (probed = 0 AND state IN ('held', 'stored', 'matched'))) LIMIT 1"
+)
 _WAITING: Final = (
     f"SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE}"  # noqa: S608
     " UNION ALL SELECT 1 FROM asset INDEXED BY asset_to_probe"
@@ -60,6 +64,10 @@ class DerivedQueries:
     def to_join(self, limit: int) -> tuple[tuple[str, str], ...]:
         """Return (session, source) of which a film is to be made: of sessions that have ended, the oldest first."""
         return tuple(self._db.all(_TO_JOIN, limit))
+
+    def is_coming(self, session_id: str) -> bool:
+        """Tell whether a segment of a session is still on its way in, or nobody has read its content yet."""
+        return self._db.one(_COMING, session_id) is not None
 
     def joined(self, session_id: str) -> tuple[DocumentView, ...]:
         """Return all files that were ever made from a whole session or from a source of it, oldest first."""

@@ -28,35 +28,46 @@ from agent.access.scanning import ChangedError, ScanError, Scanned, scan
 from agent.access.tool import ToolError, version
 from agent.errors import JournalError, StoreError
 from agent.journal import joining
-from agent.model import FINDINGS_LIMIT, AssetState, Derived, Incident, MediaFinding, Role
+from agent.model import FINDINGS_LIMIT, Derived, Incident, MediaFinding, Role
 from agent.pipeline.deriving import ATTEMPTS, clear, entries_of, ready
 from agent.pipeline.documents import add_made, refusing
-from agent.pipeline.session_work import HERE, Files, Row, Work, us, whole_session
+from agent.pipeline.session_work import Files, Row, Work, us, whole_session
 from agent.pipeline.station import Station
 
 Busy = Callable[[], bool]
 
 _ROOM_BYTES: Final = 256 << 20
 _LOOKED_AT: Final = 1000
+_NO_ROOM: Final = "存储空间不足，暂不制作场次合成片（原始资料不受影响）(no room for films of sessions)"
 _NOT_FOUND: Final = "no film could be made of its session"
 
 
 class JoinLane:
-    """One film at a time, never while a recorder is read or a session runs in any room."""
+    """One film at a time, never while a recorder is read or a session runs in any room.
+
+    `given_up` are (session, source) whose files can't be read: tried again after the next start. `trouble` says in two
+    languages why nothing is made.
+    """
 
     def __init__(self, station: Station, is_busy: Busy) -> None:
         self._station = station
         self._others = is_busy
         self.given_up: set[tuple[str, str]] = set()
+        self.trouble = ""
 
     async def step(self) -> None:
         """Make the next film, or wait a little if there is none or others need the station."""
         station, work = self._station, None
         if station.access.enabled and not self._is_busy():
             work = await station.on_disk(_next, station, self.given_up)
-        if work is None or not await station.on_disk(_has_room, station, work) or not await self._has_tool():
+        if work is None or not await self._has_tool():
             await asyncio.sleep(station.limits.probe_pause_s)
             return
+        if not await station.on_disk(_has_room, station, work):
+            self.trouble = _NO_ROOM
+            await asyncio.sleep(station.limits.backoff_max_s)
+            return
+        self.trouble = ""
         key = (work.session_id, work.source)
         self.given_up.add(key)
         if await self._join(work):
@@ -229,21 +240,19 @@ def _next(station: Station, given_up: Iterable[tuple[str, str]]) -> Work | None:
         wanted.setdefault(session_id, []).append(source)
     for session_id, sources in wanted.items():
         left = [source for source in sources if (session_id, source) not in tried]
-        if left and (work := work_of(station, session_id, left[0])) is not None:
-            return replace(work, is_last=len(sources) == 1)
+        if left and not reader.is_coming(session_id):
+            return replace(work_of(station, session_id, left[0]), is_last=len(sources) == 1)
     return None
 
 
-def work_of(station: Station, session_id: str, source: str) -> Work | None:
-    """All that is known of a session; None as long as something of it is on its way in."""
+def work_of(station: Station, session_id: str, source: str) -> Work:
+    """All that is known of a session that has ended."""
     reader = station.journal.reader
     view = reader.session(session_id)
     rows: dict[str, list[Row]] = {}
     for taken in sorted(view.segments, key=lambda one: (one.start, one.number)):
         row = reader.recording(taken.recording.recording_id)
         keeper = reader.asset(row.asset.same_as) if row.asset.same_as else row.asset
-        if row.asset.state is AssetState.WANTED or (keeper.state in HERE and row.facts is None):
-            return None
         rows.setdefault(taken.source, []).append(Row(taken, row, keeper))
     assert view.ended is not None, "only such are to be joined"
     room = station.rooms.get(view.started.room)

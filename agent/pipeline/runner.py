@@ -127,7 +127,13 @@ class Runner:
 
     def troubles(self) -> tuple[str, ...]:
         """Why nothing can be made from any original, signed, stamped or freed, or what others did; empty if nothing."""
-        lanes = (self._derive.trouble, self._seal.trouble, self._stamp.trouble, self._release.trouble)
+        lanes = (
+            self._derive.trouble,
+            self._join.trouble,
+            self._seal.trouble,
+            self._stamp.trouble,
+            self._release.trouble,
+        )
         return (*lanes, *self._guard.problems())
 
     def audit(self) -> AuditProgress:
