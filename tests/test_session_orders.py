@@ -34,7 +34,7 @@ async def test_a_session_is_started_and_stopped_with_words_alone(tmp_path: Path,
         assert (started.started_by, started.who, started.stage) == (StartedBy.SCREEN, "张三", "S05")
         assert started.participants == ("当事人/王某", "记录人/李四")
         assert started.planned_end == until
-        assert await verbs["session_stop"]({"room": "xunwen", "who": "李四"}) == answer
+        assert await verbs["session_stop"]({"room": "xunwen", "who": "李四"}) == answer | {"ended": True}
         ended = station.journal.reader.session(started.session_id).ended
         assert ended is not None
         assert (ended.who, ended.reason) == ("李四", "stopped")
@@ -58,6 +58,6 @@ async def test_what_makes_no_sense_starts_nothing(
     async with opened(tmp_path / "station", clock) as station, studio.serving(station) as sessions:
         with pytest.raises((RequestError, JournalError), match=what):
             await session_verbs(sessions)["session_start"]({"room": "xunwen", "who": "张三"} | asked)
-        with pytest.raises(RequestError, match="not running"):
+        with pytest.raises(RequestError, match="nothing is being recorded"):
             await session_verbs(sessions)["session_stop"]({"room": "xunwen", "who": "张三"})
         assert station.journal.reader.open_sessions() == ()
