@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,4 +86,4 @@ def test_the_time_axis_of_a_session_names_its_sources_whatever_they_are_called()
     assert "<script>" not in drawn
     assert "00:00:01–00:00:09" in drawn
     assert drawn.count('class="l"') == 3
-    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert ET.fromstring(drawn).tag.endswith("svg")
