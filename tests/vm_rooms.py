@@ -161,8 +161,9 @@ def played(path: Path) -> tuple[str, int, list[float]]:
                 times.append(float(packet.dts * packet.time_base))
     pairs = list(itertools.pairwise(times))
     steps = sorted(b - a for a, b in pairs)
-    assert steps[0] > 0, f"{path.name} steps back in its time"
-    return stream.codec_context.name, len(times), [a for a, b in pairs if b - a > HOLE_STEPS * steps[len(steps) // 2]]
+    assert all(step > 0 for step in steps), f"{path.name} steps back in its time"
+    usual = steps[len(steps) // 2] if steps else 0.0
+    return stream.codec_context.name, len(times), [a for a, b in pairs if b - a > HOLE_STEPS * usual]
 
 
 @contextmanager
