@@ -291,6 +291,8 @@ def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
 def test_a_document_type_is_refused_before_it_is_read() -> None:
     with pytest.raises(answers.MalformedError, match="document type"):
         answers.locks(b'<?xml version="1.0"?><!DOCTYPE a><ObjectLockConfiguration/>')
+    with pytest.raises(answers.MalformedError, match="document type"):
+        answers.locks('<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a><ObjectLockConfiguration/>'.encode("utf-16"))
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ class MalformedError(StoreError):
 
 
 def _root(body: bytes, *names: str) -> ET.Element:
-    if b"<!" in body:  # a document type could make a short answer long
+    if b"<!" in body or b"\0" in body:  # a document type, also in UTF-16, could make a short answer long
         raise MalformedError("a document type")
     try:
         root = ET.fromstring(body)  # noqa: S314 - bounded in length, and without declarations
