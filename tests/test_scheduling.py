@@ -218,6 +218,30 @@ async def test_what_a_person_began_a_person_ends(world: World) -> None:
     assert world.history() == [("k", 1, None, "")]
 
 
+async def test_what_a_person_began_early_and_ended_at_once_is_begun_again_at_its_time(world: World) -> None:
+    world.plan = [planned("k", 10, 20)]
+    await world.pass_time(1)
+    name = await world.scheduler.session_id("a1", world.plan[0])
+    for _ in range(2):
+        order = world.scheduler.meant(world.rooms["a1"], Order(StartedBy.SCREEN, "张三", "a mistake"))
+        started = await world.start("a1", order)
+        assert (started == name) is (len(world.known) == 1), "an id is used once"
+        await world.pass_time(1)
+        await world.stop(started, "张三", "a mistake")
+    await world.pass_time(60)
+    assert [entry[0] for entry in world.history()] == ["k", "k", "k"]
+    assert world.history()[2] == ("k", 10, 30, "scheduled")
+
+
+async def test_one_that_was_held_and_is_put_off_to_the_afternoon_is_begun_there_too(world: World) -> None:
+    world.plan = [planned("k", 0, 30)]
+    await world.pass_time(40)
+    world.plan = [planned("k", 120, 30)]
+    world.changed()
+    await world.pass_time(160)
+    assert world.history() == [("k", 0, 30, "scheduled"), ("k", 120, 150, "scheduled")]
+
+
 async def test_what_a_person_begins_long_before_is_another_session(world: World) -> None:
     world.plan = [planned("k", 20, 20)]
     await world.pass_time(1)
@@ -438,8 +462,12 @@ def test_whatever_happens_no_session_is_begun_twice_doubled_or_ended_early(
     world = World(tmp_path_factory.getbasetemp() / "model.ics")
     world.plan = [planned(f"k{number}", start, lasts) for number, (start, lasts) in enumerate(plans)]
     asyncio.run(_live(world, actions))
-    keys = [entry[0] for entry in world.history() if entry[0]]
-    assert len(keys) == len(set(keys)), "each is begun once"
+    for number, one in enumerate(world.known):
+        for later in world.known[number + 1 :]:
+            if one.started.scheduled and one.started.scheduled == later.started.scheduled:
+                assert one.ended is not None
+                assert later.started.planned_start is not None
+                assert one.ended.ended_at <= later.started.planned_start, "each is begun once, unless it came too early"
     spans = [(one.started.started_at, one.ended) for one in world.known]
     assert sum(ended is None for _, ended in spans) <= 1, "never two"
     stepped = any(kind == "step" and size for kind, size in actions)
@@ -470,8 +498,12 @@ async def _live(world: World, actions: list[tuple[str, int]]) -> None:
             world.now += size * MINUTE
     # When nobody interferes any more: the plain model says what must run now.
     await world.pass_time(3, step_s=60)
-    begun = {entry[0] for entry in world.history()}
-    due = {one.key: one.start for one in world.plan if one.start <= world.now < one.end and one.key not in begun}
+    begun = {one.started.scheduled: one.ended.ended_at if one.ended else world.now for one in world.known}
+    due = {
+        one.key: one.start
+        for one in world.plan
+        if one.start <= world.now < one.end and begun.get(one.key, one.start) <= one.start
+    }
     if not world.running():
         world.left = due
 

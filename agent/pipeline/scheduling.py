@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,7 +115,7 @@ class Scheduler:
             stage=order.stage or one.stage, title=order.title or one.title,
             case_number=order.case_number or one.case_number, participants=order.participants or one.participants,
             planned_end=order.planned_end or one.end, anyway=order.anyway,
-            session_id=order.session_id or self._names.get((room.name, one.key), ""),
+            session_id=order.session_id or self._names.pop((room.name, one.key), ""),
         )  # fmt: skip
 
     async def session_id(self, room: str, one: Planned) -> str:
@@ -178,7 +178,7 @@ class Scheduler:
         now = self._station.clock()
         due = [one for one in plan.sessions if one.start <= now < one.end and one.key not in plan.held]
         if due:
-            plan.held = await self._held(name)
+            plan.held = await self._held(name, plan.sessions)
         due = [one for one in due if one.key not in plan.held]
         await self._tell_missed(room, plan, now)
         plan.trouble = plan.trouble if due else ""
@@ -219,17 +219,22 @@ class Scheduler:
     def _ids(self) -> set[str]:
         return {one.session_id for one in self._sessions.running()}
 
-    async def _held(self, room: str) -> frozenset[str]:
-        """The keys of what was begun; a session that a crash has ended may be begun again."""
+    async def _held(self, room: str, sessions: Sequence[Planned]) -> frozenset[str]:
+        """The keys of those that were begun; one that ended before its time, or that a crash ended, may begin again."""
         heads = await self._station.on_disk(self._station.journal.reader.sessions_of, room, _HEADS)
-        done = (head for head in heads if head.ended is None or head.ended.reason != _INTERRUPTED)
-        return frozenset(head.started.scheduled for head in done if head.started.scheduled)
+        starts = {one.key: one.start for one in sessions}
+        return frozenset(
+            key
+            for head in heads
+            if (key := head.started.scheduled) in starts
+            and (head.ended is None or (head.ended.reason != _INTERRUPTED and head.ended.ended_at > starts[key]))
+        )
 
     async def _tell_missed(self, room: Room, plan: _Plan, now: datetime) -> None:
         """What waited until its end has passed was never begun; it is told for a day."""
         over = [one for one in plan.sessions if one.end <= now and one.key in plan.waits]
         if over:
-            plan.held |= await self._held(room.name)
+            plan.held |= await self._held(room.name, plan.sessions)
         for one in over:
             if one not in plan.missed and one.key not in plan.held:
                 plan.missed = (*plan.missed, one)
@@ -256,7 +261,7 @@ class Scheduler:
             plan.sessions, plan.problems = await self._read(room.schedule, now - _BACK, now + _AHEAD)
         except ConfigError as error:
             plan.problems, plan.read_at = (error.what,), now - _AGAIN + _SOON
-        plan.held = await self._held(room.name)
+        plan.held = await self._held(room.name, plan.sessions)
         configured = await self._station.on_disk(self._station.journal.reader.last_incident, "configuration")
         if stamp is not None and configured is not None:  # what came while nothing ran here was to be recorded, too
             since = max(datetime.fromtimestamp(stamp[0] / 1e9, UTC), configured.at)
