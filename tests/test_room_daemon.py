@@ -70,11 +70,14 @@ def until(made: Stage, condition: Callable[[], object]) -> None:
 
 def recorders(pid: int) -> Iterator[int]:
     """The recorder processes below a service."""
+    children: set[str] = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            with contextlib.suppress(OSError):
-                if b"agent.rooms.recorder" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    yield int(child)
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            children.update((task / "children").read_text().split())
+    for child in children:
+        with contextlib.suppress(OSError):
+            if b"agent.rooms.recorder" in Path(f"/proc/{child}/cmdline").read_bytes():
+                yield int(child)
 
 
 def growing(made: Stage) -> dict[str, int]:

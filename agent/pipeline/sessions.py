@@ -213,7 +213,7 @@ class Sessions:
                 await self._go_on(left)
             folders = await self._station.on_disk(leftovers, self._station, self.folder("-").parent)
             self._ready.set()
-            await sweep(self._station, folders, self.rooms)
+            self._group.create_task(sweep(self._station, folders, self.rooms))  # the watchdog doesn't wait for it
             while True:
                 self._ticks += 1
                 await asyncio.sleep(_BEAT_S)
