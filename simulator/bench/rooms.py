@@ -28,8 +28,12 @@ MEMORY_GOAL_MB: Final = 60.0
 FULL_HD: Final = Footage(
     size="1920x1080", kbit_s=4000, gop=50, laps=50, picture="testsrc2=size={size}:rate=25,noise=alls=12:allf=t"
 )
-_SETTLE_S: Final = 8.0
+_SETTLE_S: Final = 4.0
 _SEGMENT_S: Final = 10
+_START_LIMIT_S: Final = 120.0
+_CAMERAS: Final = 2
+"""Whoever asks the same camera gets the same packets: serving more of them would take the cores."""
+_STOP_LIMIT_S: Final = 60.0
 _BUSY: Final = 0.9
 """Above this, two cores are said to be full: what serves the cameras needs some of them as well."""
 
@@ -69,14 +73,16 @@ def _rows(streams: int, measured: list[dict[str, tuple[float, float]]]) -> list[
 def _compared(bench: Bench, pack: Path, streams: int, seconds: float) -> dict[str, tuple[float, float]]:
     """Cores used and megabytes resident by each way of recording the same streams at the same time."""
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Cameras({f"cam{at}": pack for at in range(streams)}))
-        urls = [server.url(f"cam{at}") for at in range(streams)]
+        server = stack.enter_context(Cameras({f"cam{at}": pack for at in range(_CAMERAS)}))
+        urls = [server.url(f"cam{at % _CAMERAS}") for at in range(streams)]
         folder = bench.root / "recorded"
         pids: dict[str, Callable[[], list[int]]] = {}
         for name, options in (("plain", ()), ("same", ("-segment_format_options", _FRAGMENTS))):
             pids[name] = stack.enter_context(_ffmpeg(folder / name, urls, options))
         for name in ("ours", "watched"):
             pids[name] = stack.enter_context(_recorder(folder / name, urls, watch=name == "watched"))
+        for name in pids:
+            _wait_for(folder / name, streams)
         time.sleep(_SETTLE_S)
         before, began_s = {name: _cpu_s(of()) for name, of in pids.items()}, time.monotonic()
         time.sleep(seconds)
@@ -97,7 +103,11 @@ def _ffmpeg(folder: Path, urls: list[str], options: tuple[str, ...]) -> Iterator
         )
         for at, url in enumerate(urls)
     ]  # fmt: skip
-    flushing = subprocess.Popen(["sh", "-c", f"while sleep 1; do sync -d {folder}/*.mp4; done"]) if options else None
+    flushing = (
+        subprocess.Popen(["sh", "-c", f"while sleep 1; do sync -d {folder}/*.mp4 2>/dev/null; done"])
+        if options
+        else None
+    )
     try:
         yield lambda: [one.pid for one in running]
     finally:
@@ -124,20 +134,18 @@ def _recorder(
                 continue
             heard.append(report)
 
-    with asyncio.Runner() as runner, _thread(lambda: runner.run(listen())) as ended:
-        try:
-            yield lambda: list(family(recorder.pid)) if recorder.pid else []
-        finally:
-            asyncio.run_coroutine_threadsafe(recorder.stop(), runner.get_loop()).result(30)
-            ended()
-
-
-@contextlib.contextmanager
-def _thread(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    thread = threading.Thread(target=work)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    time.sleep(0.5)  # until its loop is there
-    yield thread.join
+    listening = asyncio.run_coroutine_threadsafe(listen(), loop)
+    try:
+        yield lambda: list(family(recorder.pid)) if recorder.pid else []
+    finally:
+        asyncio.run_coroutine_threadsafe(recorder.stop(), loop).result(_STOP_LIMIT_S)
+        listening.result(_STOP_LIMIT_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def _carried(bench: Bench, pack: Path, seconds: float) -> list[Row]:
@@ -148,6 +156,7 @@ def _carried(bench: Bench, pack: Path, seconds: float) -> list[Row]:
         with Cameras({"cam": pack}) as server:
             urls = [server.url("cam")] * streams
             with _recorder(folder, urls, watch=False, said=said) as pids:
+                _wait_for(folder, streams)
                 time.sleep(_SETTLE_S)
                 before, all_before, began_s = _cpu_s(pids()), _busy_s(), time.monotonic()
                 time.sleep(seconds)
@@ -177,6 +186,15 @@ def _missing(folder: Path, streams: int, pack: Path) -> int:
         found = known.match(sorted(folder.glob(f"cam{at}-*.mp4")))
         lost += found.missing + len(found.damaged) + (not found.pictures)
     return lost
+
+
+def _wait_for(folder: Path, streams: int) -> None:
+    """Until each stream is being written."""
+    until_s = time.monotonic() + _START_LIMIT_S
+    while sum(path.stat().st_size > 0 for path in folder.glob("*.mp4")) < streams:
+        if time.monotonic() > until_s:
+            raise BenchError(f"{folder.name}: not every stream began")
+        time.sleep(0.2)
 
 
 def _cpu_s(pids: list[int]) -> float:
