@@ -21,7 +21,7 @@ from agent.rooms.salvage import counted
 from agent.rooms.timing import Arrival, Clock, Line, Odd, Oddity, Shifts
 from agent.rooms.writer import FAILED, Flusher, Input, Segment, described, fits
 
-_LOOK_US: Final = 200_000
+_LOOK_US: Final = 100_000
 _TELL_US: Final = 1_000_000
 _UNSEEN_US: Final = 10_000_000
 _SETTLED_US: Final = 1_500_000
@@ -97,7 +97,7 @@ class Connection:
         self._sets, self._size = b"", (0, 0)
         self._is_undescribed = bool(self._codec) and not described(self.streams[0]).width  # it was opened too soon
         self._cut_for: Why | None = None
-        self._look_us = self._tell_us = self._seen_us = self._full_until_us = 0
+        self._look_us = self._tell_us = self._seen_us = self._full_until_us = self._end_us = 0
         self._began_us = wall_us()
         self._damaged = self._refused = 0
         self._camera_us: dict[int, int] = {}
@@ -229,7 +229,7 @@ class Connection:
         ]
         segment = Segment(self._folder, self._source, self._totals.number, inputs, base_us)
         self._totals.number = segment.number + 1
-        start_us = None if is_first else self._arrival.wall_us(media_us)
+        start_us = None if is_first else self._end_us
         self._open = _Begun(segment, media_us, start_us, now_us)
         self._lag_us.clear()
         self._look_us = now_us
@@ -241,7 +241,7 @@ class Connection:
         segment = begun.segment
         self._settle(begun)
         media_us = max(0, end_media_us - begun.media_us)
-        end_us = self._arrival.wall_us(end_media_us)
+        end_us = self._end_us = max(begun.start_us or 0, self._arrival.wall_us(end_media_us))
         try:
             segment.close()
         except FAILED:
@@ -264,7 +264,7 @@ class Connection:
             if segment.size_bytes():
                 self._say(
                     Closed(
-                        self._source, segment.number, segment.path.name, why, start_us, max(start_us, end_us), media_us,
+                        self._source, segment.number, segment.path.name, why, start_us, end_us, media_us,
                         segment.size_bytes(), *facts, segment.tracks,
                         None if camera is None else camera + begun.media_us, av_us,
                     )

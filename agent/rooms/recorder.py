@@ -46,13 +46,14 @@ class Speaker:
         self._thread = threading.Thread(target=self._run, name="speaker", daemon=True)
         self._thread.start()
 
-    def say(self, report: Report) -> None:
+    def say(self, *reports: Report) -> None:
         """Have something said; from any thread, never waits."""
         with self._more:
-            if isinstance(report, Alive):
-                self._alive[report.source] = report
-            elif len(self._words) < (_WORDS_LIMIT if isinstance(report, Noticed) else 2 * _WORDS_LIMIT):
-                self._words.append(report)
+            for report in reports:
+                if isinstance(report, Alive):
+                    self._alive[report.source] = report
+                elif len(self._words) < (_WORDS_LIMIT if isinstance(report, Noticed) else 2 * _WORDS_LIMIT):
+                    self._words.append(report)
             self._more.notify()
 
     def end(self, limit_s: float) -> None:
@@ -132,10 +133,8 @@ def record(plan: Plan, orders: Orders, speaker: Speaker) -> int:
     gc.collect()
     gc.freeze()
     while not isinstance(orders.wait(_BEAT_S), Stop):
-        for source in sources:
-            for noticed in source.watch.take() if source.watch else ():
-                speaker.say(noticed)
-            speaker.say(source.alive())
+        noticed = [one for source in sources if source.watch for one in source.watch.take()]
+        speaker.say(*noticed, *(source.alive() for source in sources))
         if not all(source.check() for source in sources):
             code = 1
             break
@@ -148,8 +147,7 @@ def record(plan: Plan, orders: Orders, speaker: Speaker) -> int:
     for source in sources:
         if source.watch:
             source.watch.close()
-            for noticed in source.watch.take():
-                speaker.say(noticed)
+            speaker.say(*source.watch.take())
         speaker.say(source.alive())
     speaker.end(_SPEAK_LIMIT_S)
     return code

@@ -30,7 +30,7 @@ _FIRST_PAUSE_S: Final = 0.25
 _LAST_PAUSE_S: Final = 1.0
 """With a second for opening and a group of pictures, what is recorded begins within three of the camera's answer."""
 _WAITED_US: Final = 3000
-_NAP_S: Final = 0.1
+_NAP_S: Final = 0.15
 """TCP's buffers hold far more; UDP's would lose packets."""
 _LOCKED_OUT_S: Final = 10.0
 """Cameras lock an account after some wrong passwords; a right one is seldom far from it."""
@@ -185,8 +185,7 @@ class Source:
                 if now_us - last_us > stall_us:  # the read was given up; this is what there was of a picture
                     raise StandsStillError
                 time.sleep(nap_s)
-                now_us = monotonic() // 1000
-            last_us = now_us
+            last_us = monotonic() // 1000  # a disk that held us up is no camera that stalls
 
     def _open(self) -> InputContainer:
         """Ask for the source. Neither the address nor what it answered gets into an error of ours."""
