@@ -33,7 +33,7 @@ _SOUND_NEAR_MS: Final = 500
 _DAMAGED_SHARE: Final = 50
 """One in so many pictures may be damaged as it came from the camera; more than that is the joining's fault."""
 _TOLD_CARDS: Final = 300
-_PATHS_LIMIT: Final = 900
+_PATHS_LIMIT: Final = 700
 _TOTAL_S: Final = 48 * 3600.0
 _OUTPUT_BYTES: Final = 1 << 40
 _MP4: Final = (

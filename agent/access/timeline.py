@@ -78,7 +78,7 @@ def session_svg(duration_ms: int, sources: Sequence[tuple[str, Mapping[FindingKi
     kinds = dict.fromkeys(kind for _, found in sources for kind in found)
     height = _HEAD + _LINE * max(1, len(rows)) + 8
     body = f"<defs>{''.join(map(_pattern, kinds))}</defs>{_axis(duration_ms, height)}{''.join(rows)}"
-    return _svg(height, "会次时间轴 · Session", f"{clock(duration_ms)}；{'；'.join(told)}", body)
+    return _svg(height, "场次时间轴 · Session", f"{clock(duration_ms)}；{'；'.join(told)}", body)
 
 
 def waveform_svg(duration_ms: int, peaks: Iterable[tuple[int, float]]) -> str:

@@ -303,7 +303,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Role.CERTIFICATE: ("制作证明", "certificate"),
         Role.MOSAIC: ("多画面合成", "mosaic"),
         Role.PLAYLIST: ("播放列表", "playlist"),
-        Role.SESSION_LIST: ("会次清单", "list of the session"),
+        Role.SESSION_LIST: ("场次清单", "list of the session"),
         Role.MANIFEST: ("清单", "manifest"),
         Role.TIMESTAMP: ("时间戳", "time stamp"),
     },
