@@ -182,7 +182,7 @@ def test_a_planned_session_is_tested_started_and_ended_by_the_real_service(
         f"[[session]]\nstart = {start.isoformat(timespec='seconds')}\n"
         f"end = {(start + timedelta(seconds=8)).isoformat(timespec='seconds')}\ntitle = '听证'\n"
     )
-    text = rooms_of(server, "front", more=f'schedule = "{plan}"\n')
+    text = rooms_of(server, "front", more=f'schedule = "{plan}"\noverrun_min = 0\n')
     with station(tmp_path, text, monkeypatch) as daemon:
         until(lambda: _newest(daemon) is not None)
         test = _tested(daemon)

@@ -57,7 +57,7 @@ class World:
     def __post_init__(self) -> None:
         self.path.write_text("")
         os.utime(self.path, (0, 0))
-        self.rooms = {"a1": Room("a1", "第一询问室", schedule=self.path)}
+        self.rooms = {"a1": Room("a1", "第一询问室", schedule=self.path, overrun_min=0)}
         self.restart()
 
     def restart(self) -> None:
@@ -266,6 +266,39 @@ async def test_one_that_was_extended_is_ended_at_its_new_end(world: World) -> No
     assert world.history() == [("k", 0, 50, "scheduled")]
 
 
+async def test_a_hearing_that_takes_longer_is_not_cut_off_but_an_empty_room_ends(
+    world: World,
+) -> None:
+    """Also after a restart beyond the planned end, and by both clocks."""
+    world.rooms["a1"] = replace(world.rooms["a1"], overrun_min=20)
+    world.plan = [planned("k", 0, 30)]
+    await world.pass_time(40)
+    assert world.history() == [("k", 0, None, "")]
+    world.restart()
+    await world.pass_time(5)
+    world.now += 60 * MINUTE  # somebody sets the clock
+    await world.pass_time(2)
+    assert world.history() == [("k", 0, None, "")]
+    await world.pass_time(30)
+    ((_, _, ended, why),) = world.history()
+    assert (why, ended is not None) == ("scheduled", True)
+
+
+@pytest.mark.parametrize(("next_at", "first_ends"), [(30, 30), (40, 40), (60, 50), (25, 30)])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_an_overrun_ends_when_the_next_session_begins(
+    world: World, next_at: int, first_ends: int, restarts: bool
+) -> None:
+    world.rooms["a1"] = replace(world.rooms["a1"], overrun_min=20)
+    world.plan = [planned("a", 0, 30), planned("b", next_at, 30)]
+    await world.pass_time(20)
+    if restarts:
+        world.restart()
+    await world.pass_time(130)
+    begins = max(next_at, first_ends)
+    assert world.history() == [("a", 0, first_ends, "scheduled"), ("b", begins, next_at + 50, "scheduled")]
+
+
 async def test_one_that_can_t_start_is_told_and_tried_until_its_end(world: World) -> None:
     world.plan = [planned("k", 0, 30)]
     world.refuses = True
@@ -357,7 +390,7 @@ async def test_wrong_events_are_told_beside_the_others(world: World) -> None:
 async def test_a_reload_without_the_schedule_plans_nothing_and_ends_what_it_began_on_time(world: World) -> None:
     world.plan = [planned("k", 0, 20), planned("l", 30, 20)]
     await world.pass_time(10)
-    world.rooms["a1"] = Room("a1", "第一询问室")
+    world.rooms["a1"] = Room("a1", "第一询问室", overrun_min=0)
     world.scheduler.use(world.rooms)
     await world.pass_time(60)
     assert world.history() == [("k", 0, 20, "scheduled")]

@@ -129,6 +129,7 @@ class Room:
     planned_h: float = number(4.0, 0.1, 24, "hours")
     bitrate_kbit_s: int = integer(4096, 16, 1_000_000, "kbit/s")
     schedule: Path | None = folder_or_off()
+    overrun_min: int = integer(30, 0, 1440, "minutes")
     button: str = _button()
     test_before_s: int = integer(900, 0, 86400, "seconds")
     test_each_s: int = integer(300, 60, 86400, "seconds")

@@ -167,7 +167,7 @@ class Scheduler:
             return  # a reload has just taken it away
         await self._look(room, plan)
         running = next((one for one in self._sessions.running() if one.room == name), None)
-        if running is not None and await self._is_over(running):
+        if running is not None and await self._is_over(room, plan, running):
             try:
                 await self._sessions.stop(running.session_id, _WHO, "planned end", "scheduled")
             except AgentError:
@@ -200,21 +200,28 @@ class Scheduler:
             plan.trouble, plan.again_at_s, plan.held = "", 0.0, plan.held | {one.key}
             self._names.pop((room.name, one.key), None)
 
-    async def _is_over(self, live: LiveSession) -> bool:
+    async def _is_over(self, room: Room, plan: _Plan, live: LiveSession) -> bool:
         """Whether the schedule is to end it: what a person began, a person ends.
 
+        A hearing that takes longer than planned is not cut off: it has `overrun_min`, unless another one is to begin.
         Both by the clock and by the time that really passed: a clock that is set forward ends nothing early.
         """
         now, planned_end = self._station.clock(), live.planned_end
         if planned_end is None:
             return False
         known = (live.session_id, planned_end)
-        self._ends.setdefault(known, self._seconds() + (planned_end - now).total_seconds())
-        if now < planned_end or self._seconds() < self._ends[known] - _SLACK_S:
+        end_s = self._ends.setdefault(known, self._seconds() + (planned_end - now).total_seconds())
+        if now < planned_end or self._seconds() < end_s - _SLACK_S:
             return False
         heads = await self._station.on_disk(self._station.journal.reader.sessions_of, live.room, 1)
         begun = [head.started for head in heads]
-        return [(one.session_id, one.started_by) for one in begun] == [(live.session_id, StartedBy.SCHEDULE)]
+        if [(one.session_id, one.started_by) for one in begun] != [(live.session_id, StartedBy.SCHEDULE)]:
+            return False
+        plan.held = await self._held(room.name, plan.sessions)
+        until = planned_end + timedelta(minutes=room.overrun_min)
+        waiting = (one.start for one in plan.sessions if one.key not in plan.held and one.end > now)
+        until = min([until, *(max(planned_end, start) for start in waiting)])
+        return now >= until and self._seconds() >= end_s + (until - planned_end).total_seconds() - _SLACK_S
 
     def _ids(self) -> set[str]:
         return {one.session_id for one in self._sessions.running()}
