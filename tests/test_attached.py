@@ -12,6 +12,9 @@ import pytest
 from av.container import InputContainer
 
 from agent.rooms import attached
+from agent.rooms.connection import Connection, Totals
+from agent.rooms.protocol import Closed, Kind, Noticed, Report, Why
+from agent.rooms.writer import Flusher
 
 
 def camera(rate: str, seconds: int, pixels: str = "yuyv422") -> InputContainer:
@@ -100,3 +103,27 @@ def test_an_address_can_say_nothing_but_how_the_device_is_opened(monkeypatch: py
     monkeypatch.setattr(av, "open", lambda name, **how: asked.append((name, how["options"])))
     attached.opened("alsa:hw:1,0?channels=1&sample_rate=16000&protocol_whitelist=file")
     assert asked == [("hw:1,0", {"channels": "1", "sample_rate": "16000"})]
+
+
+def test_sound_whose_time_stamps_stumble_is_kept_whole(tmp_path: Path) -> None:
+    """A busy machine reads a sound card's clock: stamps overtake each other by milliseconds, and nothing is refused."""
+    card = av.open("sine=frequency=440:duration=6,aformat=s16:channel_layouts=stereo,asettb=AVTB", format="lavfi")
+    assert isinstance(card, InputContainer)
+    said: list[Report] = []
+    flusher = Flusher(tmp_path)
+    with card:
+        totals = Totals(1)
+        connection = Connection(
+            "mic", tmp_path, card, totals, said.append, flusher, segment_us=10**7, stall_us=10**7, see=None
+        )  # fmt: skip
+        for number, packet in enumerate(card.demux(connection.streams)):
+            if packet.dts is not None and packet.time_base is not None:
+                late = number % 5 == 3
+                packet.dts = packet.pts = packet.dts - late * int(Fraction(30, 1000) / packet.time_base)
+                connection.take(packet, number * 23_000)
+        connection.end(Why.STOPPED)
+    assert flusher.end(30)
+    (closed,) = (report for report in said if isinstance(report, Closed))
+    assert not [report for report in said if isinstance(report, Noticed) and report.kind is Kind.DAMAGED]
+    with av.open(str(tmp_path / closed.file)) as kept:
+        assert sum(frame.samples for frame in kept.decode(audio=0)) >= 6 * 44_100

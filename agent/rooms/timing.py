@@ -15,6 +15,8 @@ from typing import Final
 SECOND_US: Final = 1_000_000
 _SQUEEZE_US: Final = SECOND_US // 2
 """A smaller step back is squeezed: packets out of order, sender reports that correct the clock."""
+_SQUEEZED_US: Final = 125
+"""How far apart they are then: a sample at 8 kHz, for a file counts PCM in samples, and refuses two at one time."""
 _SLACK_US: Final = SECOND_US
 """What arrives so much later or earlier than its time stamp says is still late, or early; beyond, the clock leapt."""
 _TOGETHER_US: Final = SECOND_US // 2
@@ -100,7 +102,7 @@ class Line:
             return placed
         step_us = self.us(step)
         if -_SQUEEZE_US < step_us and step <= 0:
-            return self.last + 1
+            return self.last + max(1, self.ticks(_SQUEEZED_US))
         # A picture is complete when the next one begins, so the one before a hole comes after it.
         nothing_us = max(now_us - self.at_us, self.at_us - self.before_us, 0)
         if step <= 0 or step_us > nothing_us + _SLACK_US:
