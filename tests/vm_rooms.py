@@ -161,7 +161,8 @@ def played(path: Path) -> tuple[str, int, list[float]]:
                 times.append(float(packet.dts * packet.time_base))
     pairs = list(itertools.pairwise(times))
     steps = sorted(b - a for a, b in pairs)
-    assert all(step > 0 for step in steps), f"{path.name} steps back in its time"
+    back = [(a, b) for a, b in pairs if b - a <= 0]
+    assert not back, f"{path.name} steps back in its time, of {len(times)} packets at {back}"
     usual = steps[len(steps) // 2] if steps else 0.0
     return stream.codec_context.name, len(times), [a for a, b in pairs if b - a > HOLE_STEPS * usual]
 
