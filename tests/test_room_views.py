@@ -123,6 +123,12 @@ def test_what_the_ledger_has_no_end_of_is_a_problem() -> None:
     assert of(Known((running,), notes={"s1": [replace(one, end=NOW) for one in lines]}))["problems"] == []
 
 
+def test_a_source_whose_gap_has_no_end_is_not_called_recorded_because_it_answers() -> None:
+    lines = (SessionNoted("s1", "face", "gap", BEGAN, cause="recorder"),)
+    room = of(Known((session(source("face", "正面")),), notes={"s1": lines}))
+    assert room["light"]["name"] == Light.LOST  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("kind", "detail", "told"),
     [

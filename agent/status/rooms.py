@@ -58,7 +58,8 @@ def rooms_view(rooms: Mapping[str, Room], known: Known, now: datetime) -> list[J
 
 def _room_view(room: Room, session: LiveSession | None, known: Known, now: datetime) -> Json:
     ledger = ledger_view(known.notes.get(session.session_id, ()), room, now) if session else []
-    missing = {one["source"] for one in ledger if one["kind"]["name"] == Line.MISSING and not one["end"]}
+    absent = (Line.MISSING, Line.GAP)
+    missing = {one["source"] for one in ledger if one["kind"]["name"] in absent and not one["end"]}
     sources = [_source_view(one, missing) for one in session.sources] if session else [*map(_idle_view, room.sources)]
     lights = Counter(one["light"]["name"] for one in sources)
     others = sum(_rate_bytes_s(one, now) for one in known.sessions if one is not session)
@@ -100,7 +101,13 @@ def _running_view(session: LiveSession, now: datetime) -> Json:
 
 def _source_view(source: SourceLive, missing: Collection[str] = ()) -> Json:
     connecting = not (source.connected or source.media_s or source.gaps or source.name in missing)
-    light = Light.RECORDING if source.connected else Light.CONNECTING if connecting else Light.LOST
+    light = (
+        Light.RECORDING
+        if source.connected and source.name not in missing
+        else Light.CONNECTING
+        if connecting
+        else Light.LOST
+    )
     return {
         "source": source.name,
         "title": source.title or source.name,
