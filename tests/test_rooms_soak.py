@@ -149,8 +149,7 @@ async def test_eight_hours_leave_no_seam_and_memory_flat(cameras: Start, pack: P
         proxy.drift(speed)
         async with recording(plan(tmp_path / "r", server.url("front", proxy.port), segment_s=60.0)) as it:
             await it.wait(Begun)
-            until_s = time.monotonic() + HOURS * 3600 / speed
-            while time.monotonic() < until_s:
+            while sum(one.media_us for one in it.all(Closed)) < HOURS * 3.6e9:  # a busy machine is slower
                 await asyncio.sleep(2)
                 resident = Path(f"/proc/{it.recorder.pid}/statm").read_text().split()[1]
                 memory_mb.append(int(resident) * os.sysconf("SC_PAGE_SIZE") / 1e6)
@@ -158,7 +157,6 @@ async def test_eight_hours_leave_no_seam_and_memory_flat(cameras: Start, pack: P
     hours = sum(one.media_us for one in closed) / 3.6e9
     say(f"{hours:.2f} h in {len(closed)} segments, memory {memory_mb[5]:.1f} to {max(memory_mb[5:]):.1f} MB")
     expect(found)
-    assert hours > HOURS / 2
     assert hours * 3600 == pytest.approx(len(found.pictures) / 25, rel=1e-3)
     assert {one.why for one in closed[:-1]} == {Why.LENGTH}
     assert not it.all(Lost)

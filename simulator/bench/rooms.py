@@ -34,9 +34,6 @@ _START_LIMIT_S: Final = 120.0
 _CAMERAS: Final = 2
 """Whoever asks the same camera gets the same packets: serving more of them would take the cores."""
 _STOP_LIMIT_S: Final = 60.0
-_BUSY: Final = 0.9
-"""Above this, two cores are said to be full: what serves the cameras needs some of them as well."""
-
 _PLAIN: Final = "ffmpeg -c copy -f segment: no fragments, nothing flushed, all lost in a crash"
 _SAME: Final = "ffmpeg with the same fragments, flushed each second by another process, which isn't counted"
 _FRAGMENTS: Final = "movflags=+empty_moov+default_base_moof:frag_duration=500000:flush_packets=1"
@@ -168,7 +165,7 @@ def _carried(bench: Bench, pack: Path, seconds: float) -> list[Row]:
         if lost:
             break
         carried, share = streams, 100 * used / streams
-        if bench.quick or busy > _BUSY * (os.cpu_count() or 1):
+        if bench.quick:
             break
         streams *= 2
     if not carried:
