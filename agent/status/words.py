@@ -84,6 +84,7 @@ class Ended(StrEnum):
 class Check(StrEnum):
     """What a readiness test of a room looks at."""
 
+    RECORD = "record"
     DECODE = "decode"
     LEVELS = "levels"
     CLOCK = "clock"
@@ -233,6 +234,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Ended.INTERRUPTED: ("因本机中断而结束", "ended when this station broke off"),
     },
     Check: {
+        Check.RECORD: ("能录制", "records"),
         Check.DECODE: ("画面可解码", "picture decodes"),
         Check.LEVELS: ("声音", "sound"),
         Check.CLOCK: ("时钟", "clock"),
