@@ -40,7 +40,7 @@ def test_the_quick_bench_fills_every_row_of_the_table_and_cleans_up(tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [cells(line) for line in page.read_text("utf-8").splitlines() if line.startswith("| ")]
     assert [name.strip("| ") for name in rows[0]] == list(HEADINGS)
-    cases = list("aaaccbbbdddddddcceeeffffffffffgggggghhhhhhhiiiijjkkkk")
+    cases = list("aaaccbbbdddddddcceeeffffffffffgggggghhhhhhhiiiijjkkkklllllll")
     assert [row[0].strip("| ") for row in rows[2:]] == cases
     assert all(row[2] for row in rows[2:]), "a row has no figure"
     assert not list(work.iterdir())
