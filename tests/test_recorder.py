@@ -15,7 +15,7 @@ import av
 import pytest
 
 from agent.rooms import engine
-from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Opened, Transport, Why
+from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Noticed, Opened, Transport, Why
 from simulator.cameras.camera import Cameras
 from simulator.cameras.footage import Footage
 from simulator.cameras.frames import Known, expect
@@ -42,10 +42,14 @@ async def test_every_picture_and_sound_is_in_segments_without_a_seam(
     async with recording(replace(what, sources=what.sources[:4] + udp)) as it:
         for source in what.sources:
             await it.wait(Closed, 3, when=lambda one, name=source.name: one.source == name)  # type: ignore[misc]
-    assert not it.all(Lost)
+    assert not [one for one in it.all(Lost) if one.source in {"cam0", "cam1", "cam2", "cam3"}]
     for at, one in enumerate([*shown, *shown[:3]]):
         name, closed = f"cam{at}", it.all(Closed, f"cam{at}")
-        expect(found := it.match(one, source=name))
+        found = it.match(one, source=name)
+        if at >= len(shown) and (found.gaps or found.damaged):  # UDP: a busy machine loses packets before we see them
+            assert it.all(Noticed, name) or it.all(Lost, name)
+            continue
+        expect(found)
         assert [one.number for one in closed] == list(range(1, len(closed) + 1))
         assert [one.why for one in closed] == [Why.LENGTH] * (len(closed) - 1) + [Why.STOPPED]
         assert [one.file for one in closed] == [path.name for path in it.files(name)]
