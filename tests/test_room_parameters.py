@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.rooms.parameters import SETS_LIMIT_BYTES, sets_before, size_of
+from agent.rooms.parameters import SETS_LIMIT_BYTES, UNKNOWN_SIZE, sets_before, size_of
 from agent.rooms.protocol import Back, Closed, Lost
 from simulator.cameras.camera import Cameras
 from simulator.cameras.footage import Footage
@@ -39,7 +39,7 @@ def test_a_key_frame_says_its_parameters_and_its_size(codec: str, pack: Pack) ->
     assert all(part in picture for part in sets.split(START))
     assert sets.count(START) == (2 if codec == "h264" else 3)
     assert size_of(av.Packet(picture), codec) == (320, 180)
-    assert size_of(av.Packet(sets), codec) == (0, 0)
+    assert size_of(av.Packet(sets), codec) == UNKNOWN_SIZE
 
 
 def test_what_is_larger_than_any_parameter_set_is_not_looked_at() -> None:

@@ -219,14 +219,8 @@ class Connection:
         if not is_first:
             others = (line.us(line.last + line.typical) for line in self._lines.values() if line.last)
             base_us = min((media_us, *(us for us in others if media_us - us < _TELL_US)))
-        inputs = [
-            Input(
-                stream,
-                self._lines[stream.index],
-                *((self._sets, self._size) if stream.index == self._lead_index else ()),
-            )
-            for stream in self.streams
-        ]
+        said = {self._lead_index: (self._sets, self._size)}
+        inputs = [Input(s, self._lines[s.index], *said.get(s.index, ())) for s in self.streams]
         segment = Segment(self._folder, self._source, self._totals.number, inputs, base_us)
         self._totals.number = segment.number + 1
         start_us = None if is_first else self._end_us
@@ -246,6 +240,7 @@ class Connection:
             segment.close()
         except FAILED:
             why = Why.DISK
+        self._settle(begun)
         self._totals.media_us += media_us
         self._totals.size_bytes += segment.size_bytes()
         camera = self._camera_us.get(self._lead_index)
@@ -276,7 +271,7 @@ class Connection:
         """Now it is known when the file's first picture arrived; if that ends an outage, say so."""
         if begun.start_us is None:
             begun.start_us = self._arrival.wall_us(begun.media_us)
-        if self._totals.outage_us is not None:
+        if self._totals.outage_us is not None and begun.segment.size_bytes():
             self._say(Back(self._source, max(begun.start_us, self._totals.outage_us)))
             self._totals.outage_us = None
 
@@ -328,7 +323,7 @@ class Connection:
             drift_us = self._clock.look(media_us, now_us)
             if drift_us is not None:
                 self._say(Noticed(self._source, Kind.DRIFT, self._began_us, wall_us(), drift_us, "video"))
-        if begun.start_us is None and now_us - begun.now_us >= _SETTLED_US:
+        if (begun.start_us is None or self._totals.outage_us is not None) and now_us - begun.now_us >= _SETTLED_US:
             self._settle(begun)
         if now_us >= self._tell_us:
             self._tell_us = now_us + _TELL_US

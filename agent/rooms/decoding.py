@@ -20,7 +20,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from agent.rooms.noticing import BLOCKS, POINTS, Picture, Sound, sound_of
 
 STILL_WIDTH: Final = 640
-PIXELS_LIMIT: Final = 8192 * 8192
+PIXELS_LIMIT: Final = 4096 * 4096
 DAMAGED: Final = (
     av.error.InvalidDataError,
     av.error.ArgumentError,  # a header that describes an impossible picture

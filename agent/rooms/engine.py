@@ -45,6 +45,7 @@ class _Known:
     is_out: bool = False
     is_ours: bool = False
     media_us: int = -1
+    size_bytes: int = -1
     grew_us: int = 0
 
 
@@ -150,8 +151,9 @@ class RoomRecorder:
         yield said
 
     def _see_growth(self, known: _Known, alive: Alive) -> None:
-        if not alive.connected or alive.media_us != known.media_us:
-            known.media_us, known.grew_us = alive.media_us, alive.mono_us
+        grows = alive.media_us != known.media_us and (alive.size_bytes != known.size_bytes or known.is_out)
+        if not alive.connected or grows:
+            known.media_us, known.size_bytes, known.grew_us = alive.media_us, alive.size_bytes, alive.mono_us
         elif alive.mono_us - known.grew_us > (self._plan.stall_s + _STILL_SLACK_S) * 1_000_000:
             raise ChildError("records and nothing grows")
 

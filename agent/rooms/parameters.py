@@ -16,7 +16,10 @@ from av.video.frame import VideoFrame
 SETS_LIMIT_BYTES: Final = 64 * 1024
 """Parameter sets are some hundred bytes; what claims more is taken as it is, and not looked at."""
 
-_PIXELS_LIMIT: Final = 8192 * 8192
+_PIXELS_LIMIT: Final = 4096 * 4096
+UNKNOWN_SIZE: Final = 16, 16
+"""A file needs a size; players go by the parameter sets. Nothing that a camera says keeps us from recording it."""
+
 _START: Final = re.compile(b"\0\0\1")
 _SETS: Final[Mapping[str, frozenset[int]]] = {"h264": frozenset({7, 8}), "hevc": frozenset({32, 33, 34})}
 _SLICES: Final[Mapping[str, range]] = {"h264": range(1, 6), "hevc": range(32)}
@@ -41,7 +44,7 @@ def sets_before(packet: Packet[Stream], codec: str) -> bytes:
 
 
 def size_of(packet: Packet[Stream], codec: str) -> tuple[int, int]:
-    """Width and height of a key frame, which is decoded for it; zeros if it can't be, or is beyond all cameras."""
+    """Width and height of a key frame, which is decoded for it; `UNKNOWN_SIZE` if it can't be, or is too large."""
     context = av.CodecContext.create(codec, "r")
     assert isinstance(context, VideoCodecContext)
     context.options = {"max_pixels": str(_PIXELS_LIMIT)}
@@ -53,4 +56,4 @@ def size_of(packet: Packet[Stream], codec: str) -> tuple[int, int]:
                     return frame.width, frame.height
     except FFmpegError:
         pass
-    return 0, 0
+    return UNKNOWN_SIZE

@@ -32,7 +32,7 @@ _LAST_PAUSE_S: Final = 1.0
 _WAITED_US: Final = 3000
 _NAP_S: Final = 0.15
 """TCP's buffers hold far more; UDP's would lose packets."""
-_LOCKED_OUT_S: Final = 10.0
+_LOCKED_OUT_S: Final = 60.0
 """Cameras lock an account after some wrong passwords; a right one is seldom far from it."""
 _RTSP_PORT: Final = 554
 _DETAIL_CHARS: Final = 80

@@ -57,14 +57,15 @@ def made(footage: Footage, folder: Path) -> Path:
     pack = folder / f"{name}.pack"
     if not pack.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _encode(footage, clip := folder / f"{name}.mkv")
+        encode(footage, clip := folder / f"{name}.mkv")
         part = pack.with_suffix(".new")
         write_pack(clip, part, footage.seconds)
         part.rename(pack)
     return pack
 
 
-def _encode(footage: Footage, clip: Path) -> None:
+def encode(footage: Footage, clip: Path) -> None:
+    """Make the clip that a pack is written from, as Matroska."""
     rate, codec, parts = _RATE[footage.audio], "", list[str]()
     if footage.video:
         parts += ["-filter_complex", footage.picture.format(size=footage.size) + "[v]", "-map", "[v]"]
