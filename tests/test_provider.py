@@ -67,7 +67,8 @@ async def test_what_is_signed_for_us_and_for_now_is_believed(forger: Forger) -> 
     assert (await came(provider_of(forger))).role is Role.IT
 
 
-PAST, FUTURE = (int(datetime.now(UTC).timestamp()) + n for n in (-600, 600))
+# In seconds; the tests may run long after this is read.
+PAST, FUTURE = (int(datetime.now(UTC).timestamp()) + n for n in (-600, 86_400))
 
 
 @pytest.mark.parametrize(
