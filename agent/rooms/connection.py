@@ -315,8 +315,7 @@ class Connection:
         assert begun is not None
         if begun.segment.grown():
             self._flusher.flush(begun.segment, self._begun(begun))
-        if has_waited:
-            self._ask_camera(packet, index, wall_us())
+        self._ask_camera(packet, index, wall_us(), has_waited=has_waited)
         if has_waited and line is self._lead:
             media_us = line.us(line.last)
             self._see_arrival(media_us, now_us, has_waited=True)
@@ -336,13 +335,18 @@ class Connection:
         at_us = wall_us() - (time.monotonic_ns() // 1000 - begun.now_us)
         return lambda: self._say(Begun(self._source, begun.segment.number, file, at_us))
 
-    def _ask_camera(self, packet: Packet[Stream], index: int, wall: int) -> None:
-        """What the camera's own clock said when this packet was made (RTCP sender report), if it says any."""
+    def _ask_camera(self, packet: Packet[Stream], index: int, wall: int, *, has_waited: bool) -> None:
+        """What the camera's own clock said when this packet was made (RTCP sender report), if it says any.
+
+        How far it is off is known only if the packet has not waited for us.
+        """
         if not packet.has_sidedata("prft"):
             return
         (camera_us,) = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))
         line = self._lines[index]
         self._camera_us[index] = camera_us - line.us(line.last)
+        if not has_waited:
+            return
         self._lag_us[index] = min(self._lag_us.get(index, wall - camera_us), wall - camera_us)
         off_us = camera_us - wall
         if line is self._lead and abs(off_us - self._clock_told_us) >= _CLOCK_OFF_US and wall >= self._clock_next_us:
