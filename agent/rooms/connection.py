@@ -18,7 +18,7 @@ from av.stream import Stream
 from agent.rooms.parameters import sets_before, size_of
 from agent.rooms.protocol import Back, Begun, Cause, Closed, Kind, Lost, Noticed, Report, Why
 from agent.rooms.salvage import counted
-from agent.rooms.timing import Arrival, Clock, Line, Odd, Oddity, Shifts
+from agent.rooms.timing import SECOND_US, Arrival, Clock, Line, Odd, Oddity, Shifts
 from agent.rooms.writer import FAILED, Flusher, Input, Segment, described, fits
 
 _LOOK_US: Final = 100_000
@@ -153,8 +153,10 @@ class Connection:
         """Those that waited come one after the other before this packet, and are shown in its order."""
         waiting = self._timeless.pop(index)
         assert packet.dts is not None
-        step = packet.duration or self._lines[index].ticks(_ASSUMED_STEP_US)
-        shown = [one.pts for one in (*waiting, packet) if one.pts is not None]
+        shown = sorted(one.pts for one in (*waiting, packet) if one.pts is not None)
+        step = (shown[-1] - shown[0]) // (len(shown) - 1) if len(shown) > 1 else 0  # FFmpeg's guess of it may be wrong
+        if not 0 < step <= self._lines[index].ticks(SECOND_US):
+            step = packet.duration or self._lines[index].ticks(_ASSUMED_STEP_US)
         for at, one in enumerate(waiting):
             one.dts = packet.dts - step * (len(waiting) - at)
             if one.pts is None:
@@ -336,10 +338,7 @@ class Connection:
         return lambda: self._say(Begun(self._source, begun.segment.number, file, at_us))
 
     def _ask_camera(self, packet: Packet[Stream], index: int, wall: int, *, has_waited: bool) -> None:
-        """What the camera's own clock said when this packet was made (RTCP sender report), if it says any.
-
-        How far it is off is known only if the packet has not waited for us.
-        """
+        """What the camera's own clock said at this packet (RTCP sender report); how far off, unless that waited."""
         if not packet.has_sidedata("prft"):
             return
         (camera_us,) = struct.unpack_from("<q", bytes(packet.get_sidedata("prft")))
