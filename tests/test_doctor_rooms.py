@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from agent.config.rooms import Source
 from agent.doctor.finding import Grade
@@ -32,7 +35,15 @@ def test_a_camera_at_whose_address_nobody_listens_is_told() -> None:
     assert "IPAddressAllow" in found.do_en
 
 
-def test_a_device_has_to_be_there_and_a_microphone_is_not_asked() -> None:
-    assert answers(ROOM, Source("usb", "", "v4l2:/dev/null")).grade is Grade.GOOD
+@pytest.mark.root
+def test_a_device_has_to_be_there_and_be_a_camera(tmp_path: Path) -> None:
+    os.mknod(tmp_path / "video0", stat.S_IFCHR | 0o600, os.makedev(81, 0))
+    assert answers(ROOM, Source("usb", "", f"v4l2:{tmp_path}/video0?framerate=25")).grade is Grade.GOOD
+    assert answers(ROOM, Source("usb", "", "v4l2:/dev/null")).grade is Grade.BAD
     assert answers(ROOM, Source("usb", "", "v4l2:/dev/no-such-camera")).grade is Grade.BAD
-    assert answers(ROOM, Source("mic", "", "alsa:hw:9")).grade is Grade.GOOD
+
+
+def test_a_microphone_is_not_called_good_unheard() -> None:
+    found = answers(ROOM, Source("mic", "话筒", "alsa:hw:9"))
+    assert found.grade is Grade.UNKNOWN
+    assert "room test" in found.do_en

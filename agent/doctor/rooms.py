@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from agent.pipeline.reserve import planned_bytes
 _CONNECT_S: Final = 3.0
 _PORTS: Final = {"rtsp": 554, "onvif": 80}.get
 _AT_ONCE: Final = 16
+_V4L2_MAJOR: Final = 81
+"""Of every camera's device (kernel.org/doc/html/latest/admin-guide/devices.html)."""
 
 
 def look_at_rooms(case: Case) -> Iterator[Finding]:
@@ -51,8 +54,14 @@ def answers(room: Room, source: Source) -> Finding:
     try:
         if port := parts.port or _PORTS(parts.scheme):
             socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_S).close()
-        elif parts.scheme == "v4l2":
-            os.stat(parts.path)
+        elif parts.scheme == "alsa":
+            do = (
+                f"录制十秒测试：capture-agent room test {room.name}",
+                f"Record ten seconds: capture-agent room test {room.name}.",
+            )
+            return Finding(Grade.UNKNOWN, f"{where}：话筒未检查", f"{room.name} {source.name}: not listened to", *do)
+        elif os.major(os.stat(parts.path).st_rdev) != _V4L2_MAJOR:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
     except OSError as error:
         do = (
             "检查电源、网线、地址，以及服务的 IPAddressAllow",
