@@ -42,7 +42,7 @@ async def test_every_picture_and_sound_is_in_segments_without_a_seam(
     async with recording(replace(what, sources=what.sources[:4] + udp)) as it:
         for source in what.sources:
             await it.wait(Closed, 3, when=lambda one, name=source.name: one.source == name)  # type: ignore[misc]
-        for at in range(4):  # a camera says what time it is by and by
+        for at in range(7):  # a camera says what time it is by and by
             await it.wait(Closed, when=lambda one, at=at: one.source == f"cam{at}" and one.camera_us is not None)  # type: ignore[misc]
     assert not [one for one in it.all(Lost) if one.source in {"cam0", "cam1", "cam2", "cam3"}]
     for at, one in enumerate([*shown, *shown[:3]]):

@@ -17,7 +17,9 @@ from typing import Final
 HOLD_S: Final = 2.0
 """So long a press must last to be a hold."""
 
-_BOUNCE_S: Final = 0.05
+BOUNCE_S: Final = 0.05
+"""What changes back sooner is the same press."""
+
 _LINE_EACH_S: Final = 0.02
 _PAUSE_S: Final = 0.02
 _BYTES_LAST_S: Final = 0.5
@@ -55,7 +57,7 @@ class Contact:
         """What a reading means; without one only time has passed."""
         if is_down is not None:
             self._raw = is_down
-        if self._raw is not self._down and now_s - self._changed_s >= _BOUNCE_S:
+        if self._raw is not self._down and now_s - self._changed_s >= BOUNCE_S:
             self._down, self._changed_s, self._told = self._raw, now_s, False
             if self._down:
                 yield Press.DOWN
@@ -112,7 +114,7 @@ class Button:
         released_s = float("inf")
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BOUNCE_S):
+                async with asyncio.timeout(BOUNCE_S):
                     await news.wait()
             news.clear()
             now_s = self._seconds()

@@ -66,12 +66,12 @@ class Line:
 
     __slots__ = (
         "_hole_from", "_holes", "_is_new", "_shifts", "_steps", "_usual", "at_us", "before_us", "den", "last", "num",
-        "odd", "shift", "typical",
+        "odd", "shift", "step", "typical",
     )  # fmt: skip
 
     def __init__(self, num: int, den: int, shifts: Shifts) -> None:
         self.num, self.den = num, den
-        self.last = self.shift = self.at_us = self.before_us = self.typical = 0
+        self.last = self.step = self.shift = self.at_us = self.before_us = self.typical = 0
         self.odd: list[Odd] = []
         self._shifts = shifts
         self._is_new = True
@@ -93,18 +93,19 @@ class Line:
         step = placed - self.last
         if not 0 < step <= self._usual:
             placed = self._looked_at(placed, step, now_us)
-        self.last, self.before_us, self.at_us = placed, self.at_us, now_us
+        self.step, self.last = placed - self.last, placed
+        self.before_us, self.at_us = self.at_us, now_us
         return placed
 
     def _looked_at(self, placed: int, step: int, now_us: int) -> int:
         if self._is_new:
-            self._is_new = False
+            self._is_new, self.last, self.at_us = False, placed, now_us  # nothing is known of the time before
             return placed
         step_us = self.us(step)
         if -_SQUEEZE_US < step_us and step <= 0:
             return self.last + max(1, self.ticks(_SQUEEZED_US))
-        # A picture is complete when the next one begins, so the one before a hole comes after it.
-        nothing_us = max(now_us - self.at_us, self.at_us - self.before_us, 0)
+        # A picture is complete when the next one begins, so the one before a hole comes after it, at its own time.
+        nothing_us = max(now_us - self.at_us, self.at_us - self.before_us - self.us(self.step), 0)
         if step <= 0 or step_us > nothing_us + _SLACK_US:
             return self._leap(placed, now_us)
         if not self.typical:

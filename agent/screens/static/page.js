@@ -1,6 +1,7 @@
 "use strict";
 /* Keeps what is marked data-live as the server would render it now: it asks for the page again after each change in the
-   journal, never more than one question at a time, and says so at once when the service doesn't answer. */
+   journal, never more than one question at a time, and says so at once when the service doesn't answer. An answer may be
+   half a second older than the change that it was asked for, so it asks once more. */
 const lost = document.getElementById("lost");
 let asking = false, again = false;
 
@@ -34,13 +35,13 @@ async function renew() {
 }
 function follow() {
   const events = new EventSource("/api/v1/events");
-  let known = false;
-  events.onopen = () => { if (known) renew(); known = true; old(false); };
+  const news = () => { renew(); again = true; };
+  events.onopen = () => { news(); old(false); };  // what changed before is told to nobody
   events.onerror = () => {
     old(true);
     if (events.readyState === EventSource.CLOSED) { renew(); setTimeout(follow, 5000); }  // who is out leaves the page
   };
-  for (const name of ["slots", "journal", "reset"]) events.addEventListener(name, renew);
+  for (const name of ["slots", "journal", "reset"]) events.addEventListener(name, news);
 }
 /* That the page renews itself keeps nobody signed in; that somebody reads, writes or watches does. */
 let told_ms = Date.now();
