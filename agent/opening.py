@@ -6,7 +6,7 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Final
 
 from agent.config import Config, Unknown
 from agent.deadline import Rules
-from agent.drivers.detect import named_disk
-from agent.drivers.image_dock import image_device
+from agent.drivers.base import Docked
+from agent.drivers.detect import UsbDock, named_disk
+from agent.drivers.dock import DockListener
+from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError
 from agent.journal import Journal
@@ -115,11 +117,26 @@ async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
         await store.close()
 
 
-def driver(config: Config, folder: Path, path: Path, device: Device) -> MassStorage:
+def driver(config: Config, folder: Path, path: Path, device: Device) -> Docked:
+    """The driver that `device.driver` names, for what is docked at `path`; it fetches into `folder`."""
+    assert device.driver == "mass_storage", f"{device.driver} has no driver"
+    return mass_storage(config, folder, path, device)
+
+
+def mass_storage(config: Config, folder: Path, path: Path, device: Device) -> MassStorage:
     """The driver for a block device or an image file, which fetches into `folder`."""
     dock = config.dock
     limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
     return MassStorage(path, device, folder, limits)
+
+
+def detections(config: Config, hears: Callable[[str], DockListener]) -> Iterator[Coroutine[None, None, None]]:
+    """What finds recorders here, each to be run until cancelled; `hears` gives each a listener of its own."""
+    dock = config.dock
+    if dock.usb:
+        yield UsbDock(hears("usb"), rescan_s=dock.rescan_s).run()
+    if dock.image_dir is not None:
+        yield ImageDock(dock.image_dir, hears("images"), rescan_s=dock.rescan_s).run()
 
 
 async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:

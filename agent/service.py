@@ -18,13 +18,11 @@ from agent.config import Config, reloaded
 from agent.config.ports import slot_of
 from agent.config.slots import in_order
 from agent.deadline import CLOCK_TOLERANCE, is_plausible
-from agent.drivers.detect import UsbDock
 from agent.drivers.dock import DockedPath, DockListener, Heard
-from agent.drivers.image_dock import ImageDock
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import BY_HAND, driver, hand_device, opened, progress_fields, rooms_of, use
+from agent.opening import BY_HAND, detections, driver, hand_device, opened, progress_fields, rooms_of, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -382,8 +380,5 @@ async def _work(
         group.create_task(service.clocks.run())
         group.create_task(service.rooms.run())
         group.create_task(reloading())
-        if config.dock.usb:
-            group.create_task(UsbDock(service.hears("usb"), rescan_s=config.dock.rescan_s).run())
-        if config.dock.image_dir is not None:
-            images = ImageDock(config.dock.image_dir, service.hears("images"), rescan_s=config.dock.rescan_s)
-            group.create_task(images.run())
+        for detection in detections(config, service.hears):
+            group.create_task(detection)

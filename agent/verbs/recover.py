@@ -15,7 +15,7 @@ from agent.config import Config, load
 from agent.control import NotRunningError, ask
 from agent.errors import RequestError
 from agent.model import Clock
-from agent.opening import driver, hand_device
+from agent.opening import hand_device, mass_storage
 from agent.pipeline.carving import Order, Remnant, carve, check_folder, check_room, list_remnants
 from agent.register import line
 from agent.status.summary import printable
@@ -52,7 +52,7 @@ async def _recovered(config: Config, order: Order, only: list[int], *, writes: b
         stores = (Path(str(value)) for value in config.store.options.values() if str(value).startswith("/"))
         kept = (config.storage.root, *stores)
         check_folder(order.folder, order.source, kept)
-    recorder = driver(config, order.folder, order.source, device)
+    recorder = mass_storage(config, order.folder, order.source, device)
     try:
         remnants, digest = await list_remnants(recorder)
         chosen = _chosen(remnants, only)
