@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import RoomError
@@ -267,6 +267,7 @@ async def test_a_clock_that_says_no_time(said: str) -> None:
 
 
 @given(st.text(alphabet="rtsp:/@[]?#%0127.{}a\\ ", max_size=30).map(lambda tail: f"rtsp://127.0.0.1{tail}"))
+@example("rtsp://127.0.0.1[]@")
 def test_any_stream_address_is_the_cameras_or_refused(uri: str) -> None:
     async def asked() -> None:
         async with Camera(HOST, 80, USER, PASSWORD, now) as talk:
@@ -326,6 +327,13 @@ async def test_nothing_is_asked_of_another_host(said: str) -> None:
         camera.replies["GetServices"] = response("GetServices", "".join(inner))
         assert await address_of(camera) == STREAM
         assert camera.paths[-1] == "/here?x=1"
+
+
+async def test_a_service_at_an_address_that_is_none_is_garbage() -> None:
+    async with puppet() as camera:
+        inner = "<x:Service><x:Namespace>http://www.onvif.org/ver10/media/wsdl</x:Namespace><x:XAddr>http://h[]@</x:XAddr></x:Service>"
+        camera.replies["GetServices"] = response("GetServices", inner)
+        assert (await refusal(camera)).cause == Cause.GARBAGE
 
 
 async def drip(request: web.Request) -> web.StreamResponse:

@@ -365,6 +365,7 @@ async def test_a_store_without_versions_can_be_allowed(fake_lock_s3: RcloneS3, t
         ({"client_certificate": "/nonexistent"}, "client_certificate"),
         ({"client_key": "/nonexistent"}, "client_key"),
         ({"proxy": "socks5://secret@host"}, "proxy"),
+        ({"proxy": "http://host[]@"}, "proxy"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_with_their_name(options: dict[str, object], named: str) -> None:

@@ -560,8 +560,8 @@ async def test_an_answer_with_a_wrong_offset_is_asked_about(
 
 @pytest.mark.parametrize(
     "location",
-    [None, "", "http://elsewhere/files/1", "//elsewhere/files/1", "http://u@127.0.0.1/x", "http://[", "x" * 2000,
-     "file:///etc/passwd", "\xff\xfe", "javascript:1"],
+    [None, "", "http://elsewhere/files/1", "//elsewhere/files/1", "http://u@127.0.0.1/x", "http://[", "http://[]@",
+     "x" * 2000, "file:///etc/passwd", "\xff\xfe", "javascript:1"],
 )  # fmt: skip
 async def test_an_upload_address_elsewhere_gets_neither_footage_nor_token(
     store: TusStore, proxy: FaultProxy, original: Held, location: str | None

@@ -269,7 +269,7 @@ def http_url(value: str) -> URL | None:
     """An address that begins with http:// or https:// and names a host; None if it doesn't."""
     try:
         url = URL(value)
-    except ValueError:
+    except (ValueError, IndexError):  # yarl raises both
         return None
     return url if url.scheme in {"http", "https"} and url.host else None
 

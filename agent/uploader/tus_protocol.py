@@ -186,7 +186,7 @@ class TusServer:
                 url = self._endpoint.join(URL(location, encoded=True))
                 if url.origin() == self._endpoint.origin() and url.user is None:
                     return url.raw_path_qs
-            except ValueError:
+            except (ValueError, IndexError):  # yarl raises both
                 pass
         what = f"gives the upload an address that is not its own: {location[:80]!a}"
         raise self._error(what, f"Have the collecting service give relative addresses; see {GUIDE}.")

@@ -194,7 +194,7 @@ class Camera:
         try:
             url = URL(address, encoded=True) if _URI.fullmatch(address) else URL()
             is_rtsp = url.scheme == "rtsp" and url.host and url.explicit_port != 0
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # yarl raises both
             raise malformed("a stream address that is none") from error
         if not is_rtsp:
             raise malformed("a stream address that is none")

@@ -96,7 +96,7 @@ class Talk:
             port = said.port if said.scheme == "http" and said.host == self._home.host else self._home.port
             path = {"path": said.raw_path or "/", "query_string": said.raw_query_string}
             return URL.build(scheme="http", host=self.host, port=port, encoded=True, **path)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:  # yarl raises both
             raise malformed("an address that is none") from error
 
     async def ask(
