@@ -7,23 +7,20 @@ import itertools
 import math
 import os
 from array import array
-from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from agent.child import Child, ChildError
-from agent.drivers.base import BlockWritten, Failed, Fetched, FetchReport, FetchRequest, Listing, Progress
+from agent.drivers.base import FetchRequest, Listing
+from agent.drivers.fetching import Fetching
 from agent.drivers.listing import CheckedListing, Layout
 from agent.drivers.source import Identity
 from agent.errors import DeviceError
-from agent.model import BLOCK_BYTES, Clip, Device, Extent, FailReason, Volume
+from agent.model import Clip, Device, Extent, Volume
 
 _EXTENTS_PER_LINE: Final = 1000
-_ACK_BLOCKS: Final = 32
-_REASONS: Final = frozenset(reason.value for reason in FailReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +36,18 @@ class Limits:
 DEFAULT_LIMITS: Final = Limits()
 
 
-class MassStorage:
+class MassStorage(Fetching):
     """A docked block device or image file. The daemon never opens it: only the two children do, read-only."""
 
     def __init__(self, path: Path, device: Device, staging_dir: Path, limits: Limits = DEFAULT_LIMITS) -> None:
+        super().__init__()
         self.device = device  # filesystem ids and size are known after the listing began
         self._path = path
         self._staging_dir = staging_dir
         self._limits = limits
         self._layouts: dict[int, Layout] = {}
         self._source: Identity | None = None
-        self._puller: Child | None = None
         self._parser: Child | None = None
-        self._stopped: list[Child] = []
-        self._gone = False
-
-    @property
-    def hangs(self) -> bool:
-        """Whether the kernel still holds a helper that was killed; another one would only hang beside it."""
-        return any(not child.ended for child in self._stopped)
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
@@ -109,53 +99,6 @@ class MassStorage:
             raise DeviceError(f"{clip.path}: the recorder has no such place.", safe="Nothing was read or changed.")
         self._layouts[clip.number] = Layout(clip.readable_bytes, None, array("Q", itertools.chain(*extents)))
 
-    async def fetch(self, requests: Sequence[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
-        """Read clips of the last listing, in order; a helper that dies or lies costs only the clip it was at."""
-        waiting = deque(requests)
-        try:
-            while waiting and not self._gone:
-                try:
-                    async with aclosing(self._fetch_with_one_puller(waiting)) as reports:
-                        async for report in reports:
-                            yield report
-                            self._gone |= isinstance(report, Failed) and report.reason is FailReason.GONE
-                except ChildError as error:
-                    await self._stop_puller()
-                    if waiting and not self._gone:
-                        yield Failed(waiting.popleft().clip.number, FailReason.BROKEN, f"the reading helper {error}")
-            for request in waiting:
-                yield Failed(request.clip.number, FailReason.GONE, "the recorder was unplugged")
-        finally:
-            if waiting:  # given up in the middle: what the helper goes on to say is an answer to nobody
-                await self._stop_puller()
-
-    async def _fetch_with_one_puller(self, waiting: deque[FetchRequest]) -> AsyncGenerator[FetchReport, None]:
-        puller = await self._started_puller()
-        sending = asyncio.create_task(puller.send(*self._lines(tuple(waiting))))
-        taken = taken_bytes = 0
-        try:
-            while waiting:
-                line = await puller.line()
-                report = self._report(line, waiting[0])
-                if isinstance(report, (Fetched, Failed)):
-                    waiting.popleft()
-                yield report
-                if isinstance(report, Failed) and report.reason is FailReason.GONE:
-                    return
-                if isinstance(report, BlockWritten):
-                    taken += 1
-                    taken_bytes += report.size_bytes
-                    # One acknowledgement a block for big files; small files share one.
-                    if taken_bytes >= BLOCK_BYTES or taken == _ACK_BLOCKS:
-                        await sending
-                        await puller.send({"ack": taken})
-                        taken = taken_bytes = 0
-            await sending
-            await puller.send({"ack": taken})
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-
     async def _started_puller(self) -> Child:
         if self._puller is None:
             assert self._source is not None, "fetch() before clips()"
@@ -187,52 +130,7 @@ class MassStorage:
                 extents = more
             yield {"fetch": order, "extents": extents}
 
-    def _report(self, line: object, request: FetchRequest) -> FetchReport:
-        """One line of the puller as a report; raises ChildError for anything that can't be about the clip at hand."""
-        number = request.clip.number
-        size = request.clip.readable_bytes
-        match line:
-            case {"block": [int(n), int(index), int(length), str(digest), list(holes)]} if n == number:
-                if length != min(BLOCK_BYTES, size - index * BLOCK_BYTES) or len(digest) != 64:
-                    raise ChildError("reported an impossible block")
-                return BlockWritten(n, index, length, digest, _holes(holes, index * BLOCK_BYTES + length))
-            case {"progress": [int(n), int(done)]} if n == number and 0 <= done <= size:
-                return Progress(n, done)
-            case {"fetched": [int(n), int(length), list(holes), str(digest)]} if n == number and length == size:
-                return Fetched(n, length, _holes(holes, size), digest)
-            case {"failed": [int(n), str(reason), str(message)]} if n == number and reason in _REASONS:
-                return Failed(n, FailReason(reason), message[:500])
-            case {"gone": _}:
-                return Failed(number, FailReason.GONE, "the recorder was unplugged or is another one now")
-            case _:
-                raise ChildError("reported something that was not asked")
-
-    async def unplugged(self) -> None:
-        """Called when detection says that the device is gone: every fetch under way ends with GONE."""
-        self._gone = True
-        await self.close()
-
-    async def _stop_puller(self) -> None:
-        puller, self._puller = self._puller, None
-        await self._stop(puller)
-
-    async def _stop(self, child: Child | None) -> None:
-        if child is not None:
-            await child.stop()
-            self._stopped.append(child)
-
     async def close(self) -> None:
         """End all helpers."""
-        await self._stop_puller()
+        await super().close()
         await self._stop(self._parser)
-
-
-def _holes(raw: list[object], end: int) -> tuple[Extent, ...]:
-    holes: list[Extent] = []
-    for pair in raw:
-        match pair:
-            case [int(offset), int(length)] if 0 <= offset and 0 < length <= end - offset:
-                holes.append((offset, length))
-            case _:
-                raise ChildError("reported an impossible hole")
-    return tuple(holes)
