@@ -331,6 +331,9 @@ NO_ANSWER: list[object] = [
     {"packets": {"way": "guess", "count": 1, "span_ms": 1, "broken": "", "signed": ""}},
     {"packets": {"way": "tail", "count": 1, "span_ms": 1, "broken": "", "signed": 7}},
     {"packets": {"way": "tail", "count": "1", "span_ms": 1, "broken": "", "signed": ""}},
+    {"packets": {"way": "packets", "count": 1, "span_ms": 1, "broken": "", "signed": ""}},
+    {"packets": {"way": "packets", "count": 1, "span_ms": 1, "video": [1, -1], "audio": [0, 0]}},
+    {"packets": {"way": "packets", "count": 1, "span_ms": 1, "video": [1], "audio": [0, 0]}},
     {"photo": {"taken": 1, "zone": "", "gps": "", "rotation_deg": 0}},
     {"photo": {"taken": "", "zone": "", "gps": "", "rotation_deg": 0}},
     {"error": None},
@@ -364,7 +367,8 @@ def test_the_tail_and_the_header_are_told_apart_and_nothing_is_complete_that_was
     def answered(way: str, span_ms: int | None, header_ms: int | None) -> Facts:
         answer = Answer()
         answer.feed(ABOUT | {"header_ms": header_ms})
-        answer.feed({"packets": {"way": way, "count": 9, "span_ms": span_ms, "broken": "", "signed": ""}})
+        counted = {"video": [9, 360_000], "audio": [0, 0]}
+        answer.feed({"packets": {"way": way, "count": 9, "span_ms": span_ms, "broken": "", "signed": "", **counted}})
         answer.feed({"end": True})
         return answer.facts()
 

@@ -109,6 +109,8 @@ def check(made: Stage, packs: dict[str, Path], kills: int, torn: int = 0) -> flo
             assert (found.unreadable, found.foreign_sound) == ([], 0)
             assert len(found.damaged) <= torn, "a picture that was written only in part"
             assert found.repeated == 0, "a picture was recorded twice"
+            told = sum(int(str(one.facts["frames"])) for one in own)
+            assert len(found.pictures) <= told <= len(found.pictures) + len(found.damaged), "whoever closed it"
             gaps = [note for note in view.notes if note.source == source and note.kind == "gap" and note.end]
             told_s = sum(((note.end or note.start) - note.start).total_seconds() for note in gaps)
             assert found.missing / 25 <= told_s + 1.0 * kills, (found.gaps, gaps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import StoreError
-from agent.model import AssetState, SessionStarted
-from agent.pipeline.segments import lying, salvage
+from agent.model import AssetState, SegmentTaken, SessionStarted
+from agent.pipeline import segments
+from agent.pipeline.segments import lying, salvage, take
 from agent.pipeline.station import Station
+from agent.rooms.protocol import Closed, Track, Why
 from tests.conftest import SettableClock
 from tests.journal_entries import session_started
 from tests.media import film
@@ -55,11 +58,83 @@ async def test_a_torn_file_is_kept_to_its_last_byte_and_lasts_as_long_as_it_play
     assert taken.end == ENDED
     assert timedelta(seconds=2) < taken.end - taken.start < timedelta(seconds=4.5)
     assert taken.facts["why"] == "killed"
+    assert taken.facts["media_us"] == us(taken.end) - us(taken.start)
     asset = station.journal.reader.asset(taken.asset.asset_id)
     assert asset.state is AssetState.HELD
     assert asset.digests is not None
     assert station.vault.address(asset.digests.blake3).read_bytes() == torn
     assert lying(tmp_path) == []
+
+
+def packets(path: Path, kind: str) -> int:
+    """As FFmpeg's own tool counts them."""
+    words = ["ffprobe", "-v", "fatal", "-select_streams", kind, "-count_packets", "-show_entries"]
+    words += ["stream=nb_read_packets", "-of", "csv=p=0", str(path)]
+    return int(subprocess.run(words, check=True, capture_output=True, timeout=60).stdout.split()[0])
+
+
+def only(station: Station) -> SegmentTaken:
+    (taken,) = station.journal.reader.session("s1").segments
+    return taken
+
+
+@pytest.mark.parametrize("why", [Why.KILLED, Why.DISK])
+async def test_what_a_recorder_did_not_close_is_counted_whatever_it_told(
+    station: Station, started: SessionStarted, tmp_path: Path, why: Why
+) -> None:
+    path = left(tmp_path, "cam-000001.mp4", film(tmp_path, "mp4", 4, FRAGMENTED)[:-5000])
+    pictures, sounds = packets(path, "v"), packets(path, "a")
+    assert 50 < pictures < 100
+    begun_us = us(ENDED) - 6_000_000
+    told = Closed("cam", 1, path.name, why, begun_us, us(ENDED), 4_000_000, 1, 100, 200, (Track("video", "h264"),))
+    await take(station, started, tmp_path, told)
+    taken = only(station)
+    assert (taken.facts["frames"], taken.facts["samples"]) == (pictures, sounds)
+    media_us = taken.facts["media_us"]
+    assert isinstance(media_us, int)
+    assert 0 <= media_us - pictures * 40_000 < 200_000, "ffmpeg's first picture here lasts longer"
+    assert (us(taken.start), us(taken.end)) == (begun_us, begun_us + media_us), "it plays no longer"
+    tracks = taken.facts["tracks"]
+    assert isinstance(tracks, list)
+    assert [(one["type"], one["codec"], one["width"] > 0, one["rate_hz"] > 0) for one in tracks] == [
+        ("video", "h264", True, False), ("audio", "aac", False, True),
+    ]  # fmt: skip
+
+
+async def test_what_a_recorder_closed_is_believed(station: Station, started: SessionStarted, tmp_path: Path) -> None:
+    path = left(tmp_path, "cam-000001.mp4", b"film")
+    await take(station, started, tmp_path, Closed("cam", 1, path.name, Why.LENGTH, 1, 2, 1, 4, 25, 15, ()))
+    assert only(station).facts["frames"] == 25
+
+
+async def test_a_disk_that_refuses_while_it_is_held_is_tried_again(
+    station: Station, started: SessionStarted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then it lies in its folder no more."""
+    left(tmp_path, "cam-000001.mp4", film(tmp_path, "mp4", 1, FRAGMENTED))
+    (found,) = lying(tmp_path)
+
+    async def refused(*_: object) -> None:
+        raise StoreError("The disk refused.", safe="Yes.", do="Nothing.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segments, "hold", refused)
+        with pytest.raises(StoreError, match="refused"):
+            await salvage(station, started, tmp_path, found)
+    assert lying(tmp_path) == []
+    await salvage(station, started, tmp_path, found)
+    assert station.journal.reader.asset(only(station).asset.asset_id).state is AssetState.HELD
+
+
+async def test_a_file_that_the_disk_does_not_let_us_open_is_no_crash(
+    station: Station, started: SessionStarted, tmp_path: Path
+) -> None:
+    path = left(tmp_path, "cam-000001.mp4", b"film")
+    (found,) = lying(tmp_path)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="refused cam-000001"):
+        await salvage(station, started, tmp_path, found)
 
 
 async def test_what_nobody_can_read_is_kept_all_the_same(

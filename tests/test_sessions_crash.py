@@ -14,7 +14,8 @@ import pytest
 
 from agent.errors import AgentError, RequestError
 from agent.journal import Reader, verify
-from agent.model import AssetState, Facts, Integrity, Measured, Medium, StreamFacts
+from agent.media.probing import Answer
+from agent.model import AssetState, Medium, StreamFacts
 from agent.pipeline import session
 from agent.pipeline.recover import recover
 from agent.pipeline.station import Station
@@ -31,11 +32,11 @@ SEEN = frozenset({"commit", "make_dir", "keep_room", "rename_no_replace", "make_
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in memory, and no waiting: what is tested here is order."""
 
-    async def probe(*_: object, **__: object) -> Facts:
-        tracks = (StreamFacts("video", "h264", 640, 360),)
-        return Facts(Medium.VIDEO, Integrity.TRUNCATED, "", "mov,mp4", 1000, Measured.PACKETS, 1000, tracks, 1, "")
+    async def asked(*_: object, **__: object) -> Answer:
+        tracks = [StreamFacts("video", "h264", 640, 360)]
+        return Answer(Medium.VIDEO, "mov,mp4", streams=tracks, counted={"video": (25, 1_000_000)}, ended=True)
 
-    monkeypatch.setattr("agent.pipeline.segments.probe", probe)  # the real one has a test of its own
+    monkeypatch.setattr("agent.pipeline.segments.asked", asked)  # the real one has a test of its own
     monkeypatch.setattr(session, "_BEAT_S", 0.001)
     monkeypatch.setattr(session, "_LAST_LIMIT_S", 0.05)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:

@@ -38,7 +38,10 @@ DEFAULT_LIMITS: Final = Limits()
 
 @dataclass(slots=True)
 class Answer:
-    """What the child has said so far, checked line by line; `facts` is what that means."""
+    """What the child has said so far, checked line by line; `facts` is what that means.
+
+    `counted`: packets of video and of audio, and how many microseconds they play; empty unless all were read.
+    """
 
     medium: Medium | None = None
     container: str = ""
@@ -52,6 +55,7 @@ class Answer:
     way: Measured = Measured.NOTHING
     broken: str = ""
     signed: str = ""
+    counted: dict[str, tuple[int, int]] = field(default_factory=dict)
     taken: tuple[str, str] = ("", "")
     error: str = ""
     ended: bool = False
@@ -72,6 +76,8 @@ class Answer:
             case {"packets": {"way": str(way), "count": count, "span_ms": span, **rest}} if way in _LAST:
                 self.way, self.broken, self.signed = _LAST[way], _text(rest.get("broken")), _text(rest.get("signed"))
                 self.span_ms = _number(span) if span is not None else None
+                if self.way is Measured.PACKETS:
+                    self.counted = {kind: _counted(rest.get(kind)) for kind in ("video", "audio")}
                 if _number(count) == 0:
                     self.broken = self.broken or "it holds neither picture nor sound"
             case {"photo": {"taken": taken, "zone": zone, "gps": gps, "rotation_deg": turned}} if self.streams:
@@ -136,19 +142,24 @@ class Answer:
 
 async def probe(fd: int, *, gps: bool, limits: Limits = DEFAULT_LIMITS) -> Facts:
     """The facts of the original that is open read-only as `fd`; a child that dies or lies twice is a fact, too."""
+    return (await asked(fd, gps=gps, limits=limits)).facts()
+
+
+async def asked(fd: int, *, gps: bool, limits: Limits = DEFAULT_LIMITS) -> Answer:
+    """As `probe`, with what was counted."""
     answer, error = Answer(), ""
     for _ in range(ATTEMPTS):
         answer = Answer()
         try:
             async with asyncio.timeout(limits.total_s):
                 await _ask(answer, fd, gps, limits)
-            return answer.facts()
+            return answer
         except ChildError as failure:
             error = f"the reader of its content {failure}"
         except TimeoutError:
             error = f"the reader of its content did not end within {limits.total_s:g} s"
     answer.error = plain(error)
-    return answer.facts()
+    return answer
 
 
 async def _ask(answer: Answer, fd: int, gps: bool, limits: Limits) -> None:
@@ -164,6 +175,13 @@ async def _ask(answer: Answer, fd: int, gps: bool, limits: Limits) -> None:
             raise ChildError("ended before it had told everything")
     finally:
         await child.stop()
+
+
+def _counted(told: object) -> tuple[int, int]:
+    match told:
+        case [number, span_us]:
+            return _number(number), _number(span_us)
+    raise ChildError("reported no count")
 
 
 def _stream(track: dict[str, object]) -> StreamFacts:

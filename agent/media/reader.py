@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import sys
 import time
@@ -45,6 +46,22 @@ Line = Mapping[str, object]
 
 class EnoughError(Exception):
     """Enough was read."""
+
+
+class Span:
+    """How many packets there are, and from when to when they play, in seconds."""
+
+    def __init__(self) -> None:
+        self.count, self.first, self.last = 0, math.inf, 0.0
+
+    def add(self, begin: float, lasts: float) -> None:
+        """One more packet."""
+        self.count += 1
+        self.first, self.last = min(self.first, begin), max(self.last, begin + lasts)
+
+    def told(self) -> tuple[int, int]:
+        """Their number, and microseconds from the first to the end of the last."""
+        return self.count, min(max(0, round(1e6 * (self.last - self.first))), 1 << 60) if self.count else 0
 
 
 def say(line: Line) -> None:
@@ -172,24 +189,28 @@ def track(stream: Stream) -> Line:
 
 
 def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
-    """From the first to the last packet, in milliseconds; how far that was read; and what the packets tell."""
-    first: float | None = None
-    last, count, broken, signed = 0.0, 0, "", ""
+    """From the first to the last packet, in milliseconds; how far that was read; and what the packets tell.
+
+    `video` and `audio`: the number of packets, and how many microseconds they play.
+    """
+    every, kinds = Span(), {"video": Span(), "audio": Span()}
+    broken, signed = "", ""
     ending = memoryview(b"")
     try:
         for packet in container.demux():
             if packet.size:
                 broken, ending = broken or fault(packet), memoryview(packet)
-            if packet.stream.type == "video" and not signed and count < SIGNED_PACKETS_LIMIT:
+            kind = packet.stream.type
+            if kind == "video" and not signed and every.count < SIGNED_PACKETS_LIMIT:
                 signed = signer(ending)
             at = packet.pts if packet.pts is not None else packet.dts
             if at is None or packet.time_base is None:
                 continue
-            count += 1
-            begin = float(at * packet.time_base)
-            first = begin if first is None else min(first, begin)
-            last = max(last, begin + float((packet.duration or 0) * packet.time_base))
-            if count == PACKETS_LIMIT or (count % 1000 == 0 and time.process_time() > cpu_s):
+            begin, lasts = float(at * packet.time_base), float((packet.duration or 0) * packet.time_base)
+            every.add(begin, lasts)
+            if kind in kinds and packet.size:
+                kinds[kind].add(begin, lasts)
+            if every.count == PACKETS_LIMIT or (every.count % 1000 == 0 and time.process_time() > cpu_s):
                 raise EnoughError("enough")
         if missing := missing_bytes(container.format.name, ending):
             say({"damage": (TRUNCATED, f"the file ends inside its last frame, {missing} bytes too early")})
@@ -197,10 +218,10 @@ def packets(container: InputContainer, way: str, cpu_s: int) -> Line:
         way = "partial"
     except (av.FFmpegError, OSError) as error:
         broken = text(f"what follows can't be read: {error.strerror}")
-    if way == "tail" and first is not None:
-        first = (container.start_time or 0) / 1e6
-    span_ms = None if first is None else round(1000 * (last - first))
-    return {"way": way, "count": count, "span_ms": span_ms, "broken": broken, "signed": signed}
+    first = (container.start_time or 0) / 1e6 if way == "tail" else every.first
+    span_ms = round(1000 * (every.last - first)) if every.count else None
+    told = {kind: span.told() for kind, span in kinds.items()}
+    return {"way": way, "count": every.count, "span_ms": span_ms, "broken": broken, "signed": signed, **told}
 
 
 def fault(packet: av.Packet[Stream]) -> str:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ from agent import durable
 from agent.deadline import deadline_for, is_plausible
 from agent.errors import StoreError
 from agent.journal import Reader, new_id
-from agent.media.probing import probe
+from agent.media.probing import Limits, asked
 from agent.model import (
     Asset,
     AssetChanged,
@@ -40,6 +40,9 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FILE: Final = re.compile(r"([A-Za-z0-9_-]+)-([0-9]{6})\.(mp4|mov|mkv)")
 _LOST: Final = "文件内容已丢失 (its bytes are lost here; the session's folder does not have them)"
 _US: Final = timedelta(microseconds=1)
+_TORN: Final = frozenset({Why.KILLED, Why.DISK})
+_COUNTING: Final = Limits(stall_s=30.0, total_s=60.0, cpu_s=20)
+"""Others wait to be taken meanwhile."""
 
 
 class Lying(NamedTuple):
@@ -80,6 +83,8 @@ async def take(station: Station, started: SessionStarted, folder: Path, closed: 
         size_bytes = await station.on_disk(_make_durable, path)
         if not size_bytes:
             return  # nothing was ever written into it; it stays where it is
+        if closed.why in _TORN:
+            closed = await _counted(started, path, closed)
         taken = _taken(station, started, closed, size_bytes)
         await station.journal.record(taken)
     await finish(station, folder, taken)
@@ -101,22 +106,54 @@ async def finish(station: Station, folder: Path, taken: SegmentTaken) -> None:
 async def salvage(station: Station, started: SessionStarted, folder: Path, left: Lying) -> None:
     """Take a file that no report closed, exactly as it is on disk. It ends when it was written last.
 
-    How long it plays is read by the sandboxed prober; what that can't read is taken all the same.
+    Safe to repeat. Raises as `take`.
     """
-    with durable.opened(left.path) as fd:
-        if _is_being_written(fd):
-            what = f"The recorder of the service that ended still writes {left.path.name}."
-            raise StoreError(what, safe="It is taken when it has ended.", do="Nothing.")
-        changed_at = at(os.fstat(fd).st_mtime_ns // 1000)
-        facts = await probe(fd, gps=False)
-    end_us = (changed_at - EPOCH) // _US
-    media_us = 1000 * (facts.duration_ms or 0)
+    end_us = await station.on_disk(_written_us, left)
+    counts = (end_us, end_us, 0, left.size_bytes, 0, 0)
+    await take(station, started, folder, Closed(left.source, left.number, left.path.name, Why.KILLED, *counts, ()))
+
+
+async def _counted(started: SessionStarted, path: Path, closed: Closed) -> Closed:
+    """The same with what the sandboxed prober counts in the file: nothing where it can't read it.
+
+    A file ends as it was told, or earlier if it doesn't play as long.
+    """
+    try:
+        with durable.opened(path) as fd:
+            answer = await asked(fd, gps=False, limits=_COUNTING)
+    except OSError as error:
+        raise _refused(path, error) from error
+    facts = answer.facts()
+    (frames, video_us), (samples, audio_us) = (answer.counted.get(kind, (0, 0)) for kind in ("video", "audio"))
+    media_us = video_us or audio_us or 1000 * (facts.duration_ms or 0)
     tracks = tuple(
-        Track(one.kind, one.codec, one.width, one.height) for one in facts.streams if one.kind in {"video", "audio"}
+        Track(one.kind, one.codec, one.width, one.height, one.rate_hz, one.channels)
+        for one in facts.streams
+        if one.kind in {"video", "audio"}
     )
-    start_us = max(end_us - media_us, (started.started_at - EPOCH) // _US)
-    counts = (min(start_us, end_us), end_us, media_us, left.size_bytes, 0, 0)
-    await take(station, started, folder, Closed(left.source, left.number, left.path.name, Why.KILLED, *counts, tracks))
+    start_us, end_us = closed.start_us, closed.end_us
+    if start_us < end_us and media_us:
+        end_us = min(end_us, start_us + media_us)
+    elif start_us == end_us:
+        start_us = min(max(end_us - media_us, (started.started_at - EPOCH) // _US), end_us)
+    return replace(
+        closed, start_us=start_us, end_us=end_us, media_us=media_us, frames=frames, samples=samples,
+        tracks=tracks or closed.tracks,
+    )  # fmt: skip
+
+
+def _written_us(left: Lying) -> int:
+    """When it was written last; what was taken already is there no more, and its time is in the journal."""
+    try:
+        with durable.opened(left.path) as fd:
+            if _is_being_written(fd):
+                what = f"The recorder of the service that ended still writes {left.path.name}."
+                raise StoreError(what, safe="It is taken when it has ended.", do="Nothing.")
+            return os.fstat(fd).st_mtime_ns // 1000
+    except FileNotFoundError:
+        return (left.changed_at - EPOCH) // _US
+    except OSError as error:
+        raise _refused(left.path, error) from error
 
 
 def _is_being_written(fd: int) -> bool:

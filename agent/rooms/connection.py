@@ -17,7 +17,6 @@ from av.stream import Stream
 
 from agent.rooms.parameters import sets_before, size_of
 from agent.rooms.protocol import Back, Begun, Cause, Closed, Kind, Lost, Noticed, Report, Why
-from agent.rooms.salvage import counted
 from agent.rooms.timing import SECOND_US, Arrival, Clock, Line, Odd, Oddity, Shifts
 from agent.rooms.writer import FAILED, Flusher, Input, Segment, described, fits
 
@@ -250,19 +249,14 @@ class Connection:
         if len(self._lag_us) > 1:  # a picture is complete when the next one begins
             picture_us = self._lead.us(self._lead.typical) if self._codec in {"h264", "hevc"} else 0
             av_us = self._lag_us[self._last_index] - self._lag_us[self._lead_index] + picture_us
-        facts = (segment.frames, segment.samples)
 
         def say() -> None:
-            nonlocal media_us, facts
-            if why is Why.DISK:  # what was written last may not have come to the file
-                found = counted(segment.path)
-                media_us, facts = found.media_us, (found.frames, found.samples)
             start_us = begun.start_us or self._began_us
             if segment.size_bytes():
                 self._say(
                     Closed(
                         self._source, segment.number, segment.path.name, why, start_us, end_us, media_us,
-                        segment.size_bytes(), *facts, segment.tracks,
+                        segment.size_bytes(), segment.frames, segment.samples, segment.tracks,
                         None if camera is None else camera + begun.media_us, av_us,
                     )
                 )  # fmt: skip

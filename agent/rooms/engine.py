@@ -2,7 +2,7 @@
 
 Camera trouble is the recorder's own business. Here is what happens if the recorder is the trouble: it ends, says what
 is no report, says nothing, or says that it records while nothing grows. It is killed then, what it left open is
-counted and told as it is on disk, and a new one goes on with the next number.
+told as it is on disk, and a new one goes on with the next number.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from agent.checked import count
 from agent.child import Child, ChildError
 from agent.model import Clock
-from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Plan, Report, Stop, Track, Why
-from agent.rooms.wire import made, packed, report
+from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Plan, Report, Stop, Why
+from agent.rooms.wire import packed, report
 
 _SILENT_LIMIT_S: Final = 10.0
 _STILL_SLACK_S: Final = 5.0
 """The recorder notices by itself that a camera sends nothing; it gets this much longer than a stall may last."""
 
 _STOP_LIMIT_S: Final = 6.0
-_COUNT_LIMIT_S: Final = 30.0
 _FIRST_PAUSE_S: Final = 0.1
 _LAST_PAUSE_S: Final = 5.0
 _WELL_S: Final = 30.0
@@ -113,8 +111,9 @@ class RoomRecorder:
             trouble = str(error)[:80]
         else:
             trouble = "ended"
-        for closed in [closed async for closed in self._left()]:
-            yield closed
+        for path, written_us, size_bytes in await asyncio.to_thread(_files, Path(self._plan.folder)):
+            for closed in self._left(path, written_us, size_bytes):
+                yield closed
         if not self._stopping.is_set():
             for name, known in self._known.items():
                 if not known.is_out:
@@ -157,24 +156,18 @@ class RoomRecorder:
         elif alive.mono_us - known.grew_us > (self._plan.stall_s + _STILL_SLACK_S) * 1_000_000:
             raise ChildError("records and nothing grows")
 
-    async def _left(self) -> AsyncIterator[Closed]:
-        """The files that the process left open, counted, as they are on disk."""
-        for path, written_us, size_bytes in await asyncio.to_thread(_files, Path(self._plan.folder)):
-            match = _FILE.fullmatch(path.name)
-            known = self._known.get(match[1]) if match else None
-            if match is None or known is None or not size_bytes:
-                continue
-            number, begun = int(match[2]), known.begun.pop(int(match[2]), None)
-            if begun is None and number < known.number:
-                continue
-            known.number = max(known.number, number + 1)
-            frames, samples, media_us, tracks = await _counted(path)
-            start_us = begun.at_us if begun is not None else written_us - media_us
-            known.end_us = max(start_us, min(start_us + media_us, written_us))
-            yield Closed(
-                match[1], number, path.name, Why.KILLED, start_us, known.end_us, media_us, size_bytes, frames, samples,
-                tracks,
-            )  # fmt: skip
+    def _left(self, path: Path, written_us: int, size_bytes: int) -> Iterator[Closed]:
+        """A file that the process left open, as it is on disk; nobody has counted what it has."""
+        match = _FILE.fullmatch(path.name)
+        known = self._known.get(match[1]) if match else None
+        if match is None or known is None or not size_bytes:
+            return
+        number, begun = int(match[2]), known.begun.pop(int(match[2]), None)
+        if begun is None and number < known.number:
+            return
+        known.number, known.end_us = max(known.number, number + 1), written_us
+        start_us = min(begun.at_us, written_us) if begun is not None else written_us
+        yield Closed(match[1], number, path.name, Why.KILLED, start_us, written_us, 0, size_bytes, 0, 0, ())
 
 
 def _files(folder: Path) -> list[tuple[Path, int, int]]:
@@ -185,19 +178,3 @@ def _files(folder: Path) -> list[tuple[Path, int, int]]:
             state = path.stat()
             found.append((path, state.st_mtime_ns // 1000, state.st_size))
     return found
-
-
-async def _counted(path: Path) -> tuple[int, int, int, tuple[Track, ...]]:
-    """Packets of video and audio, microseconds and tracks of a file; nothing of one that nobody can read."""
-    try:
-        child = await Child.start("agent.rooms.salvage", [str(path)], stall_limit_s=_COUNT_LIMIT_S)
-        try:
-            match await child.line():
-                case {"frames": frames, "samples": samples, "media_us": media_us, "tracks": list(tracks)}:
-                    kept = tuple(made(Track, track) for track in tracks[:2] if isinstance(track, dict))
-                    return count(frames), count(samples), count(media_us), kept
-        finally:
-            await child.stop()
-    except ChildError:
-        pass
-    return 0, 0, 0, ()

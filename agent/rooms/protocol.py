@@ -140,7 +140,8 @@ class Closed:
 
     `media_us` is how long it plays. `camera_us`: what the camera's own clock (RTCP sender report, RFC 3550) said at its
     first packet, if it says any. `av_us`: by how much audio arrives later than video of the same RTCP time. `frames`
-    and `samples` count the packets of video and audio.
+    and `samples` count the packets of video and audio. Who takes it counts anew what is not whole: with DISK the last
+    of it may be missing; with KILLED nothing was counted, and `start_us` is `end_us` if it isn't known either.
     """
 
     source: str
