@@ -39,6 +39,11 @@ def name_of(path: str) -> Name:
     return Name(folder, stem, dot + suffix.upper()) if stem else Name(folder, name, "")
 
 
+def is_marked(path: str) -> bool:
+    """Whether its recorder marked a file as important (重点) by its name."""
+    return name_of(path.upper()).stem.endswith(MARK)
+
+
 def counter_of(path: str) -> Counter | None:
     """The counter of a file, or None if its name carries none.
 

@@ -269,12 +269,12 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
-    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml`, `items.toml` and `rooms.toml` are read too if
-    they exist.
+    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml`, `items.toml`, `rooms.toml` and `names/*.toml`
+    are read too if they exist.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
     is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended. So
-    is a wrong line of roster or items, and a wrong room; `left_out` tells.
+    is a wrong line of roster or items, a wrong rule of names, and a wrong room; `left_out` tells.
     """
     problems: list[str] = []
     config = _read(path, problems, [])

@@ -1,4 +1,4 @@
-"""Reads what the bureau lets officers say: its roster of officers and its list of items that are recorded."""
+"""Reads what the bureau lets officers say: roster, items that are recorded, and what names of files propose."""
 
 # ruff: noqa: RUF009 - an option is a dataclass field that also knows how to read itself
 
@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from agent.config.names import read_names
 from agent.config.options import NAME, TomlFile, Unfit, option, text
 from agent.model import STAGES, Forms, Item, Officer, Profile
 
@@ -30,6 +31,7 @@ class OfficerEntry:
     valid_from: date | None = option(None, "day", _day)
     valid_until: date | None = option(None, "day", _day)
     org: str = text("", 64)
+    badge: str = text("", 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,9 @@ class ItemEntry:
 
 
 def read_forms(folder: Path, profile: Profile) -> Forms:
-    """Roster and items beside agent.toml, each empty without its file.
+    """Roster, items and the rules of file names beside agent.toml, each empty without its file.
 
-    What is wrong is left out, and told in `refused`: neither is needed to pull or to store.
+    What is wrong is left out, and told in `refused`: none is needed to pull or to store.
     """
     problems: list[str] = []
     officers = {}
@@ -55,7 +57,9 @@ def read_forms(folder: Path, profile: Profile) -> Forms:
         elif read.valid_from and read.valid_until and read.valid_until < read.valid_from:
             file.problem(f"officer.{name}.valid_until", read.valid_until, "is before valid_from")
         if len(problems) == before:
-            officers[name] = Officer(name, read.name, read.cert_no, read.valid_from, read.valid_until, read.org)
+            officers[name] = Officer(
+                name, read.name, read.cert_no, read.valid_from, read.valid_until, read.org, read.badge
+            )
     items = {}
     for name, file, table in _tables(folder / "items.toml", "item", problems):
         before = len(problems)
@@ -64,7 +68,8 @@ def read_forms(folder: Path, profile: Profile) -> Forms:
             file.problem(f"item.{name}.stage", item.stage, "needs a title and a stage, S01 to S20 or S99")
         if len(problems) == before:
             items[name] = Item(name, item.title, item.stage)
-    return Forms(profile.stages, profile.case_no, officers, items, tuple(problems))
+    names = read_names(folder / "names", problems)
+    return Forms(profile.stages, profile.case_no, officers, items, names, tuple(problems))
 
 
 def _tables(path: Path, kind: str, problems: list[str]) -> Iterator[tuple[str, TomlFile, Mapping[str, Any]]]:

@@ -15,6 +15,7 @@ from agent.model.export import *
 from agent.model.facts import *
 from agent.model.live import *
 from agent.model.metadata import *
+from agent.model.naming import *
 from agent.model.receipts import *
 from agent.model.register import *
 from agent.model.release import *

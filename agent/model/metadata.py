@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
+from agent.model.naming import NamingRule
+
 
 class Completeness(StrEnum):
     """How far the capture metadata of a recording has come, independent of where its bytes are."""
@@ -37,7 +39,10 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Officer:
-    """A person of the roster, with the enforcement certificate (执法证) and the days on which it is valid."""
+    """A person of the roster, with the enforcement certificate (执法证) and the days on which it is valid.
+
+    `badge` is the 警号 that recorders write into file names; it proves nothing.
+    """
 
     officer_id: str
     name: str
@@ -45,6 +50,7 @@ class Officer:
     valid_from: date | None = None
     valid_until: date | None = None
     org: str = ""
+    badge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,13 @@ class Item:
 class Forms:
     """What the bureau lets officers say: its stages (none: all), the form of its case numbers, roster and items.
 
-    `refused` tells which lines of roster and items were left out, without naming anybody.
+    `names` are the rules by which a file's name proposes something, surest first. `refused` tells which lines of
+    roster, items and rules were left out, without naming anybody.
     """
 
     stages: tuple[str, ...] = ()
     case_no: str = ""
     officers: Mapping[str, Officer] = field(default_factory=dict)
     items: Mapping[str, Item] = field(default_factory=dict)
+    names: tuple[NamingRule, ...] = ()
     refused: tuple[str, ...] = ()

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Final
 
 from agent.errors import EvidenceError, JournalError
@@ -35,6 +34,7 @@ from agent.model import (
     Terms,
 )
 from agent.pipeline.station import Station
+from agent.sequence import is_marked
 from agent.states import folded
 from agent.uploader.base import DOUBT
 from agent.vault import Vault
@@ -205,7 +205,7 @@ def _is_frozen(history: Sequence[Told]) -> bool:
 
 def _is_marked(one: Told) -> bool:
     """Recorders that follow GA/T 947 put IMP behind the name of what their officer marked (重点)."""
-    return isinstance(one.entry, ClipSeen) and PurePosixPath(one.entry.clip.path).stem.upper().endswith("IMP")
+    return isinstance(one.entry, ClipSeen) and is_marked(one.entry.clip.path)
 
 
 def _is_read(history: Sequence[Told], rule: Rule) -> bool:

@@ -57,7 +57,7 @@ class Live:
 
 def left_out(config: Config) -> tuple[str, ...]:
     """Alarms about lines of files beside agent.toml that are wrong, and stop nobody."""
-    forms = "名册或音像记录事项清单有误，有误的行未采用 (lines of roster or items left out)"
+    forms = "名册、音像记录事项清单或文件名规则有误，有误的未采用 (parts of roster, items or names left out)"
     rooms = "询问室、听证室配置有误，有误的房间未采用 (rooms left out of rooms.toml)"
     told = ((forms, config.forms.refused), (rooms, config.rooms_refused))
     return tuple(f"{words}: {'; '.join(refused)}" for words, refused in told if refused)

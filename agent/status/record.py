@@ -18,6 +18,7 @@ from agent.register import recognise
 from agent.status.access import newest_copy
 from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.naming import name_view, twins_of, twins_view
 from agent.status.sealed import manifest_lines, manifest_view
 from agent.status.transcripts import transcripts_view
 from agent.status.words import at, named, words
@@ -49,6 +50,8 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "device": ("设备", "recorder"),
     "source_path": ("原始路径", "path on the recorder"),
     "source_name_raw": ("原始文件名（字节）", "name on the recorder, bytes in hexadecimal"),
+    "from_name": ("文件名所示（仅供参考）", "what its name says (a proposal)"),
+    "same_content": ("同一内容的文件名", "names of the same content"),
     "source_mtime": ("原始修改时间", "time of the file on the recorder"),
     "source_size": ("原始大小", "size on the recorder, bytes"),
     "digests": ("摘要值", "fingerprints"),
@@ -85,6 +88,7 @@ class Known:
     activities: Sequence[ActivityView]
     docked_at: datetime | None
     device: Device | None
+    twins: tuple[RecordingView, ...] = ()
 
     @property
     def session_id(self) -> str:
@@ -103,7 +107,8 @@ def known_of(reader: Reader, identifier: str) -> Known:
     device = reader.devices().get(recording.device_id)
     activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
     seals = reader.seals(recording.recording_id)
-    return Known(row, kept, documents, made, seals, statements, activities, docked_at, device)
+    twins = twins_of(reader, kept.asset)
+    return Known(row, kept, documents, made, seals, statements, activities, docked_at, device, twins)
 
 
 def record_view(known: Known, config: Config, now: datetime) -> Json:
@@ -133,7 +138,7 @@ def record_view(known: Known, config: Config, now: datetime) -> Json:
 
 _NOT_SEALED: Final = frozenset(
     {"accepted_central_at", "central_receipt", "activity_id", "segment_no", "obligation", "coverage_ratio"}
-) | {"interruptions"}
+) | {"interruptions", "same_content"}
 
 
 def sealed_view(known: Known, config: Config, now: datetime) -> Json:
@@ -214,6 +219,7 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         *_content(row.facts),
         *_activities(known, config),
         *_origin(known, config),
+        ("same_content", twins_view(known.twins, config.forms) if len(known.twins) > 1 else None, Source.AUTOMATIC),
         ("digests", asdict(row.asset.digests) if row.asset.digests else None, Source.AUTOMATIC),
         ("transcript", _transcripts(known.documents), Source.OFFICER),
         ("access_copy", _access_copy(known.made), Source.AUTOMATIC),
@@ -276,6 +282,7 @@ def _origin(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
     if (clip := known.row.clip) is not None:
         yield "source_path", clip.path, Source.DEVICE
         yield "source_name_raw", clip.raw_name.hex(), Source.DEVICE
+        yield "from_name", name_view(clip.path, config.forms), Source.DEVICE
         modified = {"local": clip.modified.local, "offset_min": clip.modified.offset_min}
         yield "source_mtime", modified if clip.modified.local else None, Source.DEVICE
         yield "source_size", clip.size_bytes, Source.DEVICE

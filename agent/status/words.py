@@ -17,6 +17,7 @@ from agent.model import (
     Clearing,
     ClockTrust,
     Completeness,
+    Confidence,
     Duty,
     FindingKind,
     Integrity,
@@ -347,6 +348,11 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Stays.SHARED: ("同一文件也是其他材料", "the same file is something else, too"),
         Stays.UNDER_WAY: ("相同内容正在采集", "the same content is being taken in"),
         Stays.DIFFERS: ("数据表与流转记录不符", "the tables are not what the log says"),
+    },
+    Confidence: {
+        Confidence.HIGH: ("可信度高", "high"),
+        Confidence.MEDIUM: ("可信度中", "medium"),
+        Confidence.LOW: ("可信度低", "low"),
     },
     Medium: {
         Medium.VIDEO: ("录像", "video"),

@@ -1,0 +1,60 @@
+"""What a recording's file name proposes, and under which other names its content was brought: never facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.journal import Reader
+from agent.journal.views import RecordingView
+from agent.model import Asset, Forms, Role
+from agent.naming import proposed
+from agent.sequence import is_marked
+from agent.status.words import at, named
+
+Json = dict[str, Any]
+
+_NAMES_LIMIT = 20
+
+
+def name_view(path: str, forms: Forms) -> Json | None:
+    """What the bureau's rules read in the name, with the rule and its confidence; None if none fits.
+
+    `maker` is the only officer of the roster with that 警号: a proposal, too, as every other part.
+    """
+    found = proposed(forms.names, path)
+    if found is None:
+        return None
+    with_badge = [name for name, officer in forms.officers.items() if found.officer and officer.badge == found.officer]
+    told = {
+        "officer": found.officer,
+        "maker": f"@{with_badge[0]}" if len(with_badge) == 1 else "",
+        "device": found.device,
+        "time": at(found.time),
+        "number": found.number,
+        "part": found.part,
+        "channel": found.channel,
+        "marked": found.marked,
+    }
+    rule = {"rule": found.rule_id, "confidence": named(found.confidence)}
+    return {name: value for name, value in told.items() if value} | rule
+
+
+def twins_of(reader: Reader, kept: Asset) -> tuple[RecordingView, ...]:
+    """All recordings with the content of an original, oldest first; at most 20."""
+    same = reader.assets_with([kept.digests.blake3]) if kept.digests is not None else []
+    ids = sorted(asset.asset_id for asset in same if asset.role is Role.ORIGINAL)
+    return tuple(map(reader.recording, ids[:_NAMES_LIMIT]))
+
+
+def twins_view(twins: tuple[RecordingView, ...], forms: Forms) -> list[Json]:
+    """Each name that the content was brought under; a copy that its recorder marked as important (重点) says so."""
+    return [
+        {"recording_id": row.recording.recording_id, "path": row.name, "marked": marked_by_name(row.name, forms)}
+        for row in twins
+    ]
+
+
+def marked_by_name(path: str, forms: Forms) -> bool:
+    """Whether the recorder marked a file as important (重点): by a rule, or by what stands behind its number."""
+    found = proposed(forms.names, path)
+    return is_marked(path) or (found is not None and found.marked)
