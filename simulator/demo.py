@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
-from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 from agent.accounts.book import Role
@@ -22,7 +15,6 @@ from agent.journal import Reader
 from agent.journal.codec import decode
 from agent.model import BLOCK_BYTES, Observed
 from agent.status.absences import absence_view
-from agent.status.client import StatusUnavailable
 from simulator import proof
 from simulator.console import Console
 from simulator.demo_copies import Copies
@@ -32,13 +24,13 @@ from simulator.demo_s3 import ceph_store
 from simulator.demo_seals import Seals
 from simulator.demo_store import DemoStore, folder_store
 from simulator.demo_words import Words
-from simulator.footage import FootageError
 from simulator.hand import Hand, slowed
 from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
 from simulator.outage import Outage, Server
 from simulator.recorders import Fate, Recorder, body_camera, long_camera, site_camera
 from simulator.show import Show, megabytes, share_of
-from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, empty, enlist, serving, wipe
+from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, enlist, serving
+from simulator.telling import exit_with, options, told
 
 FOOTAGE: Final = CHECKOUT / ".cache" / "demo"
 FAST_SCALE: Final = 0.6
@@ -68,42 +60,19 @@ OUTCOMES: Final[Mapping[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 if every claim was checked and true, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
+    parser = options("demo", __doc__, "demo-data", "dock and yank by hand")
     parser.add_argument(
         "--store", choices=STORES, default="directory", help="where originals go: a folder, or a bucket of a real Ceph"
     )
-    parser.add_argument(
-        "--dir", type=Path, default=CHECKOUT / "demo-data", help="folder to work in (default: demo-data)"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep that folder afterwards")
-    parser.add_argument("--stay", action="store_true", help="then dock and yank by hand; implies --keep")
     parser.add_argument("--fast", action="store_true", help="less footage")
-    options = parser.parse_args(arguments)
-    show = Show()
-    try:
-        missing = [tool for tool in NEEDED if not shutil.which(tool)]
-        if missing:
-            raise DemoError(f"{', '.join(missing)} can't be found: ./run demo installs what is missing")
-        stage = empty(options.dir)
-        free_bytes = shutil.disk_usage(stage.root).free
-        if free_bytes < NEEDED_BYTES:
-            raise DemoError(f"{stage.root} has {megabytes(free_bytes)} free, the demo needs {megabytes(NEEDED_BYTES)}")
-        with STORES[options.store](stage, show) as store:
+    given = parser.parse_args(arguments)
+
+    def story(stage: Stage, show: Show) -> None:
+        with STORES[given.store](stage, show) as store:
             configure(stage, store.kind, store.options)
-            Demo(stage, store, show, FAST_SCALE if options.fast else 1.0).run(stay=options.stay)
-    except (DemoError, FootageError, StatusUnavailable, OSError, subprocess.SubprocessError) as error:
-        show.failed(str(error))
-        return 1
-    except KeyboardInterrupt:
-        show.failed("interrupted")
-        return 130
-    if not options.keep and not options.stay:
-        wipe(stage.root)
-    return 0
+            Demo(stage, store, show, FAST_SCALE if given.fast else 1.0).run(stay=given.stay)
 
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return told(given, NEEDED, NEEDED_BYTES, story)
 
 
 class Demo:
@@ -383,6 +352,4 @@ class Demo:
 
 
 if __name__ == "__main__":
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, _interrupt)  # so that the service never outlives the demo
-    sys.exit(main())
+    exit_with(main)

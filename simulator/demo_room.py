@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import av
 
 from agent.accounts.book import Role
 from agent.control import ask
-from agent.errors import AgentError
 from agent.journal import Reader
 from agent.journal.views import DocumentView, SessionView
 from agent.model import Asset, AssetState, Derivation
@@ -34,8 +28,8 @@ from simulator.cameras.frames import Known
 from simulator.demo_browser import Browser
 from simulator.recorders import Fate, Original
 from simulator.show import Show, megabytes
-from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, empty, enlist, make_store, serving, wipe
-from simulator.stores.processes import NotInstalledError
+from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, enlist, make_store, serving
+from simulator.telling import exit_with, options, told
 
 PACKS: Final = CHECKOUT / ".cache" / "cameras"
 ROOM: Final = "hearing"
@@ -51,6 +45,7 @@ FILMS_LIMIT_S: Final = 300.0
 NEAR_S: Final = 8.0
 """What is recorded again begins with a key picture, after the camera's server has started and was found."""
 NEEDED: Final = ("ffmpeg", "b3sum")
+NEEDED_BYTES: Final = 1_000_000_000
 ORDER: Final[Mapping[str, str]] = {
     "room": ROOM, "who": "李四", "why": "演示", "stage": "S13", "title": "听证会", "case_number": "鲁文执罚〔2026〕7号",
     "participants": "当事人 张三\n主持人 王五",
@@ -59,33 +54,13 @@ ORDER: Final[Mapping[str, str]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 0 if every claim was checked and true, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="./run demo room", description=__doc__)
-    parser.add_argument(
-        "--dir", type=Path, default=CHECKOUT / "demo-room", help="folder to work in (default: demo-room)"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep that folder afterwards")
-    parser.add_argument("--stay", action="store_true", help="then look around until Ctrl-C; implies --keep")
-    options = parser.parse_args(arguments)
-    show = Show()
-    try:
-        if missing := [tool for tool in NEEDED if not shutil.which(tool)]:
-            raise DemoError(f"{', '.join(missing)} can't be found: ./run demo room installs what is missing")
-        stage = empty(options.dir)
+    given = options("demo room", __doc__, "demo-room", "look around until Ctrl-C").parse_args(arguments)
+
+    def story(stage: Stage, show: Show) -> None:
         configure(stage, "directory", make_store(stage))
-        RoomDemo(stage, show).run(stay=options.stay)
-    except (DemoError, AgentError, NotInstalledError, OSError, subprocess.SubprocessError) as error:
-        show.failed(str(error))
-        return 1
-    except KeyboardInterrupt:
-        show.failed("interrupted")
-        return 130
-    if not options.keep and not options.stay:
-        wipe(stage.root)
-    return 0
+        RoomDemo(stage, show).run(stay=given.stay)
 
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return told(given, NEEDED, NEEDED_BYTES, story)
 
 
 class RoomDemo:
@@ -341,6 +316,4 @@ def _seconds(path: Path) -> float:
 
 
 if __name__ == "__main__":
-    for signal_number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signal_number, _interrupt)  # so that service and cameras never outlive the demo
-    sys.exit(main())
+    exit_with(main)

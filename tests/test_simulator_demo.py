@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from agent.config import load
 from agent.uploader.directory_errors import MARKER as MARKER_OF_STORES
-from simulator import demo, proof, stage
+from simulator import demo, proof, stage, telling
 from simulator.handling import Handling, ReadMeter, Slot, slot_news
 from simulator.recorders import Fate, Original, Recorder
 from simulator.show import Show, megabytes, share_of
@@ -388,7 +388,7 @@ def test_a_refusal_is_told_in_one_line_and_exit_code_1(tmp_path: Path, capsys: p
 def test_a_missing_tool_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo.shutil, "which", lambda tool: None if tool == "mkfs.exfat" else tool)
+    monkeypatch.setattr(telling.shutil, "which", lambda tool: None if tool == "mkfs.exfat" else tool)
     assert demo.main(["--dir", str(tmp_path / "demo")]) == 1
     assert "mkfs.exfat can't be found" in capsys.readouterr().out
     assert not (tmp_path / "demo").exists()
