@@ -65,6 +65,11 @@ PULLER: Final[Mapping[str, tuple[int, int]]] = {
 }  # fmt: skip
 """What the puller needs beside that; aarch64 has no poll and select, so their numbers there are ppoll's, pselect6's."""
 
+WAITING: Final[Mapping[str, tuple[int, int]]] = {
+    "ppoll": (271, 73), "pselect6": (270, 72), "select": (23, 72), "clock_nanosleep": (230, 115),
+}  # fmt: skip
+"""What the one needs beside RUNTIME who speaks over a line."""
+
 LAST_NICE: Final = 19
 IDLE_IO: Final = 3 << 13
 IOPRIO_SET: Final = (251, 30)
@@ -148,6 +153,16 @@ def lock_parser(*, memory_bytes: int = 768 * MIB, cpu_s: int = 60) -> bool:
     nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
     _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_CPU: cpu_s, **dict.fromkeys(nothing, 0)})
     return _seccomp(RUNTIME.values(), (WRITE_TO_OUTPUT,))
+
+
+def lock_line(line_fd: int, *, memory_bytes: int = 768 * MIB, cpu_s: int = 3) -> bool:
+    """Allow what the parser may, waiting, and writing to one line that is open already; as `lock_parser` else."""
+    _end_with_parent()
+    _forbid_new_privileges()
+    _landlock(())
+    nothing = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_CORE)
+    _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_CPU: cpu_s, **dict.fromkeys(nothing, 0)})
+    return _seccomp((*RUNTIME.values(), *WAITING.values()), (Condition((1, 64), 0, values=(1, 2, line_fd)),))
 
 
 def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_bytes: int = 768 * MIB) -> bool:

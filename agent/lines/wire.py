@@ -1,0 +1,31 @@
+"""What daemon and talking child have in common: what can go wrong on a line, and how much is listened to."""
+
+from enum import StrEnum
+from typing import Final
+
+HEARD_LIMIT_BYTES: Final = 4096
+"""More than this at one request is a flood."""
+ANSWERS_LIMIT: Final = 8
+"""Lines that are no answer (echoes, messages) are passed over, as many as this."""
+TOLD_LIMIT: Final = 64
+"""Characters of one thing that a recorder tells."""
+ORDER_LIMIT: Final = 60_000
+"""Characters of what the child is told to do."""
+LOOKS: Final = 5
+"""How often a clock is looked at; each time what is uncertain is halved."""
+
+
+class Trouble(StrEnum):
+    """Why a step of a conversation failed."""
+
+    SILENT = "silent"  # nothing came
+    ECHO = "echo"  # only what was said came back
+    HALF = "half"  # an answer without its end
+    GARBAGE = "garbage"  # bytes that are no text
+    OTHER = "other"  # answers that the profile doesn't know
+    FLOOD = "flood"  # it doesn't stop talking
+    REFUSED = "refused"  # it said no
+    GONE = "gone"  # the line went away
+    BUSY = "busy"  # another program has the line, or it can't be opened
+    BROKEN = "broken"  # our child ended, hung or spoke nonsense
+    NO_SECRET = "no-secret"  # noqa: S105 - the password can't be read here
