@@ -21,6 +21,8 @@ GAP_LIMIT: Final = timedelta(seconds=2)
 """A recorder that begins its next file by itself loses no more than this (INT-11)."""
 NEIGHBOURS: Final = timedelta(minutes=30)
 """Segments of one recorder that are no further apart are proposed as one activity."""
+START_LIMIT: Final = timedelta(seconds=15)
+"""So long may a camera of a room take to answer at the beginning, and longer than another one after an outage."""
 LONGEST: Final = timedelta(hours=24)
 """An activity that lasts longer changes no time limit, and none is proposed."""
 
@@ -62,6 +64,7 @@ class Gap:
 
     If these are the same, it lies within that recording. `doubtful`: clocks that differ as far as they may could close
     it. `may_be_covered`: a segment without a place may lie in it. `truncated`: the recording before it is cut off.
+    `device_id`: nothing came from this source of a room, though another one shows the time or a part of it.
     """
 
     start: datetime
@@ -71,6 +74,7 @@ class Gap:
     doubtful: bool = False
     may_be_covered: bool = False
     truncated: bool = False
+    device_id: str = ""
 
     @property
     def length(self) -> timedelta:
@@ -90,11 +94,24 @@ class Overlap:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """A source of a room was to be recorded from `start` to `end`, or to its newest recording if there is no end yet.
+
+    What it took to answer until `due` is no gap.
+    """
+
+    device_id: str
+    start: datetime
+    end: datetime | None
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Continuity:
     """What the segments of an activity cover of the time between arrival and departure.
 
     `at_least` is proved by segments with a place, `at_most` counts the others as far as they may lie in the gaps; both
-    from 0 to 1. `segments` are ordered by time.
+    from 0 to 1. `segments` are ordered by time. `of_sources` are the gaps of single sources that are none of `gaps`.
     """
 
     segments: tuple[Segment, ...]
@@ -103,6 +120,7 @@ class Continuity:
     covered: timedelta
     at_least: float
     at_most: float
+    of_sources: tuple[Gap, ...] = ()
 
 
 class GapState(StrEnum):
@@ -128,8 +146,13 @@ def in_order(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     return tuple(sorted(segments, key=lambda part: (part.start, part.end, part.device_id, part.recording_id)))
 
 
-def join(arrived_at: datetime, left_at: datetime, segments: Iterable[Segment]) -> Continuity:
-    """What all segments together, of however many recorders, cover between arrival and departure."""
+def join(
+    arrived_at: datetime, left_at: datetime, segments: Iterable[Segment], expected: Iterable[Expected] = ()
+) -> Continuity:
+    """What all segments together, of however many recorders, cover between arrival and departure.
+
+    Of the sources that were expected all the time each has gaps of its own, too.
+    """
     assert arrived_at <= left_at, "whoever states an activity is asked for times in order"
     ordered = in_order(segments)
     placed = [part for part in ordered if part.placed]
@@ -148,6 +171,7 @@ def join(arrived_at: datetime, left_at: datetime, segments: Iterable[Segment]) -
         interval - missing,
         _share(interval - missing, interval),
         _share(interval - missing + possible, interval),
+        tuple(_gaps_of_sources(arrived_at, left_at, expected, placed, gaps)),
     )
 
 
@@ -156,10 +180,13 @@ def judge(
 ) -> JudgedGap:
     """Whether a gap is explained: the latest explanation of all of it counts that no supervisor refused.
 
-    A code that is no objective cause counts only once a supervisor has confirmed it.
+    What is said of one source explains nothing of the others; what is said of all of them holds for each. A code that
+    is no objective cause counts only once a supervisor has confirmed it.
     """
     for one in sorted(explanations, key=lambda one: one.said.number, reverse=True):
         said, refused = one.said, one.confirmed is not None and not one.confirmed.accepted
+        if said.device_id not in ("", gap.device_id):
+            continue
         if not refused and said.start - limit <= gap.start and gap.end <= said.end + limit:
             known = codes.get(said.code)
             waits = one.confirmed is None and (known is None or known.confirm)
@@ -221,6 +248,29 @@ def _gaps(arrived_at: datetime, left_at: datetime, placed: Sequence[Segment]) ->
     if reached < left_at:
         found.append(_between(reached, left_at, last, None))
     return found
+
+
+def _gaps_of_sources(
+    arrived_at: datetime, left_at: datetime, expected: Iterable[Expected], placed: Iterable[Segment],
+    gaps: Sequence[Gap],
+) -> Iterator[Gap]:  # fmt: skip
+    """Longer than a recorder loses by itself, and no part of the gaps that all sources have."""
+    own: dict[str, list[Segment]] = {}
+    for part in placed:
+        own.setdefault(part.device_id, []).append(part)
+    for one in expected:
+        parts = own.get(one.device_id, [])
+        end = one.end or max((part.end for part in parts), default=one.start)
+        for gap in _gaps(max(arrived_at, one.start), min(left_at, end), parts):
+            in_time = not gap.before and gap.end <= one.due
+            if gap.length > GAP_LIMIT and not in_time and not _is_part(gap, gaps):
+                yield replace(gap, device_id=one.device_id)
+
+
+def _is_part(gap: Gap, gaps: Sequence[Gap]) -> bool:
+    """Whether one of the gaps in order contains it, but for what its source takes longer to come back."""
+    before = bisect_right(gaps, gap.start + GAP_LIMIT, key=lambda one: one.start)
+    return before > 0 and gap.end <= gaps[before - 1].end + START_LIMIT
 
 
 def _between(start: datetime, end: datetime, last: Segment | None, following: Segment | None) -> Gap:

@@ -12,8 +12,11 @@ from agent.errors import UnknownError
 from agent.journal.codec import decode
 from agent.journal.connection import Connection
 from agent.journal.derived import DerivedQueries
-from agent.journal.views import ActivityView, RecordingView
+from agent.journal.rows import ACTIVITY_CHANGED
+from agent.journal.views import ActivityView, RecordingView, SessionView
 from agent.model import ActivityStated, Explained, Finding, GapConfirmed, GapExplained, JournalEntry, Observed
+
+_HEADS: Final = f"SELECT activity_id, {ACTIVITY_CHANGED}, seq FROM activity"  # noqa: S608 - no word of a person
 
 _UNJOINED: Final = (
     "SELECT recording_id FROM recording WHERE NOT EXISTS"
@@ -33,22 +36,29 @@ class ActivityQueries(DerivedQueries, ABC):
     def recording(self, identifier: str) -> RecordingView:
         """As the reader has it."""
 
+    @abstractmethod
+    def session_head(self, session_id: str) -> SessionView:
+        """As the reader has it."""
+
     def activity_heads(self, limit: int) -> list[tuple[str, int]]:
         """Return (activity id, `ActivityView.changed_seq`), those that ended last first."""
-        query = "SELECT activity_id, changed_seq FROM activity ORDER BY left_at DESC, activity_id DESC LIMIT ?"
-        return [(row[0], row[1]) for row in self._db.all(query, limit)]
+        return [
+            (row[0], row[1]) for row in self._db.all(f"{_HEADS} ORDER BY left_at DESC, activity_id DESC LIMIT ?", limit)
+        ]
 
     def activity(self, activity_id: str) -> ActivityView:
         """Return an activity by its id; raises UnknownError if there is none."""
         with self._db.snapshot():
-            row = self._db.one("SELECT seq, changed_seq FROM activity WHERE activity_id = ?", activity_id)
+            row = self._db.one(f"{_HEADS} WHERE activity_id = ?", activity_id)
             if row is None:
                 do = "`capture-agent activity list` shows those there are."
                 raise UnknownError(f"There is no activity {activity_id[:64]!r}.", do=do)
-            stated = self._said(row[0])
+            stated = self._said(row[2])
             assert isinstance(stated, ActivityStated), "an activity names the event that stated it"
             recordings = tuple(self._with_findings(self.recording(name)) for name in dict.fromkeys(stated.recordings))
-            return ActivityView(stated, recordings, self._explanations(activity_id), row[1])
+            rooms = dict.fromkeys(row.segment.session_id for row in recordings if row.segment is not None)
+            sessions = tuple(map(self.session_head, rooms))
+            return ActivityView(stated, recordings, self._explanations(activity_id), row[1], sessions)
 
     def activities_of(self, recording_id: str) -> tuple[str, ...]:
         """Return the ids of the activities that a recording belongs to."""

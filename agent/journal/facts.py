@@ -14,7 +14,7 @@ from agent.deadline import ZONE
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
 from agent.journal.reader import Reader
-from agent.journal.rows import moment_of, sortable
+from agent.journal.rows import ACTIVITY_CHANGED, moment_of, sortable
 from agent.journal.segments import continuity_of
 from agent.model import ActivityStated, Deadline, DocumentAdded, Interruption, Statement
 
@@ -46,6 +46,10 @@ _CHANGED: Final = (
     " AND stated.subject <> '' AND stated.kind = 'activity_stated', json_each(stated.detail, '$.recordings') AS named"
     " WHERE fresh.kind = 'activity_stated')"
     " SELECT subject FROM fresh UNION SELECT asset_id FROM told JOIN asset USING (recording_id)"
+)
+_ACTIVITIES: Final = (
+    f"SELECT substr(left_at, 1, 10), count(*), max({ACTIVITY_CHANGED}) FROM activity"  # noqa: S608
+    " WHERE left_at > ? GROUP BY 1"
 )
 
 
@@ -108,8 +112,7 @@ class Walk:
 
     def activities(self) -> list[tuple[str, int, int]]:
         """The days on which activities ended since the span began: how many, and the newest event about them."""
-        query = "SELECT substr(left_at, 1, 10), count(*), max(changed_seq) FROM activity WHERE left_at > ? GROUP BY 1"
-        return [(day, number, seq) for day, number, seq in self._db.all(query, sortable(self._first))]
+        return [(day, number, seq) for day, number, seq in self._db.all(_ACTIVITIES, sortable(self._first))]
 
     def interruptions(self, day: str, codes: Sequence[Interruption]) -> Iterator[Interrupted]:
         """The gaps of a day's activities that began in the span, without those too short to need a word."""
@@ -117,7 +120,8 @@ class Walk:
         query = "SELECT activity_id FROM activity WHERE left_at > ? AND left_at BETWEEN ? AND ? ORDER BY 1"
         for (activity_id,) in self._db.all(query, sortable(self._first), day, f"{day}~"):
             view = self._reader.activity(activity_id)
-            for one in (judge(gap, view.explanations, known) for gap in continuity_of(view).gaps):
+            found = continuity_of(view)
+            for one in (judge(gap, view.explanations, known) for gap in (*found.gaps, *found.of_sources)):
                 if self._first <= one.gap.start < self._end and one.state is not GapState.AUTOMATIC:
                     yield Interrupted(one.gap.start, one.explained.said.code if one.explained else "")
 

@@ -61,8 +61,8 @@ _NOT_SAFE: Final = "asset.receipt IS NULL AND asset.state <> 'matched'"
 
 
 class Reader(
-    RecordingQueries, DockingQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries, ScrubQueries,
-    GuardQueries, ReleaseQueries, SessionQueries,
+    RecordingQueries, DockingQueries, SessionQueries, ActivityQueries, ExportQueries, ManifestQueries, LogQueries,
+    ScrubQueries, GuardQueries, ReleaseQueries,
 ):  # fmt: skip
     """Answers from a read-only connection that sees only what is committed; may be used from any thread.
 

@@ -24,6 +24,11 @@ SELECT_ASSET: Final = f"SELECT {ASSET_COLUMNS} FROM asset"  # noqa: S608
 SELECT_STANDING: Final = "SELECT recorder_id, custody, issued_at, changed_at, unseen_since, back_by FROM custody"
 """As above; its rows are what `standing_of` takes."""
 
+ACTIVITY_CHANGED: Final = (
+    "max(changed_seq, coalesce((SELECT ended_seq FROM session WHERE session_id = activity.activity_id), 0))"
+)
+"""The newest event about an activity; with the end of a session in a room the last gaps of its sources are known."""
+
 
 def asset_of(row: tuple[Any, ...]) -> Asset:
     """Return the asset of a row that begins with `ASSET_COLUMNS`."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from agent.continuity import GAP_LIMIT, Continuity, Segment, join
+from agent.continuity import GAP_LIMIT, START_LIMIT, Continuity, Expected, Segment, join
 from agent.deadline import CLOCK_TOLERANCE, instant
-from agent.journal.views import ActivityView, RecordingView
-from agent.model import ClockTrust, FindingKind, Integrity, Measured, MediaFinding, Medium, SegmentTaken
+from agent.journal.views import ActivityView, RecordingView, SessionView
+from agent.model import ClockTrust, FindingKind, Integrity, Measured, MediaFinding, Medium, SegmentTaken, source_id
 
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST: Final = timedelta(days=1)
@@ -60,8 +60,17 @@ def _with_holes(segment: Segment, findings: Iterable[MediaFinding]) -> Segment:
 
 
 def continuity_of(view: ActivityView) -> Continuity:
-    """What the recordings of an activity cover of the time on site."""
-    return join(view.stated.arrived_at, view.stated.left_at, map(segment_of, view.recordings))
+    """What the recordings of an activity cover of the time on site, and what each source of a room has not."""
+    parts = map(segment_of, view.recordings)
+    return join(view.stated.arrived_at, view.stated.left_at, parts, expected_of(view.sessions))
+
+
+def expected_of(sessions: Iterable[SessionView]) -> Iterator[Expected]:
+    """The sources of sessions in rooms, each from the start of its session to the end, if that has come."""
+    for started, ended in ((one.started, one.ended) for one in sessions):
+        until, due = ended.ended_at if ended else None, started.started_at + START_LIMIT
+        for source in started.sources:
+            yield Expected(source_id(started.room, source), started.started_at, until, due)
 
 
 def _lasts(row: RecordingView) -> timedelta | None:

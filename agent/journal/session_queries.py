@@ -51,13 +51,17 @@ class SessionQueries:
         query = _HEAD.replace("FROM session JOIN", "FROM session INDEXED BY session_open JOIN")
         return tuple(map(_head, self._db.all(f"{query} WHERE ended_seq IS NULL ORDER BY session_id")))
 
+    def session_head(self, session_id: str) -> SessionView:
+        """Return a session without its segments, notes and tests. Raises UnknownError."""
+        row = self._db.one(f"{_HEAD} WHERE session_id = ?", session_id)
+        if row is None:
+            raise UnknownError(f"There is no session {session_id[:64]!r}.", do="`capture-agent room` lists them.")
+        return _head(row)
+
     def session(self, session_id: str) -> SessionView:
         """Return a session with everything; of a line of its ledger the newest word. Raises UnknownError."""
         with self._db.snapshot():
-            row = self._db.one(f"{_HEAD} WHERE session_id = ?", session_id)
-            if row is None:
-                raise UnknownError(f"There is no session {session_id[:64]!r}.", do="`capture-agent room` lists them.")
-            head = _head(row)
+            head = self.session_head(session_id)
             segments, tests = (
                 tuple(decode(*told) for told in self._db.all(query, session_id)) for query in (_SEGMENTS, _TESTS)
             )

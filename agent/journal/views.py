@@ -305,13 +305,15 @@ class RecordingView:
 class ActivityView:
     """An activity as it was stated last, its recordings, and the explanations of its gaps.
 
-    `changed_seq` is the newest event that may have changed what is to be said of it.
+    `changed_seq` is the newest event that may have changed what is to be said of it. `sessions` are those in rooms that
+    its recordings are of, without segments, notes and tests.
     """
 
     stated: ActivityStated
     recordings: tuple[RecordingView, ...]
     explanations: tuple[Explained, ...]
     changed_seq: int
+    sessions: tuple[SessionView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

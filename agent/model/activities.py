@@ -54,8 +54,8 @@ class ActivityEnded:
 class GapExplained:
     """A person explains an interruption of an activity: its `number` counts the explanations of this activity.
 
-    By `voice`, `written` in a file, or by `text` only; in each case asset `document` is what is kept of it. Not
-    `resumed`: recording could not go on.
+    `device_id`: of this source of a room alone, while another one was recorded. By `voice`, `written` in a file, or by
+    `text` only; in each case asset `document` is what is kept of it. Not `resumed`: recording could not go on.
     """
 
     activity_id: str
@@ -69,6 +69,7 @@ class GapExplained:
     written: bool = False
     resumed: bool = True
     voice: Voice | None = None
+    device_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

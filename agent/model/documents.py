@@ -79,7 +79,8 @@ class Transcript:
 class Explanation:
     """Why recording was interrupted: `gap` is from when to when. By `voice` it is spoken in a recording.
 
-    Not `resumed`: recording could not go on. The document is the file that was attached, else these words.
+    Not `resumed`: recording could not go on. `device_id`: of this source of a room alone. The document is the file that
+    was attached, else these words.
     """
 
     activity_id: str
@@ -90,6 +91,7 @@ class Explanation:
     why: str = ""
     resumed: bool = True
     voice: Voice | None = None
+    device_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

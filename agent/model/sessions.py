@@ -25,6 +25,11 @@ STOPPING: Final = "stopping"
 """The kind of a note that is no line of the ledger: somebody has stopped the session, which is about to end."""
 
 
+def source_id(room: str, source: str) -> str:
+    """What stands for a source of a room where a recorder has its id."""
+    return f"room:{room}:{source}"
+
+
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
     """A session began in a room. `planned_start` and `planned_end` are the schedule's, absent without one.

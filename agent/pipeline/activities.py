@@ -84,6 +84,7 @@ async def enter(station: Station, entry: ActivityStated, *, known: bool = False,
 async def explain(station: Station, asked: Asked, content: bytes | None = None) -> Answer:
     """Explain a gap: `id`, `from`, `to`, `code`, `who`, `why`; by `voice` and `offset_ms`, or in writing.
 
+    `device`, if not empty: the source of a room that alone has the gap.
     In writing is the text `statement`, or a file's bytes as `content`. `ended`, if not empty: recording could not go
     on. What is said is a document too, sealed and stored like an original. Raises as `state` does, and StoreError if
     this station's disk refuses the document.
@@ -92,12 +93,13 @@ async def explain(station: Station, asked: Asked, content: bytes | None = None) 
     activity_id, code = asked["id"], _code(station, asked["code"])
     content = content or asked.get("statement", "").encode() or None
     view = await station.on_disk(station.journal.reader.activity, activity_id)
-    gap = _gap(view, moment(asked["from"]), moment(asked["to"]))
+    gap = _gap(view, moment(asked["from"]), moment(asked["to"]), asked.get("device", ""))
     voice = _voice(view, gap, asked) if asked.get("voice") else None
     span = f"{gap.start.isoformat()}/{gap.end.isoformat()}"
     words = Explanation(
-        activity_id, asked["who"], station.clock(), span, code.code, asked["why"], not asked.get("ended"), voice
-    )
+        activity_id, asked["who"], station.clock(), span, code.code, asked["why"], not asked.get("ended"), voice,
+        gap.device_id,
+    )  # fmt: skip
     _check_form(station, words, written=content is not None)
     beside = [name for name in (gap.before, gap.after) if name] or view.stated.recordings[:RECORDINGS_LIMIT]
     document = await add_document(station, words, tuple(dict.fromkeys(beside)), content)
@@ -115,6 +117,7 @@ async def explain(station: Station, asked: Asked, content: bytes | None = None) 
             content is not None,
             words.resumed,
             voice,
+            gap.device_id,
         )
         await station.journal.record(entry)
     return {"activity": activity_id, "number": number, "code": code.code, "to_confirm": code.confirm}
@@ -225,8 +228,9 @@ def _by_clock(row: RecordingView) -> Segment | None:
 # What an explanation may be.
 
 
-def _gap(view: ActivityView, start: datetime, end: datetime) -> Gap:
-    gaps = continuity_of(view).gaps
+def _gap(view: ActivityView, start: datetime, end: datetime, device_id: str) -> Gap:
+    found = continuity_of(view)
+    gaps = [gap for gap in (*found.gaps, *found.of_sources) if gap.device_id == device_id]
     for gap in gaps:
         if abs(gap.start - start) <= _SAME and abs(gap.end - end) <= _SAME:
             return gap
@@ -263,7 +267,8 @@ def _voice(view: ActivityView, gap: Gap, asked: Asked) -> Voice:
     if not timedelta() <= offset <= (lasts if lasts is not None else offset):
         what = f"语音说明的位置超出录制时长 (the recording lasts {lasts}; {offset} is not inside it)."
         raise JournalError(what, safe=_UNCHANGED, do="Give the offset from the beginning of the recording.")
-    if part.placed and part.start + offset + CLOCK_TOLERANCE < gap.end:
+    since = gap.start if gap.device_id else gap.end  # beside a source that is away, others hear what is said of it
+    if part.placed and part.start + offset + CLOCK_TOLERANCE < since:
         what = f"语音说明早于恢复录制 (that was spoken at {shown(part.start + offset)}, before recording went on)."
         raise JournalError(what, safe=_UNCHANGED, do="Name the place where the cause was spoken after the gap.")
     return Voice(row.recording.recording_id, offset // timedelta(milliseconds=1))

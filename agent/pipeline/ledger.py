@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from agent.continuity import START_LIMIT
 from agent.model import SessionNoted, SessionStarted
 from agent.pipeline.segments import at
 from agent.rooms.protocol import Back, Begun, Cause, Closed, Lost, Noticed, Report
@@ -21,8 +22,6 @@ EXTENDED: Final = "extended"
 LATE_AFTER: Final = timedelta(seconds=60)
 OVERRUN_AFTER: Final = timedelta(minutes=5)
 MISSING_AFTER: Final = timedelta(seconds=60)
-START_LIMIT: Final = timedelta(seconds=15)
-"""So long may a camera take to answer at the beginning; what it takes longer is a gap."""
 _LINES_LIMIT: Final = 5000
 
 

@@ -30,6 +30,7 @@ from agent.model import (
     Role,
     SegmentTaken,
     SessionStarted,
+    source_id,
 )
 from agent.pipeline.hold import ReadBack, hold
 from agent.pipeline.station import Station
@@ -173,7 +174,7 @@ def _taken(station: Station, started: SessionStarted, closed: Closed, size_bytes
     latest = end if trusted else now
     medium = Medium.AUDIO if {track.type for track in closed.tracks} == {"audio"} else Medium.VIDEO
     limit = deadline_for(station.rules, earliest, latest)
-    device_id = f"room:{started.room}:{closed.source}"
+    device_id = source_id(started.room, closed.source)
     recording = Recording(new_id(station.clock), device_id, medium, earliest, latest, trust, limit)
     asset = Asset(new_id(station.clock), recording.recording_id, Role.ORIGINAL, AssetState.WANTED, size_bytes)
     facts = {

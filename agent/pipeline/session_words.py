@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import Final
 
+from agent.continuity import START_LIMIT
 from agent.errors import RequestError, UnknownError
 from agent.journal.views import SessionView
 from agent.metadata import SCHEMA_VERSION, read_form
@@ -20,7 +21,6 @@ from agent.model import (
 )
 from agent.pipeline.activities import enter
 from agent.pipeline.documents import add_document
-from agent.pipeline.ledger import START_LIMIT
 from agent.pipeline.station import Station
 
 _ROLE: Final = re.compile(r"\s*([^:：/]{1,40})[:：/]\s*(\S.{0,39})")

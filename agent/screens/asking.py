@@ -129,14 +129,15 @@ def refused(error: AgentError, typed: Mapping[str, str]) -> Told:
 
 def gap_said(view: Json, asked: Mapping[str, str]) -> dict[str, str] | None:
     """What the verb `activity_explain` is to be told of a gap; None if the view has no such gap (any more)."""
+    meant = asked.get("from"), asked.get("to"), asked.get("device", "")
     gaps = (
         gap
         for activity in view["activities"] if activity["activity_id"] == asked.get("activity")
-        for gap in activity["gaps"] if (gap["from"], gap["to"]) == (asked.get("from"), asked.get("to"))
+        for gap in activity["gaps"] if (gap["from"], gap["to"], gap["device_id"]) == meant
     )  # fmt: skip
     if (gap := next(gaps, None)) is None:
         return None
     said = {name: asked.get(name, "").strip() for name in ("from", "to", "code", "why", "ended", "statement")}
     if offset := asked.get("offset", "").strip():
         said |= {"voice": gap["after"], "offset_ms": f"{offset}000"}
-    return said | {"id": asked["activity"]}
+    return said | {"id": asked["activity"], "device": gap["device_id"]}

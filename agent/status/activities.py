@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from agent.continuity import GapState, JudgedGap, Overlap, Segment, judge, obligation_of, propose
+from agent.continuity import GAP_LIMIT, Gap, GapState, JudgedGap, Overlap, Segment, judge, obligation_of, propose
 from agent.deadline import ZONE
 from agent.journal.segments import continuity_of, segment_of
 from agent.journal.views import ActivityView, RecordingView
@@ -33,14 +33,15 @@ def activity_view(view: ActivityView, profile: Profile) -> Json:
     """One activity with everything that follows from its recordings; `red_flag`: 全程 was asked for, and has a gap.
 
     `open` gaps wait for an officer or a supervisor. A gap waits only where recording was to be full or where an article
-    asks for an explanation; that nothing was recorded is never called a violation here.
+    asks for an explanation; that nothing was recorded is never called a violation here. A gap of one source of a room
+    waits like others, but raises no red flag: another source shows the time, or that none does is a gap by itself.
     """
     stated, found = view.stated, continuity_of(view)
     duty, others = obligation_of(profile.obligations, stated.stage, stated.conditions)
     must_full = stated.must_full or duty.duty is Duty.MUST_FULL
     asked = must_full or bool(profile.interruption)
     codes = {one.code: one for one in profile.interruptions}
-    gaps = [judge(gap, view.explanations, codes) for gap in found.gaps]
+    gaps = [judge(gap, view.explanations, codes) for gap in (*found.gaps, *found.of_sources)]
     waiting = [one for one in gaps if asked and one.state in _OPEN]
     return {
         "activity_id": stated.activity_id,
@@ -56,11 +57,11 @@ def activity_view(view: ActivityView, profile: Profile) -> Json:
             "covered_s": found.covered.total_seconds(),
             "interval_s": (stated.left_at - stated.arrived_at).total_seconds(),
         },
-        "red_flag": must_full and any(one.state is not GapState.AUTOMATIC for one in gaps),
+        "red_flag": must_full and any(one.state is not GapState.AUTOMATIC for one in gaps if not one.gap.device_id),
         "open": len(waiting),
         "unexplained": sum(one.state is GapState.UNEXPLAINED for one in waiting),
         "unconfirmed": sum(one.state is GapState.UNCONFIRMED for one in waiting),
-        "gaps": [_gap_view(number, one, codes) for number, one in enumerate(gaps, 1)],
+        "gaps": [_gap_view(number, one, codes, found.gaps) for number, one in enumerate(gaps, 1)],
         "to_look_at": _to_look_at(view.recordings),
         "overlaps": [_overlap_view(one) for one in found.overlaps],
         "recordings": [_segment_view(part) for part in found.segments],
@@ -155,8 +156,9 @@ def activity_lines(view: Json, *, everything: bool = False) -> Iterator[str]:
 
 def _gap_lines(gap: Json) -> Iterator[str]:
     doubts = [_both(doubt) for doubt in gap["doubts"]]
+    source = f"  {gap['source']}：{_both(gap['shown'])}" if gap["source"] else ""
     yield (
-        f"  gap {gap['number']}: {gap['from']} to {gap['to']} ({gap['length_s']:g} s)  {_both(gap['state'])}"
+        f"  gap {gap['number']}: {gap['from']} to {gap['to']} ({gap['length_s']:g} s){source}  {_both(gap['state'])}"
         + "".join(f"  {doubt}" for doubt in doubts)
     )
     if said := gap["explanation"]:
@@ -180,7 +182,11 @@ def _warning(view: Json) -> dict[str, str]:
     return words("，".join(zh), ", ".join(en))
 
 
-def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption]) -> Json:
+def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption], gaps: Sequence[Gap]) -> Json:
+    """`source`: of this source of a room alone; `shown` says whether others show the time.
+
+    What a session's ledger knows of it (`title`, `causes`) comes with the session.
+    """
     gap = judged.gap
     doubts = []
     if gap.doubtful:
@@ -198,10 +204,21 @@ def _gap_view(number: int, judged: JudgedGap, codes: Mapping[str, Interruption])
         "length_s": gap.length.total_seconds(),
         "before": gap.before,
         "after": gap.after,
+        "device_id": gap.device_id,
+        "source": gap.device_id.rpartition(":")[2],
+        "title": gap.device_id.rpartition(":")[2],
+        "causes": [],
+        "shown": _shown(gap, gaps) if gap.device_id else None,
         "state": named(judged.state),
         "doubts": doubts,
         "explanation": _explanation_view(judged.explained, codes) if judged.explained else None,
     }
+
+
+def _shown(gap: Gap, gaps: Sequence[Gap]) -> dict[str, str]:
+    if any(one.start < gap.end and gap.start < one.end and one.length > GAP_LIMIT for one in gaps):
+        return words("其中部分时段另一路信号有录制", "another source shows a part of this time")
+    return words("此时段另一路信号有录制", "another source shows this time")
 
 
 def _to_look_at(rows: Iterable[RecordingView]) -> Json:

@@ -59,9 +59,8 @@ def session_view(reader: Reader, config: Config, session_id: str, part: int | No
     part = min(part or parts, parts)
     shown = [(one, reader.recording(one.recording.recording_id)) for one in segments[(part - 1) * PART : part * PART]]
     started = view.started
-    activities = dict.fromkeys(
-        name for one in segments[:1] for name in reader.activities_of(one.recording.recording_id)
-    )
+    names = dict.fromkeys(name for one in segments[:1] for name in reader.activities_of(one.recording.recording_id))
+    activities = [_in_words(activity_view(reader.activity(name), config.profile), room, view.notes) for name in names]
     return {
         **_head(view),
         "room_title": room.title if room else started.room,
@@ -72,30 +71,51 @@ def session_view(reader: Reader, config: Config, session_id: str, part: int | No
         "ended_by": view.ended.who if view.ended else "",
         "ended_why": view.ended.why if view.ended else "",
         "sources": [_source(name, room, view) for name in started.sources],
-        "ledger": ledger_view(view.notes, room, now),
+        "ledger": _explained(ledger_view(view.notes, room, now), activities),
         "tests": [test_view(one) for one in view.tests],
         "segments": [_segment(taken, row, config, now) for taken, row in shown],
         "segment_count": len(segments),
         "part": part,
         "parts": parts,
-        "activities": [
-            _with_proposals(activity_view(reader.activity(name), config.profile), view.notes) for name in activities
-        ],
+        "activities": activities,
     }
 
 
-def _with_proposals(activity: Json, notes: Sequence[SessionNoted]) -> Json:
-    """With the code that the ledger suggests for each gap, if it suggests one: a person says whether it is so."""
+def _in_words(activity: Json, room: Room | None, notes: Sequence[SessionNoted]) -> Json:
+    """With the source's title, what the ledger says the cause of each gap was, and the code that this suggests.
+
+    A person says whether it is so; nothing is suggested where the causes differ.
+    """
+    titles = {one.name: one.title for one in room.sources} if room else {}
     for gap in activity["gaps"]:
         start, end = datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["to"])
-        causes = {
+        causes = dict.fromkeys(
             note.cause
             for note in notes
-            if note.kind == Line.GAP and note.start < end and (note.end is None or note.end > start)
-        }
+            if note.kind == Line.GAP and gap["source"] in ("", note.source)
+            and note.start < end and (note.end is None or note.end > start)
+        )  # fmt: skip
         codes = {_PROPOSED.get(cause) for cause in causes}
         gap["proposed"] = codes.pop() if len(codes) == 1 else None
+        gap["title"] = titles.get(gap["source"]) or gap["source"]
+        gap["causes"] = [named_as(cause, Cause) for cause in causes]
     return activity
+
+
+def _explained(ledger: list[Json], activities: Iterable[Json]) -> list[Json]:
+    """The lines of the ledger; a gap of a source with each gap of the activity that it is a part of, and its state."""
+    gaps = [gap for activity in activities for gap in activity["gaps"]]
+    spans = [tuple(datetime.fromisoformat(gap[name]) for name in ("from", "to")) for gap in gaps]
+    for line in ledger:
+        line["gaps"] = []
+        if line["kind"]["name"] in (Line.GAP, Line.MISSING) and line["end"]:
+            start, end = (datetime.fromisoformat(line[name]) for name in ("start", "end"))
+            line["gaps"] = [
+                {"number": gap["number"], "state": gap["state"], "explanation": gap["explanation"]}
+                for gap, (since, until) in zip(gaps, spans, strict=True)
+                if gap["source"] in ("", line["source"]) and since < end and start < until
+            ]
+    return ledger
 
 
 def _head(view: SessionView) -> Json:

@@ -17,7 +17,7 @@ _SHOWN: Final = 200
 def strip_svg(view: Json, lang: str) -> str:
     """What `activity_view` gave, as a picture that says in words what it shows; classes have the page's colours."""
     arrived, left = (datetime.fromisoformat(view[name]) for name in ("arrived_at", "left_at"))
-    parts, gaps = view["recordings"][:_SHOWN], view["gaps"][:_SHOWN]
+    parts, gaps = view["recordings"][:_SHOWN], _whole(view)
     spans = [part for part in parts if part["placed"]]
     first = min([arrived, *(datetime.fromisoformat(part["from"]) for part in spans)])
     last = max([left, *(datetime.fromisoformat(part["to"]) for part in spans)])
@@ -44,10 +44,15 @@ def strip_svg(view: Json, lang: str) -> str:
     )
 
 
+def _whole(view: Json) -> list[Json]:
+    """Gaps in which nothing was recorded by anything."""
+    return [gap for gap in view["gaps"] if not gap["source"]][:_SHOWN]
+
+
 def _told(view: Json, lang: str) -> Iterator[str]:
     zh = lang == "zh"
     yield f"{view['arrived_at']} – {view['left_at']}"
     for part in view["recordings"][:_SHOWN]:
         yield ("分段 " if zh else "segment ") + f"{part['from']} – {part['to']}"
-    for gap in view["gaps"][:_SHOWN]:
+    for gap in _whole(view):
         yield ("中断 " if zh else "gap ") + f"{gap['from']} – {gap['to']} {gap['state'][lang]}"

@@ -167,9 +167,9 @@ def _explain(options: argparse.Namespace, clock: Clock) -> int:
         what = f"Activity {options.id[:64]} has no gap {options.gap}; it has {len(shown['gaps'])}."
         raise UnknownError(what, safe="Nothing was changed.", do="`capture-agent activity show` numbers them.")
     asked = {
-        "id": options.id, "from": gap["from"], "to": gap["to"], "code": options.code, "voice": options.voice,
-        "offset_ms": options.offset, "ended": "yes" if options.not_resumed else "",
-        "who": options.who, "why": options.why,
+        "id": options.id, "from": gap["from"], "to": gap["to"], "device": gap["device_id"],
+        "code": options.code, "voice": options.voice, "offset_ms": options.offset,
+        "ended": "yes" if options.not_resumed else "", "who": options.who, "why": options.why,
     }  # fmt: skip
     content = read_file(options.statement) if options.statement else None
     verb = "activity_explain" if content is None else "activity_explain_in_writing"
