@@ -28,7 +28,7 @@ RUN_BYTES: Final = 1024 * 1024
 MAX_HOLES: Final = 1024
 """Holes in one block that are looked at sector by sector; what is bad beyond them is given up in chunks."""
 
-_GONE: Final = GONE_ERRNOS | {errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE}
+GONE: Final = GONE_ERRNOS | {errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE}
 
 
 class FetchError(Exception):
@@ -157,7 +157,7 @@ class Recorder:
 
     def raise_if_gone(self, error: OSError) -> None:
         """Tell a bad sector from an unplugged recorder, by the error and by what is at the path now."""
-        if error.errno in _GONE or not self._is_there():
+        if error.errno in GONE or not self._is_there():
             raise FetchError(FailReason.GONE, error.strerror or str(error)) from error
 
     def _too_short(self, offset: int) -> FetchError:
@@ -176,6 +176,10 @@ class Recorder:
         except OSError:
             return False
         return (named.st_dev, named.st_ino) == (self._identity.dev, self._identity.ino)
+
+    def fileno(self) -> int:
+        """The descriptor that was handed over."""
+        return self._fd
 
     def close(self) -> None:
         """Give up the descriptors, also the one that was handed over."""

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from agent.card import NO_STAMP, Stamp
 
 Clock = Callable[[], datetime]
 """Returns the present as an aware datetime; a parameter everywhere, so that tests own time."""
+
+INBOX: Final = "folder"
+"""The driver of an inbox: docked for ever, it gives batches of files; what it gave before need not be there still."""
 
 
 class Medium(StrEnum):
