@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.config.forms import read_forms
+from agent.config.inboxes import Inbox, read_inboxes
 from agent.config.inventory import read_inventory
 from agent.config.manifests import Manifests, Timestamps, check_seals
 from agent.config.neighbours import CustodyLog, Witness, check_witness
@@ -218,6 +219,7 @@ class Config:
     slots: Mapping[str, str]
     forms: Forms
     rooms: Mapping[str, Room]
+    inboxes: tuple[Inbox, ...] = ()
     refused: tuple[str, ...] = ()
     rooms_refused: tuple[str, ...] = ()
 
@@ -287,7 +289,8 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     file = TomlFile(path, problems)
     document = file.document()
     sections = {key: file.section(kind, document.get(key, {}), key) for key, kind in SECTIONS.items()}
-    file.refuse("", document, SECTIONS)
+    file.refuse("", document, (*SECTIONS, "inbox"))
+    inboxes = read_inboxes(file, document.get("inbox", []), _ours(sections))
     check_page(file, sections["status"])
     check_witness(file, sections["witness"])
     runner = sections["runner"]
@@ -311,6 +314,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
         slots=slots,
         forms=forms,
         rooms=rooms,
+        inboxes=inboxes,
         refused=tuple(refused),
         rooms_refused=rooms_refused,
         **sections,
@@ -343,7 +347,14 @@ def reloaded(config: Config) -> tuple[Config, tuple[str, ...]]:
         old, new = getattr(config, name), getattr(read, name)
         waiting += [f"{name}.{option}" for option in options if getattr(old, option) != getattr(new, option)]
         kept[name] = replace(new, **{option: getattr(old, option) for option in options})
-    return replace(read, refused=(), **kept), tuple(waiting)
+    waiting += ["inbox"] * (config.inboxes != read.inboxes)
+    return replace(read, refused=(), inboxes=config.inboxes, **kept), tuple(waiting)
+
+
+def _ours(sections: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Where this station keeps evidence, or looks for images of recorders."""
+    kept = (Path(value) for value in sections["store"].options.values() if str(value).startswith("/"))
+    return (sections["storage"].root, *filter(None, (sections["dock"].image_dir,)), *kept)
 
 
 def _refuse(problems: Sequence[str], safe: str, do: str) -> None:

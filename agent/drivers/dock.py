@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent.drivers.folder import Batch
 from agent.model import Device
 
 
@@ -17,6 +18,7 @@ class DockedPath:
 
     `key` names this docking: a recorder plugged in again, or an image file that changed, has another one.
     `slot` is the socket it sits in, as stable as the hardware allows; `link_mbit_s` how fast that is, 0 if not known.
+    Of an inbox, `batch` is what is taken over now.
     """
 
     key: str
@@ -24,6 +26,7 @@ class DockedPath:
     slot: str
     device: Device
     link_mbit_s: float = 0.0
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)

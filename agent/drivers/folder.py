@@ -28,10 +28,15 @@ _LATEST_S: Final = 253_402_300_799
 
 @dataclass(slots=True)
 class Batch:
-    """Files that are taken over together, as one docking; `under_way` while that reads or is about to."""
+    """Files that are taken over together, as one docking, and what else is to be told there.
+
+    `under_way` while that reads or is about to; `ends` counts how often it has ended.
+    """
 
     marks: tuple[Mark, ...]
+    findings: tuple[Finding, ...] = ()
     under_way: bool = True
+    ends: int = 0
 
 
 def inbox_device(name: str, title: str = "") -> Device:
@@ -40,7 +45,7 @@ def inbox_device(name: str, title: str = "") -> Device:
 
 
 def clip_of(number: int, mark: Mark) -> Clip:
-    """A file as a clip. Its time is the filesystem's, in UTC; a flag tells of changes that leave time and size alone."""
+    """A file as a clip. Its time is the filesystem's, in UTC; a flag tells of what leaves time and size alone."""
     names = [safe_name(_text(part)) for part in mark.path.split(b"/")]
     path = ""
     for name in names:
@@ -77,7 +82,7 @@ def _stamp(time_ns: int) -> Stamp:
 
 
 class Folder(Fetching):
-    """A batch of an inbox. What became something else since it was found complete is told, and left to a later batch."""
+    """A batch of an inbox. What became something else since it was found complete is told and left to a later one."""
 
     def __init__(
         self, path: Path, device: Device, staging_dir: Path, batch: Batch, limits: Limits = DEFAULT_LIMITS
@@ -105,6 +110,8 @@ class Folder(Fetching):
         for mark, state in zip(marks, states, strict=True):
             if state != SAME:
                 yield Finding(_SKIPPED[state], {"path": clip_of(0, mark).path})
+        for finding in self._batch.findings:
+            yield finding
         digest = blake3(repr([mark[:4] for mark in marks]).encode() + states.encode("ascii"))
         yield ListingEnd(digest.hexdigest())
 
@@ -149,6 +156,7 @@ class Folder(Fetching):
 
     async def close(self) -> None:
         """End the reader; what is left of the batch may go into another one."""
+        self._batch.ends += self._batch.under_way
         self._batch.under_way = False
         await super().close()
 

@@ -3,7 +3,7 @@
     python -I -m agent.drivers.folder_reader FOLDER RESCUE_LIMIT_S STAGING_FD
 
 Lines as in `agent.drivers.puller`, and before them {"marks": [[hex path, inode, bytes, mtime, ctime], …]}. It answers
-{"look": true} with {"states": text} of a letter for each mark, and {"end": [bytes of a block, bytes of the filesystem]}.
+{"look": true} with {"states": text} of a letter for each mark, and {"end": [bytes of a block, bytes of its disk]}.
 An order names its mark as "file". It follows no link, opens nothing but plain files, and only for reading.
 """
 
@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from agent.card import Extent, FailReason
@@ -51,7 +51,7 @@ class Daemon(Parent):
         self.marks: list[Mark] = []
         self.looks = 0
         self.file_of: dict[int, int] = {}
-        self.check = lambda: None
+        self.check: Callable[[], None] = lambda: None
 
     def _line(self, line: Mapping[str, Any]) -> None:
         match line:

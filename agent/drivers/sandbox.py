@@ -69,6 +69,12 @@ WAITING: Final[Mapping[str, tuple[int, int]]] = {
     "ppoll": (271, 73), "pselect6": (270, 72), "select": (23, 72), "clock_nanosleep": (230, 115),
 }  # fmt: skip
 """What the one needs beside RUNTIME who speaks over a line."""
+WATCHER: Final[Mapping[str, tuple[int, int]]] = {
+    "newfstatat": (262, 79), "statx": (332, 291), "getdents64": (217, 61), "fcntl": (72, 25), "poll": (7, 73),
+    "ppoll": (271, 73), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
+    "clock_nanosleep": (230, 115),
+}  # fmt: skip
+"""What one that watches a folder needs beside the runtime; opening is a condition."""
 
 LAST_NICE: Final = 19
 IDLE_IO: Final = 3 << 13
@@ -117,6 +123,7 @@ class Condition(NamedTuple):
 
 WRITE_TO_OUTPUT: Final = Condition((1, 64), 0, values=(1, 2))
 ASK_IDENTITY: Final = Condition(IOCTL, 1, values=(BLKGETSIZE64, BLKGETDISKSEQ))
+OPEN_TO_READ: Final = Condition((257, 56), 2, forbidden_bits=os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
 NOT_EXECUTABLE: Final = (
     Condition((9, 222), 2, forbidden_bits=PROT_EXEC),  # mmap
     Condition((10, 226), 2, forbidden_bits=PROT_EXEC),  # mprotect
@@ -178,6 +185,15 @@ def lock_puller(writable_dir_fd: int, device_fd: int | None = None, *, memory_by
     _landlock(rules)
     _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0})
     return _seccomp((*RUNTIME.values(), *PULLER.values()), (ASK_IDENTITY,))
+
+
+def lock_watcher(folder_fd: int, *, memory_bytes: int = 768 * MIB) -> bool:
+    """Allow what the parser may, and looking at and reading what lies beneath one folder. Raises OSError."""
+    _end_with_parent()
+    _forbid_new_privileges()
+    _landlock([(folder_fd, READ_FILE | READ_DIR)])
+    _limit({resource.RLIMIT_AS: memory_bytes, **dict.fromkeys((resource.RLIMIT_NPROC, resource.RLIMIT_CORE), 0)})
+    return _seccomp((*RUNTIME.values(), *WATCHER.values()), (WRITE_TO_OUTPUT, OPEN_TO_READ))
 
 
 def lock_writing(writable_dir_fds: Sequence[int]) -> None:

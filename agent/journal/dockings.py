@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +11,15 @@ from agent.capture_time import LONGEST_STEP_S
 from agent.errors import UnknownError
 from agent.journal.codec import decode, from_text
 from agent.journal.connection import Connection
-from agent.journal.rows import ASSET_COLUMNS, CLOCK_SET, SELECT_STANDING, asset_of, moment_of, standing_of
+from agent.journal.rows import (
+    ASSET_COLUMNS,
+    CLOCK_SET,
+    SELECT_STANDING,
+    asset_of,
+    likeness,
+    moment_of,
+    standing_of,
+)
 from agent.journal.views import Accounting, DockingView, ReceiptView, TakenFile, Tally
 from agent.model import (
     Asset,
@@ -79,6 +88,23 @@ class DockingQueries:
             limit,
         )
         return [(from_text(Clip, row[0]), asset_of(row[1:]) if row[1] else None) for row in rows]
+
+    def are_taken(self, device_id: str, clips: Iterable[Clip]) -> list[bool]:
+        """Tell of each clip whether a docking of this device took it over as it is now, by its flags too.
+
+        Not if it was damaged here since: then it is wanted again.
+        """
+        return [any(tuple(flags) == clip.flags for flags in self._flags_taken(device_id, clip)) for clip in clips]
+
+    def _flags_taken(self, device_id: str, clip: Clip) -> Iterator[list[str]]:
+        rows = self._db.all(
+            "SELECT json_extract(detail, '$.clip.flags') FROM clip JOIN event USING (seq) JOIN asset USING (asset_id)"
+            " WHERE likeness = ? AND asset_id IS NOT NULL AND outcome IN ('pulled', 'already_held')"
+            " AND asset.state <> 'stuck' ORDER BY clip.seq DESC LIMIT ?",
+            likeness(device_id, clip),
+            _PAGE,
+        )
+        return (json.loads(row[0] or "[]") for row in rows)
 
     def open_dockings(self) -> tuple[str, ...]:
         """Return the ids of dockings that have not ended, oldest first."""
