@@ -6,7 +6,7 @@ import contextlib
 import os
 import pwd
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,11 +17,13 @@ from agent.deadline import Rules
 from agent.drivers.base import Docked
 from agent.drivers.detect import UsbDock, named_disk
 from agent.drivers.dock import DockListener
+from agent.drivers.folder import Batch, Folder, inbox_device
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError
-from agent.journal import Journal
-from agent.model import Clock, Device, SlotProgress
+from agent.inboxes.inbox import InboxDock, Taken
+from agent.journal import Journal, device_id
+from agent.model import Clip, Clock, Device, SlotProgress
 from agent.pipeline import limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
@@ -117,26 +119,46 @@ async def opened_store(config: Config, clock: Clock) -> AsyncIterator[Store]:
         await store.close()
 
 
-def driver(config: Config, folder: Path, path: Path, device: Device) -> Docked:
-    """The driver that `device.driver` names, for what is docked at `path`; it fetches into `folder`."""
+def driver(config: Config, folder: Path, path: Path, device: Device, batch: Batch | None = None) -> Docked:
+    """The driver that `device.driver` names, for what is docked at `path`; it fetches into `folder`.
+
+    Of an inbox it is for one `batch`.
+    """
+    if batch is not None:
+        return Folder(path, device, folder, batch, _limits(config))
     assert device.driver == "mass_storage", f"{device.driver} has no driver"
     return mass_storage(config, folder, path, device)
 
 
 def mass_storage(config: Config, folder: Path, path: Path, device: Device) -> MassStorage:
     """The driver for a block device or an image file, which fetches into `folder`."""
+    return MassStorage(path, device, folder, _limits(config))
+
+
+def _limits(config: Config) -> Limits:
     dock = config.dock
-    limits = Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
-    return MassStorage(path, device, folder, limits)
+    return Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
 
 
-def detections(config: Config, hears: Callable[[str], DockListener]) -> Iterator[Coroutine[None, None, None]]:
-    """What finds recorders here, each to be run until cancelled; `hears` gives each a listener of its own."""
+async def taken(station: Station, inbox: str, clips: Sequence[Clip]) -> Sequence[bool]:
+    """Which files of an inbox the journal has as taken over, exactly as they are."""
+    return await station.on_disk(station.journal.reader.are_taken, device_id(inbox_device(inbox)), clips)
+
+
+def detections(
+    config: Config, hears: Callable[[str], DockListener], taken: Taken
+) -> Iterator[Coroutine[None, None, None]]:
+    """What finds recorders here, each to be run until cancelled; `hears` gives each a listener of its own.
+
+    `taken` tells what need not be taken from an inbox again.
+    """
     dock = config.dock
     if dock.usb:
         yield UsbDock(hears("usb"), rescan_s=dock.rescan_s).run()
     if dock.image_dir is not None:
         yield ImageDock(dock.image_dir, hears("images"), rescan_s=dock.rescan_s).run()
+    for inbox in config.inboxes:
+        yield InboxDock(inbox, hears(f"inbox {inbox.name}"), taken, stall_s=dock.stall_limit_s).run()
 
 
 async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:

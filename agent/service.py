@@ -22,7 +22,7 @@ from agent.drivers.dock import DockedPath, DockListener, Heard
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import BY_HAND, detections, driver, hand_device, opened, progress_fields, rooms_of, use
+from agent.opening import BY_HAND, detections, driver, hand_device, opened, progress_fields, rooms_of, taken, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -63,6 +63,7 @@ class Service:
         self._refusals = history.Refusals()
         self._run, self._moves = 0, True
         self.judging = asyncio.Lock()
+        self.taken = partial(taken, station)
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
         station.background = self.background
         station.clock_is_kept = lambda: self.clocks.state().synced is True
@@ -113,7 +114,7 @@ class Service:
         slot = self._slot_of(docked)
         log.info("docked %s", slot)
         folder = self._station.vault.staging_dir
-        opener = partial(driver, self._config, folder, docked.path, docked.device)
+        opener = partial(driver, self._config, folder, docked.path, docked.device, docked.batch)
         self._runner.dock(docked.key, slot, opener)
         if 0 < docked.link_mbit_s <= _SLOW_MBIT_S:
             what = f"slot {slot} is linked at {docked.link_mbit_s:g} Mbit/s only: try another cable or socket"
@@ -380,5 +381,5 @@ async def _work(
         group.create_task(service.clocks.run())
         group.create_task(service.rooms.run())
         group.create_task(reloading())
-        for detection in detections(config, service.hears):
+        for detection in detections(config, service.hears, service.taken):
             group.create_task(detection)

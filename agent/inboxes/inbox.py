@@ -52,14 +52,12 @@ class InboxDock:
 
     async def run(self) -> None:
         """Watch, and start watching again after a pause when that fails."""
+        child: Child | None = None
         while True:
-            child, why = await self._watch()
-            self._tell(
-                f"收件夹 {self._name} 无法查看，正在重试 ({self._name} can't be looked at: {why}; it is tried again)"
-            )
+            if child is None or child.ended:  # another one would only hang beside one that the kernel holds
+                child, why = await self._watch()
+                self._tell(f"收件夹 {self._name} 无法查看，正在重试 (can't be looked at: {why}; it is tried again)")
             await asyncio.sleep(min(self._inbox.rescan_s, self._stall_s))
-            while child is not None and not child.ended:  # the kernel holds it: another one would only hang beside it
-                await asyncio.sleep(1.0)
 
     @property
     def _name(self) -> str:

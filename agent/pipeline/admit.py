@@ -14,6 +14,7 @@ from agent.drivers.base import Docked, Listing, ListingEnd, RefusedEntry
 from agent.errors import UnknownRecorderError
 from agent.journal import device_id, new_id
 from agent.model import (
+    INBOX,
     Asset,
     AssetChanged,
     AssetState,
@@ -37,7 +38,7 @@ from agent.pipeline.handover import taken_over
 from agent.pipeline.progress import Meter
 from agent.pipeline.station import Station
 from agent.receipts import NOT_ALL_SEEN
-from agent.register import recognise
+from agent.register import is_stranger
 
 _MEDIA: Final[Mapping[Medium, str]] = {
     Medium.VIDEO: "mp4 mov m4v avi mkv mts m2ts ts 3gp wmv asf mpg mpeg vob flv dav h264 h265 264 265",
@@ -104,7 +105,9 @@ class Admission:
     async def _listed(self, seen: int, end: ListingEnd) -> None:
         """Journal that this is all, and what is not there any more."""
         known = (self._station.journal.reader, self._docking_id, self._device_id, end.space)
-        missing = await self._station.on_disk(self._traces.findings, *known, is_whole=not self.may_have_more)
+        missing: list[Finding] = []
+        if self._docked.device.driver != INBOX:  # a batch lists nothing of the batch before
+            missing = await self._station.on_disk(self._traces.findings, *known, is_whole=not self.may_have_more)
         self._traces = Traces(medium_of)  # a docking may last for hours
         observed = [Observed(self._docking_id, finding) for finding in missing]
         await self._station.journal.record(*observed, DockingListed(self._docking_id, seen, end.metadata_blake3))
@@ -117,12 +120,13 @@ class Admission:
         device = self._docked.device
         self._device_id = device_id(device)
         reader = self._station.journal.reader
-        self._last_dock_out = await self._station.on_disk(reader.last_dock_out, self._device_id)
+        if device.driver != INBOX:  # what comes to an inbox now may have been recorded before its last batch
+            self._last_dock_out = await self._station.on_disk(reader.last_dock_out, self._device_id)
         await self._station.close_left_open()
         await self._station.journal.record(DockingOpened(self._docking_id, self._device_id, device, self._slot))
         self.is_open = True
         self._meter.label(device.label or device.product or device.serial)
-        if self._station.refuse_unknown and recognise(self._station.inventory, device) is None:
+        if self._station.refuse_unknown and is_stranger(self._station.inventory, device):
             raise UnknownRecorderError(
                 "This recorder is not in the inventory, and unknown ones are refused.",
                 safe="Nothing of it was pulled; all that is on it stays there.",

@@ -11,7 +11,7 @@ from agent.config import Config, Unknown
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal.views import DockingView
 from agent.model import Basis, Custody, Device, Recorder, Standing
-from agent.register import Inventory, recognise
+from agent.register import Inventory, is_stranger
 from agent.status.words import Whereabouts, named
 
 Json = dict[str, Any]
@@ -43,7 +43,7 @@ def devices_view(
     rows = [_row(name, inventory.get(name), standings.get(name), rules, now) for name in ids]
     rows.sort(key=lambda row: (row["alarm_at"] is None, row["alarm_at"] or "", row["back_by"] or "~", row["id"]))
     found = {_identity(docking.device): docking for docking in reversed(list(dockings))}
-    strangers = [_stranger(docking) for docking in found.values() if recognise(inventory, docking.device) is None]
+    strangers = [_stranger(docking) for docking in found.values() if is_stranger(inventory, docking.device)]
     return {
         "recorders": rows,
         "missing": sum(row["alarm_at"] is not None for row in rows),
@@ -57,7 +57,7 @@ def quarantined(config: Config, devices: Mapping[str, Device]) -> frozenset[str]
     """The ids of those devices from which everything is marked, since the inventory doesn't have them."""
     if config.dock.unknown is not Unknown.QUARANTINE or not config.inventory:
         return frozenset()
-    return frozenset(name for name, device in devices.items() if recognise(config.inventory, device) is None)
+    return frozenset(name for name, device in devices.items() if is_stranger(config.inventory, device))
 
 
 def device_lines(devices: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:
