@@ -69,6 +69,7 @@ WAITING: Final[Mapping[str, tuple[int, int]]] = {
     "ppoll": (271, 73), "pselect6": (270, 72), "select": (23, 72), "clock_nanosleep": (230, 115),
 }  # fmt: skip
 """What the one needs beside RUNTIME who speaks over a line."""
+
 WATCHER: Final[Mapping[str, tuple[int, int]]] = {
     "newfstatat": (262, 79), "statx": (332, 291), "getdents64": (217, 61), "fcntl": (72, 25), "poll": (7, 73),
     "ppoll": (271, 73), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
