@@ -200,6 +200,9 @@ async def test_it_is_repeated_from_its_time_on_until_shortly_before_the_session(
             for name in ready._due():
                 tests.append(minute)
                 ready._again_at_s[name] = now_s + room.test_each_s
+                ready._testing.add(name)
+                assert ready._due() == [], "while it is tested"
+                ready._testing.discard(name)
             now_s += 60
             clock.advance(60)
             monkeypatch.setattr(ready, "_now_s", lambda at=now_s: at)

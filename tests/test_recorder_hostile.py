@@ -158,6 +158,15 @@ def test_a_recorder_that_says_it_records_is_believed_only_while_media_and_bytes_
             told()
 
 
+async def test_a_picture_that_a_killed_recorder_left_is_removed(tmp_path: Path) -> None:
+    """Its camera may not answer for the rest of the session, and then nothing takes its place."""
+    for name in ("cam0.jpg", "cam1.jpg", "cam0-000001.mp4"):
+        (tmp_path / name).write_bytes(b"content")
+    async with recording(plan(tmp_path, "rtsp://127.0.0.1:1/x")) as it:
+        await it.wait(Lost)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["cam0-000001.mp4", "cam1.jpg"], "that of its own"
+
+
 def test_what_is_known_to_be_away_need_not_grow_on_the_disk(tmp_path: Path) -> None:
     """A full disk is told as an outage; the recorder tries again by itself, and media time goes on."""
     recorder = RoomRecorder(plan(tmp_path, "rtsp://192.0.2.1/x"), lambda: datetime.now(UTC))

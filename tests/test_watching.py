@@ -9,13 +9,17 @@ import threading
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import pytest
+from av.video.frame import VideoFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import durable
+from agent.rooms import watching
+from agent.rooms.decoding import Coding, Decoder
 from agent.rooms.noticing import FLOOR_DB, Lasting, Moment, Picture, is_black, is_same, sound_of
 from agent.rooms.protocol import Alive, Kind, Noticed, Plan, SourcePlan
 from agent.rooms.watching import APART_US, Watch
@@ -272,6 +276,24 @@ def test_an_outage_is_not_called_unwatched_and_ends_what_went_on(tmp_path: Path,
     assert [noticed.end_us is None for _, noticed in replay.told] == [True, False]
     replay.feed(film, offset_s=68)
     assert [kind for kind, _, _ in replay.close()] == ["black"] * 4
+
+
+def test_a_picture_that_no_still_can_be_made_of_ends_nothing(tmp_path: Path, replay: Replay) -> None:
+    """JPEG has at most 65535 lines."""
+    replay.feed(made(tmp_path, f"color=black:{SIZE}:duration=2"))
+    strip = VideoFrame(16, 1 << 16, "yuv420p")
+    look = watching._Look(watching.station_now(), Coding("video", "h264", None), ())
+    with patch.object(Decoder, "frames", return_value=[strip]):
+        replay.watch._judge(look)
+    assert replay.watch._thread.is_alive()
+
+
+def test_no_still_is_made_once_the_recording_has_ended(tmp_path: Path, replay: Replay) -> None:
+    """A look may take longer than its end is waited for."""
+    replay.feed(made(tmp_path, f"{ROOM}:duration=2"))
+    replay.close()
+    replay.watch._keep_still(b"a picture of the room")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mkv"]
 
 
 def test_stills_are_made_as_often_as_somebody_looks_and_leave_nothing_behind(tmp_path: Path, replay: Replay) -> None:

@@ -118,8 +118,10 @@ class Readiness:
         now, now_s = self._station.clock(), self._now_s()
         due = []
         for name, room in self._rooms.items():
+            if self._is_busy(name):
+                continue
             one = self._scheduler.coming(name)
-            lead = one.start - now if one is not None and not self._is_busy(name) else None
+            lead = one.start - now if one is not None else None
             if lead is None or lead > timedelta(seconds=room.test_before_s):
                 self._again_at_s.pop(name, None)  # the next session's first test is made at once
             elif lead > _CLEAR and now_s >= self._again_at_s.get(name, 0):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from agent import durable
 from agent.child import Child, ChildError
 from agent.model import Clock
 from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Plan, Report, Stop, Why
@@ -97,6 +98,7 @@ class RoomRecorder:
     async def _one(self) -> AsyncGenerator[Report, None]:
         """One process from its start to its end, and what it left."""
         numbers = tuple(known.number for known in self._known.values())
+        await asyncio.to_thread(_unshow, Path(self._plan.folder), tuple(self._known))
         try:
             self._child = await Child.start("agent.rooms.recorder", [], stall_limit_s=_SILENT_LIMIT_S)
             try:
@@ -168,6 +170,13 @@ class RoomRecorder:
         known.number, known.end_us = max(known.number, number + 1), written_us
         start_us = min(begun.at_us, written_us) if begun is not None else written_us
         yield Closed(match[1], number, path.name, Why.KILLED, start_us, written_us, 0, size_bytes, 0, 0, ())
+
+
+def _unshow(folder: Path, sources: Iterable[str]) -> None:
+    """Remove the stills that a recorder left which had no time to: nothing makes them newer until a source answers."""
+    with suppress(OSError):  # they go with the folder then
+        for name in sources:
+            durable.remove_still(folder / f"{name}{durable.STILL_SUFFIX}")
 
 
 def _files(folder: Path) -> list[tuple[Path, int, int]]:

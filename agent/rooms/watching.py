@@ -177,8 +177,8 @@ class Watch:
                 lasting.close()
             for track in self._tracks.values():
                 track.close()
-        self.still = ""
-        durable.remove_still(self._path)
+            self.still = ""
+            durable.remove_still(self._path)
 
     def _look_at_the_clock(self, now: Moment) -> None:
         with self._state:
@@ -231,11 +231,11 @@ class Watch:
             self._pace_us = self._still_us  # until it is known to be well
         try:
             frames = self._decoders[look.coding.type].frames(look.coding, look.packets)
+            for frame in frames[:1]:
+                if isinstance(frame, VideoFrame):
+                    self._judge_picture(look.at, frame)
         except (*DAMAGED, UnknownCodecError):
             return
-        for frame in frames[:1]:
-            if isinstance(frame, VideoFrame):
-                self._judge_picture(look.at, frame)
         sound = sound_in([frame for frame in frames if isinstance(frame, AudioFrame)])
         if sound is not None:
             with self._state:
@@ -266,6 +266,8 @@ class Watch:
     def _keep_still(self, jpeg: bytes) -> None:
         part = self._path.with_name(f"{self._path.name}{durable.PART_SUFFIX}")
         with self._state:
+            if self._closing:  # a look that took too long to be waited for
+                return
             try:
                 durable.write_part(part, jpeg)
                 durable.replace_still(part, self._path)
