@@ -12,7 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
-from agent.config import Config, Unknown
+from agent.config import Config
+from agent.config.dock import Unknown
 from agent.deadline import Rules
 from agent.drivers.base import Docked
 from agent.drivers.detect import UsbDock, named_disk

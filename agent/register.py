@@ -9,7 +9,7 @@ from typing import Final
 
 from agent.deadline import ZONE
 from agent.errors import JournalError
-from agent.model import INBOX, Custody, Device, DeviceIssued, DeviceReturned, Recorder, Standing
+from agent.model import INBOX, SIMULATED, Custody, Device, DeviceIssued, DeviceReturned, Recorder, Standing
 
 Inventory = Mapping[str, Recorder]
 """The recorders that the bureau owns, by id."""
@@ -33,14 +33,20 @@ _IS: Final[Mapping[Custody, str]] = {
 
 
 def recognise(inventory: Inventory, device: Device) -> Recorder | None:
-    """The recorder that a docked device is: every mark that the inventory states agrees, and only one recorder's do."""
+    """The recorder that a docked device is: every mark that the inventory states agrees, and only one recorder's do.
+
+    One that was docked for training is none: a real one that is out would seem to be back.
+    """
+    if device.vendor == SIMULATED:
+        return None
     found = [recorder for recorder in inventory.values() if _has_marks(device, recorder)]
     return found[0] if len(found) == 1 else None
 
 
 def is_stranger(inventory: Inventory, device: Device) -> bool:
-    """Whether nobody has registered a device; an inbox is the station's own, by its configuration."""
-    return device.driver != INBOX and recognise(inventory, device) is None
+    """Whether nobody has registered a device; an inbox is the station's own, and what is for training is nobody's."""
+    is_ours = device.driver == INBOX or device.vendor == SIMULATED
+    return not is_ours and recognise(inventory, device) is None
 
 
 def device_name(device: Device) -> str:

@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from agent import control, notify
@@ -18,11 +17,12 @@ from agent.config import Config, reloaded
 from agent.config.ports import slot_of
 from agent.config.slots import in_order
 from agent.deadline import CLOCK_TOLERANCE, is_plausible
+from agent.dock_orders import DockOrders
 from agent.drivers.dock import DockedPath, DockListener, Heard
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import BY_HAND, detections, driver, hand_device, opened, progress_fields, rooms_of, taken, use
+from agent.opening import detections, driver, opened, rooms_of, taken, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -58,6 +58,7 @@ class Service:
         self._troubles: dict[str, str] = {}
         self.certificate = Certificate(config.status.tls_certificate, config.status.tls_key)
         self._refused: dict[str, str] = {}
+        self._orders = DockOrders(station, runner, lambda: self._config)
         self.disk = OwnDisk(station)
         self.rooms = rooms_of(station, config)
         self._refusals = history.Refusals()
@@ -116,6 +117,7 @@ class Service:
         folder = self._station.vault.staging_dir
         opener = partial(driver, self._config, folder, docked.path, docked.device, docked.batch)
         self._runner.dock(docked.key, slot, opener)
+        self._orders.seen(docked, slot)
         if 0 < docked.link_mbit_s <= _SLOW_MBIT_S:
             what = f"slot {slot} is linked at {docked.link_mbit_s:g} Mbit/s only: try another cable or socket"
             log.warning("%s", what)
@@ -129,6 +131,7 @@ class Service:
         """The recorder is no longer there."""
         log.info("gone %s", key)
         self._runner.undock(key)
+        self._orders.gone(key)
         self._troubles.pop(key, None)
         if key in self._refused:
             self._runner.forget(self._refused.pop(key))
@@ -138,6 +141,7 @@ class Service:
         slot = self._slot_of(docked)
         log.warning("refused %s: %s", slot, reason)
         self._refused[docked.key] = slot
+        self._orders.seen(docked, slot, reason)
         self._runner.refuse(slot, docked.device.product, both(reason_words(reason)))
         self._record(Incident("refused", {"slot": slot, "reason": reason}))
 
@@ -183,23 +187,11 @@ class Service:
     def verbs(self) -> dict[str, control.Verb]:
         """What the control socket answers."""
         asked = {name: partial(verb, self._station) for name, verb in VERBS.items()}
-        return {"dock": self._dock, "slot": self._slot, **self.rooms.verbs(), **asked}
+        return {**self._orders.verbs(), **self.rooms.verbs(), **asked}
 
     def file_verbs(self) -> dict[str, control.FileVerb]:
         """The same for what needs the bytes of a file."""
         return {name: partial(verb, self._station) for name, verb in FILE_VERBS.items()}
-
-    async def _dock(self, asked: dict[str, str]) -> dict[str, object]:
-        path = Path(asked["path"])
-        device = hand_device(path)
-        slot = f"{BY_HAND}{path}"
-        opener = partial(driver, self._config, self._station.vault.staging_dir, path, device)
-        self._runner.dock(slot, slot, opener, once=True)
-        return {"slot": slot}
-
-    async def _slot(self, asked: dict[str, str]) -> dict[str, object]:
-        shown = next((slot for slot in self._runner.slots() if slot.slot == asked["slot"]), None)
-        return {} if shown is None else progress_fields(shown)
 
     # Rules
 

@@ -470,7 +470,8 @@ def another(key: str) -> str:
 def test_a_reload_takes_an_option_over_or_says_that_it_needs_a_new_start(folder: Path, key: str) -> None:
     before = configure(folder, "")
     section, _, name = key.partition(".")
-    changed = configure(folder, f"[{section}]\n{name} = {another(key)}\n")
+    training = '[station]\nname = "演练"\n' if key == "dock.simulate" else ""
+    changed = configure(folder, f"{training}[{section}]\n{name} = {another(key)}\n")
     after, waiting = reloaded(before)
 
     def value(config: Config) -> object:

@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from agent.config.dock import Dock, check_dock
 from agent.config.forms import read_forms
 from agent.config.inboxes import Inbox, read_inboxes
 from agent.config.inventory import read_inventory
@@ -28,7 +29,6 @@ from agent.config.options import (
     choice,
     flag,
     folder,
-    folder_or_off,
     identifier,
     integer,
     number,
@@ -97,28 +97,6 @@ class Limit:
     profile: str = identifier("shandong")
     region: str = region("")
     satisfied_by: Milestone = choice(Milestone.CENTRAL)
-
-
-class Unknown(StrEnum):
-    """What is done with a recorder that the inventory doesn't have: nothing, all but marked, or all."""
-
-    REFUSE = "refuse"
-    QUARANTINE = "quarantine"
-    TAKE = "take"
-
-
-@dataclass(frozen=True, slots=True)
-class Dock:
-    """[dock]: how recorders are found, and how long they are waited for."""
-
-    usb: bool = flag(default=True)
-    unknown: Unknown = choice(Unknown.QUARANTINE)
-    image_dir: Path | None = folder_or_off()
-    rescan_s: float = number(5, 1, 3600, "seconds")
-    stall_limit_s: float = number(30, 1, 3600, "seconds")
-    rescue_limit_s: float = number(1800, 0, 86400, "seconds")
-    parser_limit_s: float = number(120, 1, 3600, "seconds")
-    parser_memory_bytes: int = integer(_GIB, _GIB // 16, 16 * _GIB, "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +280,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     _check_release(file, sections["release"], sections["deadline"])
     profile, calendars = _rules(path, sections["deadline"], problems, refused)
     inventory = read_inventory(path.parent / "inventory.toml", problems)
-    _check_unknown(file, sections["dock"], inventory)
+    check_dock(file, sections["dock"], sections["station"].name, inventory)
     slots = read_slots(path.parent / "slots.toml", problems)
     forms = read_forms(path.parent, profile)
     rooms, rooms_refused = read_rooms(path.parent / "rooms.toml")
@@ -369,12 +347,6 @@ def _rules(
     profile = replace(profile, interruptions=read_interruptions(path.parent / "interruptions.toml", refused))
     folders = (path.parent / "calendar", path.parent / "calendar.d")
     return profile, read_calendars(folders, limit.region, refused)
-
-
-def _check_unknown(file: TomlFile, dock: Dock, inventory: Mapping[str, Recorder]) -> None:
-    if dock.unknown is Unknown.REFUSE and not inventory:
-        reason = "would refuse every recorder, since inventory.toml has none"
-        file.problem("dock.unknown", dock.unknown.value, reason)
 
 
 def _check_release(file: TomlFile, release: Release, limit: Limit) -> None:

@@ -31,9 +31,11 @@ REFUSALS: Final[Mapping[str, str]] = {
 _SECTOR_BYTES: Final = 512  # the unit of sysfs `size`, whatever the disk's own sector size is
 _DRAIN_EVENTS: Final = 256
 _SETTLE_S: Final = 0.1
-_WORLD: Final = (OSError, ValueError, pyudev.DeviceNotFoundError)  # what sysfs and pyudev raise when the world refuses
+WORLD: Final = (OSError, ValueError, pyudev.DeviceNotFoundError)
+"""What sysfs and pyudev raise when the world refuses."""
 
-_udev: Final = functools.cache(pyudev.Context)  # a new one runs ldconfig each time, and everything waits for that
+udev: Final = functools.cache(pyudev.Context)
+"""The one connection to udev, for the event loop's thread: a new one runs ldconfig, and everything waits for that."""
 
 
 def recorders() -> list[Seen]:
@@ -41,10 +43,10 @@ def recorders() -> list[Seen]:
 
     Raises OSError if the system can't be asked.
     """
-    busy = _busy()
-    disks = [disk for disk in _udev().list_devices(subsystem="block") if _is_recorder(disk)]
+    busy = busy_now()
+    disks = [disk for disk in udev().list_devices(subsystem="block") if _is_recorder(disk)]
     found = [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
-    usb = _udev().list_devices(subsystem="usb", DEVTYPE="usb_device")
+    usb = udev().list_devices(subsystem="usb", DEVTYPE="usb_device")
     return found + [_refused(device, REFUSALS[mark]) for device in usb if (mark := _mark(device)) in REFUSALS]
 
 
@@ -70,7 +72,7 @@ def _is_recorder(disk: pyudev.Device) -> bool:
 def _look_at(disk: pyudev.Device, busy: AbstractSet[str]) -> Iterator[Seen]:
     try:
         yield Seen(docked_disk(disk), refusal(Path(disk.sys_path), busy))
-    except _WORLD:
+    except WORLD:
         return  # unplugged while we looked: it is not there, and the others must not suffer
 
 
@@ -91,13 +93,12 @@ def docked_disk(disk: pyudev.Device) -> DockedPath:
             port=port,
             size_bytes=int(_text(Path(disk.sys_path) / "size")) * _SECTOR_BYTES,
         ),
-        link_mbit_s=_link_mbit_s(disk),
+        link_mbit_s=link_mbit_s(disk.find_parent("usb", "usb_device")),
     )
 
 
-def _link_mbit_s(disk: pyudev.Device) -> float:
-    """How fast the USB link runs that was agreed upon when it was plugged in; 0 for a disk that is on no USB."""
-    usb = disk.find_parent("usb", "usb_device")
+def link_mbit_s(usb: pyudev.Device | None) -> float:
+    """How fast the USB link runs that was agreed upon when it was plugged in; 0 for what is on no USB."""
     try:
         return 0.0 if usb is None else float(_text(Path(usb.sys_path) / "speed"))
     except ValueError:
@@ -107,9 +108,9 @@ def _link_mbit_s(disk: pyudev.Device) -> float:
 def lies_on_recorder(path: Path) -> bool:
     """Whether a folder is on a disk that our udev rule marked as a recorder."""
     try:
-        part = pyudev.Devices.from_device_number(_udev(), "block", os.stat(path).st_dev)
+        part = pyudev.Devices.from_device_number(udev(), "block", os.stat(path).st_dev)
         disk = part if part.device_type == "disk" else part.find_parent("block", "disk")
-    except _WORLD:
+    except WORLD:
         return False  # a filesystem without a disk of its own
     return disk is not None and _mark(disk) == MARK[1]
 
@@ -117,10 +118,10 @@ def lies_on_recorder(path: Path) -> bool:
 def named_disk(path: Path) -> DockedPath:
     """Who the disk or partition is that a person named; raises DeviceError if it must not be read."""
     try:
-        disk = pyudev.Devices.from_device_file(_udev(), str(path))
+        disk = pyudev.Devices.from_device_file(udev(), str(path))
         found = docked_disk(disk)
-        reason = refusal(Path(disk.sys_path), _busy())
-    except _WORLD as error:
+        reason = refusal(Path(disk.sys_path), busy_now())
+    except WORLD as error:
         raise DeviceError(f"{path} can't be identified: {error}.", safe="Nothing was touched.") from error
     if reason:
         raise DeviceError(
@@ -142,7 +143,8 @@ def refusal(sys_path: Path, busy: AbstractSet[str]) -> str:
     return ""
 
 
-def _busy() -> frozenset[str]:
+def busy_now() -> frozenset[str]:
+    """`major:minor` of everything that this system itself has mounted or swaps to; raises OSError."""
     return busy_numbers(Path("/proc/self/mountinfo").read_text("utf-8", "replace"), Path("/proc/swaps").read_text())
 
 
@@ -172,11 +174,11 @@ def _text(path: Path) -> str:
 class UdevMonitor:
     """Hints that something changed: events of disks and USB devices after udev's rules, from its netlink socket.
 
-    Any of `_WORLD` that it raises means: make a new one.
+    Any of `WORLD` that it raises means: make a new one.
     """
 
     def __init__(self) -> None:
-        self._monitor = pyudev.Monitor.from_netlink(_udev(), source="udev")
+        self._monitor = pyudev.Monitor.from_netlink(udev(), source="udev")
         self._monitor.filter_by("block", "disk")
         self._monitor.filter_by("usb", "usb_device")
         self._monitor.start()
@@ -229,11 +231,11 @@ class UsbDock:
         trouble = ""
         try:
             self._ensure_monitor()
-        except _WORLD as error:
+        except WORLD as error:
             trouble = f"Docking is noticed late, since udev can't be heard: {error}. It is tried again."
         try:
             seen = self._look()
-        except _WORLD as error:
+        except WORLD as error:
             trouble = f"Recorders can't be detected: {error}. It is tried again."
         else:
             self._presence.update(seen)
@@ -248,7 +250,7 @@ class UsbDock:
         assert self._monitor is not None
         try:
             self._monitor.drain()
-        except _WORLD:
+        except WORLD:
             self._drop_monitor()  # events were lost: the next look sees what they would have told
         self._news.set()
 

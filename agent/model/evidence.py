@@ -99,6 +99,10 @@ class Mode(StrEnum):
     CONFIRM = "confirm"
 
 
+SIMULATED: Final = "演练 SIMULATED"
+"""Vendor of a recorder that was docked for training: whatever names the recorder says it, and no inventory has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """Composite identity of a docked recorder; no single field is trusted (serial numbers are cloned in the field)."""

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from agent.config import Config, Unknown
+from agent.config import Config
+from agent.config.dock import Unknown
 from agent.deadline import ZONE, Rules, deadline_for
 from agent.journal.views import DockingView
-from agent.model import Basis, Custody, Device, Recorder, Standing
+from agent.model import SIMULATED, Basis, Custody, Device, Recorder, Standing
 from agent.register import Inventory, is_stranger
 from agent.status.words import Whereabouts, named
 
@@ -53,11 +54,13 @@ def devices_view(
     }
 
 
-def quarantined(config: Config, devices: Mapping[str, Device]) -> frozenset[str]:
-    """The ids of those devices from which everything is marked, since the inventory doesn't have them."""
+def quarantined(config: Config, devices: Mapping[str, Device]) -> Mapping[str, Whereabouts]:
+    """Those devices from which everything is marked: docked for training, or not in the inventory; and with what."""
+    marks = {name: Whereabouts.SIMULATED for name, device in devices.items() if device.vendor == SIMULATED}
     if config.dock.unknown is not Unknown.QUARANTINE or not config.inventory:
-        return frozenset()
-    return frozenset(name for name, device in devices.items() if is_stranger(config.inventory, device))
+        return marks
+    strange = {name for name, device in devices.items() if is_stranger(config.inventory, device)}
+    return dict.fromkeys(strange, Whereabouts.UNREGISTERED) | marks
 
 
 def device_lines(devices: Mapping[str, Any], *, everything: bool = False) -> Iterator[str]:

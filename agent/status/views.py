@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -38,6 +37,8 @@ from agent.status.sealed import manifests_view
 from agent.status.words import Hold, Whereabouts, at, named, words
 
 Json = dict[str, Any]
+
+_NONE: Final[Mapping[str, Whereabouts]] = {}
 
 SHOWN_AT_RISK: Final = 50
 """How many of the most urgent recordings the status lists."""
@@ -147,11 +148,11 @@ def recording_view(
     satisfied_by: Milestone,
     devices: Mapping[str, Device],
     now: datetime,
-    unknown: AbstractSet[str] = frozenset(),
+    unknown: Mapping[str, Whereabouts] = _NONE,
 ) -> Json:
     """One recording with state and deadline; `verdict` is null where another recording keeps its bytes.
 
-    `quarantine` is null unless its device is among those `unknown`.
+    `quarantine` is null unless its device is among those `unknown`; then what these say.
     """
     asset, recording = row.asset, row.recording
     earliest, latest, trust = row.captured
@@ -162,7 +163,7 @@ def recording_view(
         "docking_id": row.docking_id,
         "name": row.name,
         "device": device_name(devices[recording.device_id]) if recording.device_id in devices else "",
-        "quarantine": named(Whereabouts.UNREGISTERED) if recording.device_id in unknown else None,
+        "quarantine": named(unknown[recording.device_id]) if recording.device_id in unknown else None,
         "medium": named(recording.medium),
         "state": named(asset.state),
         "reason": asset.reason,

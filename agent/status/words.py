@@ -102,6 +102,7 @@ class Whereabouts(StrEnum):
     UNPULLED = "unpulled"
     WRITTEN_OFF = "written_off"
     UNREGISTERED = "unregistered"
+    SIMULATED = "simulated"
 
 
 WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
@@ -249,6 +250,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Whereabouts.UNPULLED: ("已归还，未采集", "returned without docking"),
         Whereabouts.WRITTEN_OFF: ("不再等待采集", "given up by a person"),
         Whereabouts.UNREGISTERED: ("未登记", "not registered"),
+        Whereabouts.SIMULATED: ("演练，非证据", "training, no evidence"),
     },
     RecorderKind: {
         RecorderKind.BODY_CAMERA: ("执法记录仪", "body-worn camera"),

@@ -1,4 +1,4 @@
-"""`capture-agent device`: hand recorders out, take them back, and tell which are missing and since when."""
+"""`capture-agent device`: what is plugged in, who has which recorder, and which are missing since when."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from agent.config import Config, load
@@ -18,13 +19,20 @@ from agent.model import Clock
 from agent.register import line, moment
 from agent.status.absences import absence_lines
 from agent.status.devices import DOCKINGS, device_lines, devices_view
+from agent.status.plugged import plugged_lines
 from agent.status.views import docking_view
 from agent.verbs.base import Add, Exit, Fields, entered, group, json_option, show, signed_options, text_of
+from agent.verbs.plugged import add_plugged, plugged_now
 
 
 def add_device(add: Add, clock: Clock) -> None:
     """`capture-agent device` and its verbs."""
-    own = group(add, clock, "device", "hand recorders out, take them back, tell which are missing")
+    own = group(
+        add,
+        clock,
+        "device",
+        "what is plugged in and why it is or isn't pulled; hand recorders out, take them back, tell which are missing",
+    )
     issued = own("issue", _handed_over, "a recorder is handed out")
     issued.add_argument("--to", required=True, type=text_of(line), metavar="OFFICER_REF", help="to whom: a reference")
     issued.add_argument("--back-by", type=text_of(_time), metavar="TIME", help="when it is expected back")
@@ -37,10 +45,11 @@ def add_device(add: Add, clock: Clock) -> None:
         verb.add_argument("id", type=text_of(line), metavar="ID", help="id of the recorder in inventory.toml")
         verb.add_argument("--at", required=True, type=text_of(_time), metavar="TIME", help="like 2026-11-22T08:30")
         signed_options(verb, "enters this", text_of(line))
-    listing = own("list", _list, "which recorders are here, handed out, missing, or not known")
+    listing = own("list", _list, "what is plugged in and why it is or isn't pulled; which recorders are here or out")
     gone = own("missing", _missing, "which recordings were on recorders and are not, in the latest dockings")
     for verb in (issued, returned, listing, gone):
         json_option(verb)
+    add_plugged(own)
 
 
 def _time(text: str) -> str:
@@ -68,8 +77,9 @@ def _missing_lines(one: Fields) -> Iterator[str]:
 
 
 def _list(options: argparse.Namespace, clock: Clock) -> int:
-    devices = _devices(load(options.config), clock())
-    return show(options, devices, device_lines(devices, everything=True))
+    config = load(options.config)
+    devices, now = _devices(config, clock()), plugged_now(config)
+    return show(options, devices | now, chain(plugged_lines(now), device_lines(devices, everything=True)))
 
 
 def _devices(config: Config, now: datetime) -> dict[str, Any]:

@@ -30,8 +30,13 @@ def add_pull(add: Add) -> None:
 
 def _pull(options: argparse.Namespace, clock: Clock) -> int:
     config = load(options.config)
-    bar = _Bar(show=not options.json)
+    bar = Bar(show=not options.json)
     fields = asyncio.run(_pulled(config, clock, options.path.absolute(), bar))
+    return ended(options, fields, bar)
+
+
+def ended(options: argparse.Namespace, fields: Fields, bar: Bar) -> int:
+    """Print what became of a docking; returns the exit code."""
     bar.end()
     if options.json:
         print(json.dumps(fields, ensure_ascii=False))
@@ -42,14 +47,19 @@ def _pull(options: argparse.Namespace, clock: Clock) -> int:
     return Exit.EVIDENCE if fields["files_total"] else Exit.DEVICE
 
 
-async def _pulled(config: Config, clock: Clock, path: Path, bar: _Bar) -> Fields:
+async def _pulled(config: Config, clock: Clock, path: Path, bar: Bar) -> Fields:
     """By the running service if there is one, since only one process may write the journal; else by ourselves."""
     try:
         answer = await ask(config.storage.root, "dock", {"path": str(path)})
     except NotRunningError:
         return progress_fields(await pull_by_hand(config, path, clock, lambda shown: bar.draw(progress_fields(shown))))
+    return await watched(config, str(answer["slot"]), bar)
+
+
+async def watched(config: Config, slot: str, bar: Bar) -> Fields:
+    """Draw the progress of a docking by hand until it has ended; raises StatusUnavailable if the service does."""
     while True:
-        fields = await _slot(config, str(answer["slot"]))
+        fields = await _slot(config, slot)
         bar.draw(fields)
         if fields.get("phase") in _ENDED:
             return fields
@@ -74,7 +84,7 @@ def told(fields: Fields) -> str:
     return f"{fields['files_total']} files seen: {outcomes or 'none'}; {verdict}"
 
 
-class _Bar:
+class Bar:
     """A progress line on a terminal; one line per phase elsewhere."""
 
     def __init__(self, *, show: bool) -> None:
