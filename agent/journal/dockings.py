@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -185,6 +185,23 @@ class DockingQueries:
         ):
             yield from map(_taken_file, rows)
             after = rows[-1][-1]
+
+    def listing(self, docking_id: str, numbers: Sequence[int] | None = None) -> list[tuple[Clip, str]]:
+        """Return the clips of a docking in the order of the card, or those of these numbers in theirs.
+
+        Each with its recording's id; "" if it has none.
+        """
+        places = () if numbers is None else numbers
+        marks = "" if numbers is None else f" AND number IN ({', '.join('?' * len(places))})"
+        rows = self._db.all(
+            "SELECT json_extract(detail, '$.clip'), coalesce(recording_id, '') FROM clip JOIN event USING (seq)"  # noqa: S608
+            " LEFT JOIN asset ON asset.asset_id = clip.asset_id"
+            f" WHERE docking_id = ?{marks} ORDER BY number",
+            docking_id,
+            *places,
+        )
+        found = [(from_text(Clip, clip), recording_id) for clip, recording_id in rows]
+        return found if numbers is None else sorted(found, key=lambda one: places.index(one[0].number))
 
     def newest_receipted(self) -> str:
         """Return the newest docking that has a receipt; raises JournalError if none has."""

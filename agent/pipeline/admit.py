@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Final, assert_never
 
 from agent.deadline import capture_interval, deadline_for
 from agent.drivers.base import Docked, Listing, ListingEnd, RefusedEntry
 from agent.errors import UnknownRecorderError
 from agent.journal import device_id, new_id
+from agent.media.kinds import medium_of
 from agent.model import (
     INBOX,
     Asset,
@@ -25,7 +25,6 @@ from agent.model import (
     DockingOpened,
     Finding,
     JournalEntry,
-    Medium,
     Mode,
     Observed,
     Recording,
@@ -40,21 +39,7 @@ from agent.pipeline.station import Station
 from agent.receipts import NOT_ALL_SEEN
 from agent.register import is_stranger
 
-_MEDIA: Final[Mapping[Medium, str]] = {
-    Medium.VIDEO: "mp4 mov m4v avi mkv mts m2ts ts 3gp wmv asf mpg mpeg vob flv dav h264 h265 264 265",
-    Medium.AUDIO: "wav mp3 m4a aac amr wma ogg opus flac pcm",
-    Medium.PHOTO: "jpg jpeg png bmp heic heif tif tiff dng raw arw cr2 nef",
-}
-_MEDIUM_OF: Final[Mapping[str, Medium]] = {
-    f".{suffix}": medium for medium, suffixes in _MEDIA.items() for suffix in suffixes.split()
-}
-
 _ADMIT_CLIPS: Final = 500
-
-
-def medium_of(path: str) -> Medium:
-    """What the name suggests; the content has the last word once it is probed."""
-    return _MEDIUM_OF.get(PurePosixPath(path).suffix.lower(), Medium.OTHER)
 
 
 class Admission:

@@ -139,3 +139,20 @@ def _file_view(view: DocumentView, said: Derivation, address: Callable[[str], Pa
         "sha256": asset.digests.sha256,
         "path": str(address(asset.digests.blake3)),
     }
+
+
+def copy_said(made: Sequence[DocumentView]) -> Json | None:
+    """The newest one; with which words it was made is in its certificate."""
+    copy = newest_copy(made)
+    if copy is None:
+        return None
+    (view, said), digests = copy, copy[0].asset.digests
+    tool, _, version = said.tool.partition(" ")
+    return {
+        "ref": view.asset.asset_id,
+        "digest": digests.sha256 if digests else None,
+        "tool": tool,
+        "version": version,
+        "params": {"certificate": said.certificate, "complete": said.complete},
+        "derived_from": said.source,
+    }

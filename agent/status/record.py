@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final
 
 from agent.config import Config
 from agent.deadline import ZONE, Rules
+from agent.families import Kin
 from agent.journal import Reader
 from agent.journal.views import ActivityView, DocumentView, RecordingView, StatementView
 from agent.metadata import FIELDS, SCHEMA_VERSION, default_method, is_certified, so_far, warnings
-from agent.model import ClockTrust, Codes, Device, Facts, Forms, Missing, Transcript
+from agent.model import ClockTrust, Codes, Device, Facts, Forms, Missing, NamingRule
 from agent.register import recognise
-from agent.status.access import newest_copy
+from agent.status.access import copy_said
 from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
+from agent.status.families import related
 from agent.status.naming import name_view, twins_of, twins_view
 from agent.status.sealed import manifest_lines, manifest_view
-from agent.status.transcripts import transcripts_view
+from agent.status.transcripts import transcripts_said
 from agent.status.words import at, named, words
 
 Json = dict[str, Any]
@@ -52,6 +55,7 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "source_name_raw": ("原始文件名（字节）", "name on the recorder, bytes in hexadecimal"),
     "from_name": ("文件名所示（仅供参考）", "what its name says (a proposal)"),
     "same_content": ("同一内容的文件名", "names of the same content"),
+    "related": ("关联文件", "files that belong to it"),
     "source_mtime": ("原始修改时间", "time of the file on the recorder"),
     "source_size": ("原始大小", "size on the recorder, bytes"),
     "digests": ("摘要值", "fingerprints"),
@@ -77,7 +81,10 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the journal knows of one recording; `kept` is the row that keeps its bytes, `device` as last docked."""
+    """What the journal knows of one recording; `kept` is the row that keeps its bytes, `device` as last docked.
+
+    `related` looks up what belongs to it by rules of names, as long as the reader is open.
+    """
 
     row: RecordingView
     kept: RecordingView
@@ -89,6 +96,7 @@ class Known:
     docked_at: datetime | None
     device: Device | None
     twins: tuple[RecordingView, ...] = ()
+    related: Callable[[tuple[NamingRule, ...]], list[Json]] = lambda _: []
 
     @property
     def session_id(self) -> str:
@@ -108,7 +116,19 @@ def known_of(reader: Reader, identifier: str) -> Known:
     activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
     seals = reader.seals(recording.recording_id)
     twins = twins_of(reader, kept.asset)
-    return Known(row, kept, documents, made, seals, statements, activities, docked_at, device, twins)
+    return Known(
+        row,
+        kept,
+        documents,
+        made,
+        seals,
+        statements,
+        activities,
+        docked_at,
+        device,
+        twins,
+        partial(related, reader, row),
+    )
 
 
 def record_view(known: Known, config: Config, now: datetime) -> Json:
@@ -146,6 +166,8 @@ def sealed_view(known: Known, config: Config, now: datetime) -> Json:
     record = record_view(known, config, now)
     fields = {name: field for name, field in record["fields"].items() if name not in _NOT_SEALED}
     fields["deadline"]["value"].pop("state")
+    if "related" in fields:  # whether photos are a burst hangs on what was read of them so far
+        fields["related"]["value"] = [one for one in fields["related"]["value"] if one["kind"]["name"] != Kin.BURST]
     return {
         "schema": SCHEMA_VERSION,
         "version": record["version"],
@@ -221,8 +243,8 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         *_origin(known, config),
         ("same_content", twins_view(known.twins, config.forms) if len(known.twins) > 1 else None, Source.AUTOMATIC),
         ("digests", asdict(row.asset.digests) if row.asset.digests else None, Source.AUTOMATIC),
-        ("transcript", _transcripts(known.documents), Source.OFFICER),
-        ("access_copy", _access_copy(known.made), Source.AUTOMATIC),
+        ("transcript", transcripts_said(known.documents), Source.OFFICER),
+        ("access_copy", copy_said(known.made), Source.AUTOMATIC),
         ("ingested_by_station", station.name, Source.PROFILE),
         ("deadline", _deadline(known, config, rules, now), Source.AUTOMATIC),
         ("return_to_unit_at", at(row.declared.at) if row.declared else None, Source.OFFICER),
@@ -282,6 +304,7 @@ def _origin(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
     if (clip := known.row.clip) is not None:
         yield "source_path", clip.path, Source.DEVICE
         yield "source_name_raw", clip.raw_name.hex(), Source.DEVICE
+        yield "related", known.related(config.forms.names), Source.AUTOMATIC
         yield "from_name", name_view(clip.path, config.forms), Source.DEVICE
         modified = {"local": clip.modified.local, "offset_min": clip.modified.offset_min}
         yield "source_mtime", modified if clip.modified.local else None, Source.DEVICE
@@ -333,38 +356,6 @@ def _worded(value: object, codes: Codes) -> object:
 
 def _makers(makers: Sequence[Mapping[str, str]], day: date, forms: Forms) -> list[Json]:
     return [{**maker, "cert_valid_on_day": is_certified(maker, day, forms)} for maker in makers]
-
-
-def _transcripts(documents: Sequence[DocumentView]) -> list[Json]:
-    found = [(document.asset, document.said) for document in documents if isinstance(document.said, Transcript)]
-    marks = [version["mark"] for version in transcripts_view("", documents, ())["versions"]]
-    return [
-        {
-            "ref": asset.asset_id,
-            "digest": asset.digests.sha256 if asset.digests else None,
-            "kind": {"name": said.kind.value, **mark},
-            "by": said.author,
-            "at": at(said.at),
-        }
-        for (asset, said), mark in zip(found, marks, strict=True)
-    ]
-
-
-def _access_copy(made: Sequence[DocumentView]) -> Json | None:
-    """The newest one; with which words it was made is in its certificate."""
-    copy = newest_copy(made)
-    if copy is None:
-        return None
-    (view, said), digests = copy, copy[0].asset.digests
-    tool, _, version = said.tool.partition(" ")
-    return {
-        "ref": view.asset.asset_id,
-        "digest": digests.sha256 if digests else None,
-        "tool": tool,
-        "version": version,
-        "params": {"certificate": said.certificate, "complete": said.complete},
-        "derived_from": said.source,
-    }
 
 
 def labelled(name: str) -> Json:

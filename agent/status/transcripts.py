@@ -80,3 +80,19 @@ def transcript_lines(shown: Mapping[str, Any]) -> Iterator[str]:
         yield f"未发现语音 (no speech found)  {one['at']}  {one['tool']}"
     if not shown["versions"] and not shown["no_speech_found"]:
         yield "没有文字记录 (no transcript)"
+
+
+def transcripts_said(documents: Sequence[DocumentView]) -> list[Json]:
+    """The transcripts of a recording as its record names them."""
+    found = [(document.asset, document.said) for document in documents if isinstance(document.said, Transcript)]
+    marks = [version["mark"] for version in transcripts_view("", documents, ())["versions"]]
+    return [
+        {
+            "ref": asset.asset_id,
+            "digest": asset.digests.sha256 if asset.digests else None,
+            "kind": {"name": said.kind.value, **mark},
+            "by": said.author,
+            "at": at(said.at),
+        }
+        for (asset, said), mark in zip(found, marks, strict=True)
+    ]

@@ -1,0 +1,115 @@
+"""What belongs to a recording, by the listing that brought it: sidecars, pairs, bursts, and the parts of a long one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Final
+
+from agent.deadline import instant
+from agent.families import Because, Family, Filed, Kin, families
+from agent.journal import Reader
+from agent.journal.views import RecordingView
+from agent.media.kinds import medium_of
+from agent.model import Clip, Medium, NamingRule
+from agent.naming import proposed
+from agent.status.words import words
+
+Json = dict[str, Any]
+
+MEMBERS_SHOWN: Final = 100
+_EXIF_ASKED: Final = 50
+_SHOTS: Final = timedelta(seconds=2)
+_KIN: Final[Mapping[Kin, tuple[str, str]]] = {
+    Kin.SIDECAR: ("附属文件", "sidecar files"),
+    Kin.PAIR: ("原始图像与成像照片", "RAW and developed photo"),
+    Kin.BURST: ("连拍", "burst"),
+    Kin.PARTS: ("同一次录制的分段", "parts of one recording"),
+}
+_BECAUSE: Final[Mapping[str, tuple[str, str]]] = {
+    Because.NAMES: ("文件名", "names"),
+    Because.TIMES: ("时间", "times"),
+    Because.SIZES: ("大小", "sizes"),
+    "exif": ("EXIF", "EXIF"),
+}
+_EXIF: Final = "%Y:%m:%d %H:%M:%S"
+_TAKEN: Final = re.compile(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", re.ASCII)
+
+
+def related(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) -> list[Json]:
+    """What belongs to a recording, `place` its own from 1 among the members, of which the first 100 are told.
+
+    A link by names, times and sizes, nothing more: each file stays an original of its own. A burst that EXIF
+    contradicts is none.
+    """
+    if row.clip is None:
+        return []
+    found = []
+    for family in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
+        members = reader.listing(row.docking_id, family.members[:MEMBERS_SHOWN])
+        by = _by(reader, family, [name for _, name in members])
+        if by:
+            found.append(_view(family, row.clip.number, by, members))
+    return found
+
+
+def parts_of(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) -> list[RecordingView]:
+    """The parts of the long recording that this one is of, in order; only itself if it is whole."""
+    if row.clip is not None:
+        for family in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
+            if family.kin is Kin.PARTS:
+                return [reader.recording(name) for _, name in reader.listing(row.docking_id, family.members) if name]
+    return [row]
+
+
+def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tuple[Clip, str]]) -> Json:
+    return {
+        "kind": {"name": family.kin.value, **words(*_KIN[family.kin])},
+        "by": [{"name": one, **words(*_BECAUSE[one])} for one in by],
+        "place": family.members.index(number) + 1,
+        "count": len(family.members),
+        "members": [{"recording_id": name, "path": clip.path, "size_bytes": clip.size_bytes} for clip, name in members],
+    }
+
+
+@lru_cache(maxsize=4)
+def _of_docking(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> Mapping[int, Sequence[Family]]:
+    """The families of each clip: what a docking listed doesn't change, and a card may have a hundred thousand files."""
+    found: dict[int, list[Family]] = {}
+    for family in families(_filed(clip, names) for clip, _ in reader.listing(docking_id)):
+        for number in family.members:
+            found.setdefault(number, []).append(family)
+    return found
+
+
+def _filed(clip: Clip, names: tuple[NamingRule, ...]) -> Filed:
+    medium, said = medium_of(clip.path), proposed(names, clip.path)
+    start, end = instant(clip.created), instant(clip.modified)
+    if medium is Medium.PHOTO:
+        start = end
+    elif start is None or end is None or start >= end:
+        start = said.time if said is not None else None
+    return Filed(clip.number, clip.path, clip.size_bytes, medium, start, end, said)
+
+
+def _by(reader: Reader, family: Family, recordings: Sequence[str]) -> Sequence[str]:
+    """By what they belong together; nothing if what their content tells denies it."""
+    if family.kin is not Kin.BURST:
+        return family.by
+    taken = sorted(_taken(reader, [name for name in recordings[:_EXIF_ASKED] if name]))
+    if any(high - low > _SHOTS for low, high in pairwise(taken)):
+        return ()
+    return (*family.by, "exif") if len(taken) > 1 else family.by
+
+
+def _taken(reader: Reader, recordings: Sequence[str]) -> Iterator[datetime]:
+    for name in recordings:
+        facts = reader.recording(name).facts
+        if facts is not None and _TAKEN.match(facts.taken):
+            try:
+                yield datetime.strptime(facts.taken[:19], _EXIF)  # noqa: DTZ007 - only compared with each other
+            except ValueError:
+                continue
