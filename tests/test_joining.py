@@ -194,6 +194,40 @@ async def test_nothing_begins_while_a_recorder_is_read_a_session_runs_or_the_dis
     assert station.journal.reader.joined("s1") == ()
 
 
+async def test_a_segment_that_can_not_be_read_holds_no_film_back_and_is_in_the_next_one_when_it_can(
+    station: Station,
+) -> None:
+    name = segments(station, "front")[1]
+    lost = original(station, name)
+    away = lost.rename(lost.with_name("away"))
+    probing = ProbeLane(station, idle)
+    while not probing.given_up or station.journal.reader.next_to_probe(frozenset(probing.given_up)) is not None:
+        await probing.step()
+    await JoinLane(station, idle).step()
+    assert station.journal.reader.joined("s1") == (), "it may be read yet, for all that this lane knows"
+    lane = JoinLane(station, idle, probing.unread)
+    for _ in range(3):
+        await lane.step()
+    film = files(station, "front")[Role.ACCESS_COPY]
+    assert isinstance(film.said, Derivation)
+    assert not film.said.complete
+    paper = path_of(station, files(station, "front")[Role.CERTIFICATE]).read_text("utf-8")
+    assert "segment front-000002.mp4 can't be read and is not in it" in paper
+    assert Role.SESSION_LIST in files(station)
+    assert station.journal.reader.derived(name) is None, "its film is still to be made"
+    away.rename(lost)
+    await all_probed(station)
+    await all_joined(station)
+    after = files(station, "front")[Role.ACCESS_COPY]
+    assert after.seq > film.seq
+    assert len(decoded(path_of(station, after))) == 6 * RATE + 5
+    assert [one.film_ms for one in map(station.journal.reader.derived, segments(station, "front")) if one] == [
+        0,
+        2000,
+        9000,
+    ]
+
+
 async def test_a_crash_in_the_middle_costs_an_attempt_and_three_are_enough(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,18 @@ async def record(journal: Journal, *entries: JournalEntry) -> None:
         await journal.record(entry)
 
 
+async def test_incidents_of_a_kind_since_a_time_are_told_newest_first(
+    journal: Journal, reader: Reader, clock: SettableClock
+) -> None:
+    await record(journal, Incident("missed", {"n": 0}))
+    clock.advance(60)
+    since = clock()
+    await record(journal, Incident("missed", {"n": 1}), Incident("other"), Incident("missed", {"n": 2}))
+    assert [one.detail["n"] for one in reader.incidents_of("missed", since, 10)] == [2, 1]
+    assert [one.detail["n"] for one in reader.incidents_of("missed", since - timedelta(hours=1), 10)] == [2, 1, 0]
+    assert [one.detail["n"] for one in reader.incidents_of("missed", since, 1)] == [2]
+
+
 async def test_next_clips_gives_new_footage_then_rescue_then_confirmation_each_by_deadline(
     journal: Journal, reader: Reader
 ) -> None:

@@ -93,6 +93,10 @@ class World:
     def last_incident(self, kind: str) -> IncidentView | None:
         return IncidentView(1, NINE - timedelta(days=3), {})
 
+    def incidents_of(self, kind: str, since: datetime, limit: int) -> tuple[IncidentView, ...]:
+        assert since <= self.now
+        return tuple(IncidentView(1, self.now, one.detail) for one in self.incidents if one.kind == kind)[:limit]
+
     async def read(self, path: Path, first: datetime, last: datetime) -> Schedule:
         assert path == self.path
         self.reads += 1
@@ -324,6 +328,19 @@ async def test_one_that_never_started_is_told_for_a_day_and_journalled_once(worl
     await world.pass_time(24 * 60, step_s=300)
     assert world.scheduler.problems() == ()
     assert len(world.incidents) == 1
+
+
+async def test_one_that_never_started_is_an_alarm_after_a_restart_too_and_no_second_event(world: World) -> None:
+    world.plan = [planned("k", 0, 5), planned("l", 20, 5)]
+    world.refuses = True
+    await world.pass_time(10)
+    world.restart()
+    await world.pass_time(1)
+    assert len(world.scheduler.problems()) == 1
+    assert len(world.incidents) == 1
+    await world.pass_time(20)
+    assert len(world.scheduler.problems()) == 2
+    assert [one.detail["planned_start"][11:16] for one in world.incidents] == ["09:00", "09:20"]
 
 
 async def test_one_that_passed_while_nothing_ran_is_told_but_not_what_is_older_than_the_file(world: World) -> None:

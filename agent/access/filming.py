@@ -54,12 +54,16 @@ class Film:
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """What a film is made of: whose segments, where the ledger has gaps, from when to when the session was (us)."""
+    """What a film is made of: whose segments, where the ledger has gaps, from when to when the session was (us).
+
+    `lacks` says of which segments it can't be made.
+    """
 
     title: str
     parts: Sequence[Part]
     missing: Sequence[Missing]
     span_us: tuple[int, int]
+    lacks: tuple[str, ...] = ()
 
 
 async def make_film(
@@ -229,6 +233,7 @@ class _Work:
 
     def _losses(self, film: Inspection) -> Iterator[str]:
         """What is wrong with the segments, so that no film of them can be whole."""
+        yield from self.footage.lacks
         for number, part in enumerate(self.footage.parts):
             if number not in self.shown:
                 yield f"segment {number + 1} has no {self.kind}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Final
 
 from agent.journal.codec import from_text
@@ -24,7 +25,8 @@ _TO_JOIN: Final = (
 )
 _COMING: Final = (
     "SELECT 1 FROM session_segment JOIN asset USING (recording_id) WHERE session_id = ? AND role = 'original'"
-    " AND (state = 'wanted' OR (probed = 0 AND state IN ('held', 'stored', 'matched'))) LIMIT 1"
+    " AND (state = 'wanted' OR (probed = 0 AND state IN ('held', 'stored', 'matched')"
+    " AND asset_id NOT IN (SELECT value FROM json_each(?)))) LIMIT 1"
 )
 _WAITING: Final = (
     f"SELECT 1 FROM asset INDEXED BY asset_to_derive WHERE {TO_DERIVE}"  # noqa: S608
@@ -65,9 +67,12 @@ class DerivedQueries:
         """Return (session, source) of which a film is to be made: of sessions that have ended, the oldest first."""
         return tuple(self._db.all(_TO_JOIN, limit))
 
-    def is_coming(self, session_id: str) -> bool:
-        """Tell whether a segment of a session is still on its way in, or nobody has read its content yet."""
-        return self._db.one(_COMING, session_id) is not None
+    def is_coming(self, session_id: str, unread: Iterable[str] = ()) -> bool:
+        """Tell whether a segment of a session is still on its way in, or its content will be read yet.
+
+        `unread` are originals of which it won't be.
+        """
+        return self._db.one(_COMING, session_id, json.dumps(sorted(unread))) is not None
 
     def joined(self, session_id: str) -> tuple[DocumentView, ...]:
         """Return all files that were ever made from a whole session or from a source of it, oldest first."""

@@ -8,6 +8,7 @@ from typing import Any
 from agent.errors import JournalError
 from agent.journal.codec import KEY, from_text
 from agent.journal.connection import Connection
+from agent.journal.rows import sortable
 from agent.journal.tree import Nodes
 from agent.journal.views import AnnouncedKey, CheckpointView, IncidentView
 from agent.model import CheckpointWitnessed, Incident, KeyRotated, Receipt
@@ -135,6 +136,19 @@ class LogQueries:
             kind,
         )
         return IncidentView(row[0], datetime.fromisoformat(row[1]), from_text(Incident, row[2]).detail) if row else None
+
+    def incidents_of(self, kind: str, since: datetime, limit: int) -> tuple[IncidentView, ...]:
+        """Return the incidents of a kind that were entered at that time or later, newest first."""
+        rows = self._db.all(
+            "SELECT seq, at, detail FROM event INDEXED BY event_incident WHERE kind = 'incident'"
+            " AND json_extract(detail, '$.kind') = ? AND at >= ? ORDER BY seq DESC LIMIT ?",
+            kind,
+            sortable(since),
+            limit,
+        )
+        return tuple(
+            IncidentView(seq, datetime.fromisoformat(at), from_text(Incident, text).detail) for seq, at, text in rows
+        )
 
     def witnessed(self, origin: str) -> CheckpointWitnessed | None:
         """Return the newest checkpoint of another log that this station cosigned."""

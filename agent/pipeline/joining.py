@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
@@ -39,18 +39,20 @@ Busy = Callable[[], bool]
 _ROOM_BYTES: Final = 256 << 20
 _LOOKED_AT: Final = 1000
 _NO_ROOM: Final = "存储空间不足，暂不制作场次合成片（原始资料不受影响）(no room for films of sessions)"
+_UNREAD: Final = "分段无法读取，原始资料仍在 (recorded, but it can't be read)"
 _NOT_FOUND: Final = "no film could be made of its session"
 
 
 class JoinLane:
     """One film at a time, never while a recorder is read or a session runs in any room.
 
-    `given_up` are (session, source) whose files can't be read: tried again after the next start. `trouble` says in two
-    languages why nothing is made.
+    `unread` tells which originals the probe lane gave up: no session waits for them. `given_up` are (session, source)
+    whose files can't be read: tried again after the next start. `trouble` says in two languages why nothing is made.
     """
 
-    def __init__(self, station: Station, is_busy: Busy) -> None:
+    def __init__(self, station: Station, is_busy: Busy, unread: Callable[[], Collection[str]] = tuple) -> None:
         self._station = station
+        self._unread = unread
         self._others = is_busy
         self.given_up: set[tuple[str, str]] = set()
         self.trouble = ""
@@ -59,7 +61,7 @@ class JoinLane:
         """Make the next film, or wait a little if there is none or others need the station."""
         station, work = self._station, None
         if station.access.enabled and not self._is_busy():
-            work = await station.on_disk(_next, station, self.given_up)
+            work = await station.on_disk(_next, station, self.given_up, self._unread())
         if work is None or not await self._has_tool():
             await asyncio.sleep(station.limits.probe_pause_s)
             return
@@ -158,7 +160,10 @@ class JoinLane:
             Missing(start_us, end_us, CAUSES.get(cause, cause))
             for start_us, end_us, cause in work.spans_us(work.source, "gap", "missing")
         ]
-        footage = Footage(work.title(work.source), parts, missing, work.span_us)
+        lost = [row for row in work.rows[work.source] if row not in rows]
+        missing += [Missing(us(row.taken.start), us(row.taken.end), _UNREAD) for row in lost]
+        lacks = tuple(f"segment {row.taken.file} can't be read and is not in it" for row in lost)
+        footage = Footage(work.title(work.source), parts, missing, work.span_us, lacks)
         encoder = await proven(station.access.encoder, folder, is_busy=self._is_busy)
         return await make_film(footage, folder, station.access, encoder, is_busy=self._is_busy)
 
@@ -222,8 +227,9 @@ def _found(
 
 
 def _without(work: Work, reason: str) -> list[Derived]:
-    """Of no segment that is open a film can be made."""
-    return [Derived(row.taken.asset.asset_id, reason=reason) for row in work.rows[work.source] if row.is_open]
+    """Of no segment that is open a film can be made; those that nobody could read may be read after the next start."""
+    rows = (row for row in work.rows[work.source] if row.is_open and row.view.facts is not None)
+    return [Derived(row.taken.asset.asset_id, reason=reason) for row in rows]
 
 
 def _has_room(station: Station, work: Work) -> bool:
@@ -232,15 +238,18 @@ def _has_room(station: Station, work: Work) -> bool:
     return station.vault.free_bytes() - station.reserve_bytes > 3 * size + _ROOM_BYTES
 
 
-def _next(station: Station, given_up: Iterable[tuple[str, str]]) -> Work | None:
-    """The next source of which a film is to be made, once all segments of its session are held and probed."""
+def _next(station: Station, given_up: Iterable[tuple[str, str]], unread: Collection[str]) -> Work | None:
+    """The next source of which a film is to be made, once all segments of its session are held and probed.
+
+    A source of which nothing at all was read waits until the next start.
+    """
     reader, tried = station.journal.reader, set(given_up)
     wanted: dict[str, list[str]] = {}
     for session_id, source in reader.to_join(_LOOKED_AT + len(tried)):
         wanted.setdefault(session_id, []).append(source)
     for session_id, sources in wanted.items():
         left = [source for source in sources if (session_id, source) not in tried]
-        if left and not reader.is_coming(session_id):
+        if left and not reader.is_coming(session_id, unread):
             return replace(work_of(station, session_id, left[0]), is_last=len(sources) == 1)
     return None
 

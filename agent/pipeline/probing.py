@@ -31,6 +31,11 @@ class ProbeLane:
         self._is_busy = is_busy
         self._limits = limits
         self.given_up: set[str] = set()
+        self._under_way = ""
+
+    def unread(self) -> frozenset[str]:
+        """Originals of which nobody will know the content before the next start."""
+        return frozenset(self.given_up - {self._under_way})
 
     async def step(self) -> None:
         """Probe the next original, or wait a little if there is none or others need the station."""
@@ -41,11 +46,14 @@ class ProbeLane:
             await asyncio.sleep(station.limits.probe_pause_s)
             return
         self.given_up.add(asset.asset_id)
+        self._under_way = asset.asset_id
         try:
             done = await self._probe(asset)
         except JournalError:  # the disk refuses: reading again at once would only be read for nothing
             done = True
             await asyncio.sleep(station.limits.backoff_max_s)
+        finally:
+            self._under_way = ""
         if done:
             self.given_up.discard(asset.asset_id)
 

@@ -82,7 +82,7 @@ class Runner:
         self._heal = HealLane(station)
         self._guard = Guard(station)
         self._derive = DeriveLane(station, self._is_reading, make_all)
-        self._join = JoinLane(station, self._is_reading)
+        self._join = JoinLane(station, self._is_reading, self._probe.unread)
         self._checkpoints = CheckpointLane(station)
         self._centre = CheckpointStoreLane(station)
         self._seal = SealLane(station, self._is_reading)

@@ -34,6 +34,8 @@ _SLACK_S: Final = 2.0
 _HEADS: Final = 200
 """Sessions of a room within a day, at the most."""
 
+_MISSED: Final = "session-missed"
+_MISSED_LIMIT: Final = 1000
 _WHO: Final = "schedule"
 _INTERRUPTED: Final = "interrupted"
 Read = Callable[[Path, datetime, datetime], Awaitable[Schedule]]
@@ -245,10 +247,17 @@ class Scheduler:
         for one in over:
             if one not in plan.missed and one.key not in plan.held:
                 plan.missed = (*plan.missed, one)
-                told = {"room": room.name, "planned_start": one.start.isoformat()}
-                await journalled(self._station, Incident("session-missed", told))
+                await self._journal_missed({"room": room.name, "planned_start": one.start.isoformat()})
         plan.missed = tuple(one for one in plan.missed if one.end > now - _BACK)
         plan.waits = frozenset(one.key for one in plan.sessions if one.end > now and one.key not in plan.held)
+
+    async def _journal_missed(self, told: Mapping[str, str]) -> None:
+        """Once, also if the service has been started anew since: then only the alarm is still to be there."""
+        since = datetime.fromisoformat(told["planned_start"])
+        reader = self._station.journal.reader
+        before = await self._station.on_disk(reader.incidents_of, _MISSED, since, _MISSED_LIMIT)
+        if told not in [one.detail for one in before]:
+            await journalled(self._station, Incident(_MISSED, told))
 
     async def _look(self, room: Room, plan: _Plan) -> None:
         """Read the file anew when it is another one, and each hour, since days go by."""
