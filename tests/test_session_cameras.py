@@ -21,7 +21,7 @@ from agent.rooms.onvif import events as events_module
 from agent.rooms.protocol import Kind, Noticed, Opened
 from simulator.stores.processes import HOST, free_port
 from tests.conftest import SettableClock
-from tests.onvif_cameras import PASSWORD, USER, Puppet, fault, nothing_noticed, noticed, puppet, subscribed
+from tests.onvif_cameras import PASSWORD, USER, Puppet, fault, nothing_noticed, noticed, puppet, services, subscribed
 from tests.stations import opened
 from tests.studio import ORDER, ROOM, VIDEO, Studio, until, us
 
@@ -38,6 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cameras_module, "_COARSEST_US", 1_000_000)
     monkeypatch.setattr(cameras_module, "_READ_EACH_S", 0.05)
     monkeypatch.setattr(cameras_module, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(cameras_module, "_LOOK_S", 0.02)
     monkeypatch.setattr(events_module, "_PACE_S", 0.01)
     monkeypatch.setattr(events_module, "_PAUSES_S", (0.01,))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
@@ -147,6 +148,40 @@ async def test_a_camera_that_gives_no_key_frame_is_asked_twice() -> None:
         before = len(camera.asked)
         await told.until(lambda: len(camera.asked) > before + 10)
         assert camera.asked.count("SetSynchronizationPoint") == 2
+
+
+async def test_what_can_not_be_heard_is_told_once_it_lasts_and_as_soon_as_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cameras_module, "_DEAF", timedelta(seconds=0.5))
+    async with puppet() as camera:
+        camera.replies["CreatePullPointSubscription"] = fault("Receiver", "MaxNumberOfSubscriptions")
+        async with beside(url(camera)) as told:
+            await told.until(lambda: told.of(Kind.UNHEARD))
+            (deaf,) = told.of(Kind.UNHEARD)
+            assert deaf.end_us is None
+            camera.replies |= {
+                "CreatePullPointSubscription": subscribed(f"http://{HOST}:{camera.port}/sub"),
+                "PullMessages": noticed(TAMPER, "true"),
+            }
+            await told.until(lambda: len(told.of(Kind.UNHEARD)) == 2)
+            after = told.of(Kind.UNHEARD)[1]
+            assert after.start_us == deaf.start_us
+            assert after.end_us is not None
+            assert after.end_us - after.start_us >= 500_000
+            await told.until(lambda: told.of(Kind.TAMPER))
+
+
+async def test_a_camera_without_events_is_told_once_and_is_no_alarm() -> None:
+    async with puppet() as camera:
+        plain = services(f"http://{HOST}:{camera.port}/onvif")
+        camera.replies["GetServices"] = plain.replace("ver10/events/", "ver10/other/")
+        async with beside(url(camera)) as told:
+            await told.until(lambda: told.of(Kind.UNHEARD))
+            before = camera.asked.count("GetServices")
+            await told.until(lambda: camera.asked.count("GetServices") > before + 5)
+            (only,) = told.of(Kind.UNHEARD)
+            assert only.end_us == only.start_us
 
 
 async def test_a_camera_that_comes_later() -> None:

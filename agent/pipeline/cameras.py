@@ -29,6 +29,9 @@ _AGAIN_S: Final = 60.0
 _CHANGED_US: Final = 100_000
 _COARSEST_US: Final = 200_000
 _TRIES: Final = 2
+_DEAF: Final = timedelta(seconds=30)
+"""A camera that starts anew is back by then; longer than that is told."""
+_LOOK_S: Final = 1.0
 _KINDS: Final[Mapping[Notices, Kind]] = {Notices.TAMPER: Kind.TAMPER, Notices.SIGNAL: Kind.SIGNAL}
 """Motion is left out: people move, and a ledger of that says nothing."""
 
@@ -39,7 +42,8 @@ class SessionCameras:
     """The ONVIF cameras among the sources of a session. Nothing waits for them, and their trouble harms no recording.
 
     `tell` hears of each clock (CLOCK: goes on while it is off, is over at once if it isn't; `value` is by how much the
-    camera is ahead), and of TAMPER and SIGNAL while they go on.
+    camera is ahead), of TAMPER and SIGNAL while they go on, and of UNHEARD while these can't be heard; once, if the
+    camera has no such events.
     """
 
     def __init__(self, sources: Iterable[Source], clock: Clock, tell: Tell) -> None:
@@ -70,12 +74,13 @@ class _Side:
         self.opened = asyncio.Event()
         self._source, self._clock, self._tell = source, clock, tell
         self._read: ClockReading | None = None
+        self._events: Events | None = None
         self._going: dict[Kind, Noticed] = {}
         self._on: dict[Kind, set[tuple[str, str]]] = {kind: set() for kind in _KINDS.values()}
 
     def works(self) -> tuple[Coroutine[None, None, None], ...]:
         """What is to be done at the same time, each for ever."""
-        return self._compare(), self._listen(), self._synchronize()
+        return self._compare(), self._listen(), self._follow(), self._synchronize()
 
     async def _compare(self) -> None:
         host, port, _ = onvif_place(self._source)
@@ -102,9 +107,31 @@ class _Side:
 
     async def _listen(self) -> None:
         host, port, _ = onvif_place(self._source)
-        async with contextlib.aclosing(aiter(Events(host, port, *self._who(), self._clock))) as heard:
+        self._events = Events(host, port, *self._who(), self._clock)
+        async with contextlib.aclosing(aiter(self._events)) as heard:
             async for happening in heard:
                 self._heard(happening)
+
+    async def _follow(self) -> None:
+        """Tell that nothing is heard once that lasts, from when it began, and as soon as it is over."""
+        since_us, is_told = 0, False
+        while True:
+            events, now_us = self._events, self._now_us()
+            if events is None or not events.trouble:
+                since_us = 0
+                self._end(Kind.UNHEARD, now_us)
+            elif not events.is_able:
+                if not is_told:
+                    self._begin(Noticed(self._source.name, Kind.UNHEARD, now_us, now_us))
+                is_told = True
+            elif Kind.UNHEARD not in self._going:
+                since_us = since_us or now_us
+                if now_us - since_us >= _DEAF // _MICROSECOND:
+                    self._begin(Noticed(self._source.name, Kind.UNHEARD, since_us))
+            await asyncio.sleep(_LOOK_S)
+
+    def _now_us(self) -> int:
+        return (self._clock() - _EPOCH) // _MICROSECOND
 
     def _heard(self, happening: Happening) -> None:
         if (kind := _KINDS.get(happening.what)) is None:

@@ -49,9 +49,13 @@ class Ledger:
         return lines
 
     def outage(self, source: str, since: datetime, detail: Mapping[str, object]) -> list[SessionNoted]:
-        """Nothing recorded this source since then, because nothing ran here."""
+        """Nothing recorded this source since then, because nothing ran here; what still goes on is told anew."""
         self._begun.add(source)
-        return self._gap(source, since, Cause.RECORDER, detail)
+        over = [line for line in self._open.values() if line.source == source and line.kind not in (GAP, MISSING)]
+        for line in over:
+            self._open.pop(_key(line))
+        ended = [replace(line, end=max(line.start, since)) for line in over]
+        return ended + self._gap(source, since, Cause.RECORDER, detail)
 
     def hear(self, report: Report) -> list[SessionNoted]:
         """The lines that a report makes."""

@@ -48,7 +48,7 @@ class Kind(StrEnum):
     """What is told of a source besides its segments: of its time stamps, or of what it shows and sounds like.
 
     TAMPER and SIGNAL are what a camera says of itself: that somebody covers or turns it, that its own sensor or input
-    gives nothing.
+    gives nothing. UNHEARD: what it says of itself can't be heard.
     """
 
     JUMP = "jump"
@@ -65,6 +65,7 @@ class Kind(StrEnum):
     TAMPER = "tamper"
     SIGNAL = "signal"
     UNWATCHED = "unwatched"
+    UNHEARD = "unheard"
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,7 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
         Kind.TRACK: ("缺少画面或声音", "picture or sound is missing"),
         Kind.TAMPER: ("摄像机报告被遮挡或移动", "the camera says that it was covered or turned"),
         Kind.SIGNAL: ("摄像机报告自身没有信号", "the camera says that it has no signal itself"),
+        Kind.UNHEARD: ("收不到摄像机自身的报警", "what the camera notices itself can't be heard"),
         Kind.UNWATCHED: ("画面和声音暂时无法检查", "picture and sound can't be looked at"),
     },
     Cause: {

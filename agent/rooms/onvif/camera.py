@@ -161,6 +161,11 @@ class Camera:
             raise RoomError("The camera lacks an ONVIF service that is needed.", cause=Cause.REFUSED, do=do)
         return self._services[service]
 
+    async def has(self, service: str) -> bool:
+        """Whether the camera has a service, by its namespace."""
+        await self.where(DEVICE)
+        return service in self._services
+
     async def _learn(self) -> None:
         if not self._compared:
             await self.compare()
@@ -177,8 +182,7 @@ class Camera:
         self._services[DEVICE] = self.talk.path_of(_DEVICE_PATH)
 
     async def _asks_media2(self) -> bool:
-        await self.where(DEVICE)
-        return MEDIA2 in self._services
+        return await self.has(MEDIA2)
 
     async def _chosen(self, profile: str) -> str:
         if profile:

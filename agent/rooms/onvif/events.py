@@ -78,11 +78,12 @@ class Events:
     """Iterates over what the camera notices, for ever: subscribes anew whenever the camera refuses, forgets or is gone.
 
     A camera repeats at each subscription how things are; a Happening is a change of that alone. `trouble` says why
-    nothing can be heard now, empty while it can.
+    nothing can be heard now, empty while it can; `is_able`: the camera has events, as far as is known.
     """
 
     def __init__(self, host: str, port: int, user: str, password: str, clock: Clock) -> None:
         self.trouble = ""
+        self.is_able = True
         self._camera = host, port, user, password, clock
         self._clock = clock
         self._on: set[tuple[str, str]] = set()
@@ -92,11 +93,13 @@ class Events:
         while True:
             pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
             try:
-                async with Camera(*self._camera) as camera, _subscribed(camera) as subscription:
-                    while subscription.lives:
-                        for told in self._changes(await subscription.pull()):
-                            yield told
-                        failures, self.trouble = 0, ""
+                async with Camera(*self._camera) as camera:
+                    self.is_able = await camera.has(EVENTS)
+                    async with _subscribed(camera) as subscription:
+                        while subscription.lives:
+                            for told in self._changes(await subscription.pull()):
+                                yield told
+                            failures, self.trouble = 0, ""
             except RoomError as error:
                 failures, self.trouble = failures + 1, str(error)
                 pause_s = _LOCKED_S if error.cause == Cause.UNAUTHORISED else pause_s
