@@ -38,9 +38,13 @@ class Mark(NamedTuple):
     ctime_ns: int
 
     def is_still(self, found: os.stat_result) -> bool:
-        """Whether a file is the one that was found, by all but ctime: giving it to another owner changes no content."""
-        now = (found.st_ino, found.st_size, found.st_mtime_ns)
-        return stat.S_ISREG(found.st_mode) and now == (self.ino, self.size_bytes, self.mtime_ns)
+        """Whether a file is the one that was found.
+
+        Giving it to another owner changes ctime, and shares change inodes as they like: one of both is enough.
+        """
+        if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+            return False
+        return found.st_ino == self.ino or found.st_ctime_ns == self.ctime_ns
 
 
 class Daemon(Parent):

@@ -108,7 +108,7 @@ class InboxDock:
             self._findings.append(Finding(kind, {"path": shown, "why": why}))
 
     async def _looked(self, counts: Sequence[int]) -> None:
-        _, waiting, overdue, refused, blind, too_many = counts
+        _, settling, overdue, refused, blind, too_many = counts
         self._tell(self._trouble_of(overdue, refused, blind, too_many))
         new, self._new = self._new, []
         for at in range(0, len(new), _ASKED_AT_ONCE):
@@ -116,7 +116,7 @@ class InboxDock:
         if self._batch is not None and not self._batch.under_way and self._batch.ends != self._ends_seen:
             self._ends_seen = self._batch.ends
             await self._drop_taken(self._batch.marks)
-        self._dock(is_quiet=waiting == overdue)
+        self._dock(is_quiet=not settling)
 
     async def _add(self, marks: Sequence[Mark]) -> None:
         if not self._pending:

@@ -4,7 +4,7 @@
 
 Lines: {"file": [hex path, inode, bytes, mtime, ctime, doubt]} once for each that is complete, {"lost": hex path} if it
 is not that any more, {"refused": [hex path, why]} once; {"seen": n} as a sign of life; and after each look
-{"look": [files, waiting, overdue, refused, blind, too many]}. It ends when its input does, or with {"gone": why}.
+{"look": [files, settling, overdue, refused, blind, too many]}. It ends when its input does, or with {"gone": why}.
 Nothing is opened but to read: to ask for a lease, and for the lengths that a container states.
 """
 
@@ -36,29 +36,43 @@ _ALIVE_S: Final = 2.0
 _GATHER_S: Final = 0.5
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LOCAL: Final = frozenset(
+    {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "vfat", "exfat", "ntfs3"}
+)
 _KINDS: Final = (
     (stat.S_ISLNK, "link"), (stat.S_ISFIFO, "fifo"), (stat.S_ISSOCK, "socket"),
     (stat.S_ISBLK, "device"), (stat.S_ISCHR, "device"),
 )  # fmt: skip
 
 
+def _is_like(one: Mark, other: Mark) -> bool:
+    """Whether nothing has changed but the inode, which shares change as they like."""
+    return one[2:] == other[2:]
+
+
 class OpenFile:
     """A settled file at which a closer look is taken, as `judging.Closer`."""
 
-    def __init__(self, fd: int, mark: Mark, broken: set[Mark]) -> None:
+    def __init__(self, fd: int, mark: Mark, broken: set[Mark], local_dev: int | None) -> None:
         self._fd = fd
+        self._is_local = os.fstat(fd).st_dev == local_dev
         self._mark = mark
         self._broken = broken
 
     def is_written_to(self) -> bool | None:
-        """A read lease is refused while somebody has it open for writing; fcntl(2). It is given back at once."""
+        """A read lease is refused while somebody has it open for writing; fcntl(2). It is given back at once.
+
+        Of a share only this computer's own writers would be known.
+        """
+        if not self._is_local:
+            return None
         try:
             fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except BlockingIOError:
             return True
         except OSError:
-            return None  # it belongs to another user, or lies on a share
+            return None  # it belongs to another user, and we have no CAP_LEASE
         return False
 
     def is_whole(self) -> bool:
@@ -74,15 +88,24 @@ class OpenFile:
         return os.pread(self._fd, length, offset)
 
 
+def local_device(path: str, mountinfo: str) -> int | None:
+    """The st_dev of the filesystem at a path, if it is one to which only this computer can write; see proc(5)."""
+    number = os.stat(path).st_dev
+    lines = (line.partition(" - ") for line in mountinfo.splitlines())
+    kinds = [tail.split()[0] for head, _, tail in lines if head.split()[2] == f"{os.major(number)}:{os.minor(number)}"]
+    return number if kinds and set(kinds) <= LOCAL else None
+
+
 class Watcher:
     """Remembers since when each file has been the same, and what it has told."""
 
-    def __init__(self, folder: Folder, root: Path, patience: Patience, output: Output, ears: Ears) -> None:
+    def __init__(self, folder: Folder, local_dev: int | None, patience: Patience, output: Output) -> None:
         self._folder = folder
+        self._local_dev = local_dev
         self._patience = patience
         self._output = output
-        self._ears = ears
-        self._root = root
+        self.ears = Ears()
+        self._root = Path(os.path.realpath(folder.path))
         self._since: dict[bytes, tuple[Mark, float]] = {}
         self._told: dict[bytes, Mark] = {}
         self._broken: set[Mark] = set()
@@ -103,18 +126,20 @@ class Watcher:
         before = self._since
         self._broken &= set(found.values())
         self._since = {
-            path: (mark, before[path][1] if path in before and before[path][0] == mark else now_s)
+            path: (mark, before[path][1] if path in before and _is_like(before[path][0], mark) else now_s)
             for path, mark in found.items()
         }
-        for path in [path for path, mark in self._told.items() if found.get(path) != mark]:
+        for path in [path for path, mark in self._told.items() if path not in found or not _is_like(found[path], mark)]:
             del self._told[path]
             self._output.line({"lost": path.hex()})
-        waiting = overdue = 0
+        waiting = settling = overdue = 0
         for path in sorted(found.keys() - self._told.keys()):
-            is_done = self._judge(found[path], now_s - self._since[path][1], found)
+            rested_s = now_s - self._since[path][1]
+            is_done = self._judge(found[path], rested_s, found)
             waiting += not is_done
-            overdue += not is_done and now_s - self._since[path][1] >= self._patience.give_up_s
-        told = [len(found), waiting, overdue, self._refused_now, self._blind, len(found) == FILES_LIMIT]
+            settling += not is_done and rested_s < self._patience.settle_s
+            overdue += not is_done and rested_s >= self._patience.give_up_s
+        told = [len(found), settling, overdue, self._refused_now, self._blind, len(found) == FILES_LIMIT]
         self._output.line({"look": told})
         self._output.flush()
         return waiting
@@ -130,7 +155,10 @@ class Watcher:
             return False
         try:
             with self._opened(mark.path) as fd:
-                closer, has_marker = OpenFile(fd, mark, self._broken), bool(marker) and mark.path + marker in found
+                closer, has_marker = (
+                    OpenFile(fd, mark, self._broken, self._local_dev),
+                    bool(marker) and mark.path + marker in found,
+                )
                 doubt = judged(rested_s, mark.size_bytes, self._patience, closer, has_marker=has_marker)
         except FileNotFoundError:
             return True  # taken out since: the next look doesn't see it
@@ -186,7 +214,7 @@ class Watcher:
 
     def _listen(self, path: bytes) -> None:
         try:
-            self._ears.listen(self._root / os.fsdecode(path))
+            self.ears.listen(self._root / os.fsdecode(path))
         except OSError:  # too many folders, or a filesystem without: then only looking again helps
             self._blind = True
 
@@ -203,10 +231,9 @@ class Watcher:
             self._output.flush()
 
 
-def watch(folder: Folder, root: Path, patience: Patience, rescan_s: float, output: Output) -> None:
+def watch(watcher: Watcher, folder: Folder, settle_s: float, rescan_s: float) -> bool:
     """Look until nobody listens any more or the folder is gone; after a hint soon, else now and then."""
-    ears = Ears()
-    watcher = Watcher(folder, root, patience, output, ears)
+    ears = watcher.ears
     poll = select.poll()
     poll.register(0, select.POLLIN)
     while folder.is_there():
@@ -215,16 +242,15 @@ def watch(folder: Folder, root: Path, patience: Patience, rescan_s: float, outpu
         lasted_s = time.monotonic() - begun
         if ears.fileno() >= 0:
             poll.register(ears.fileno(), select.POLLIN)
-        pause_s = min(rescan_s, max(patience.settle_s, 0.05)) if waiting else rescan_s
+        pause_s = min(rescan_s, max(settle_s, 0.05)) if waiting else rescan_s
         ready = [fd for fd, _ in poll.poll(1000 * pause_s)]
         if 0 in ready:
-            return
+            return True
         if ready:
             time.sleep(max(min(_GATHER_S, pause_s), 5 * lasted_s))  # a burst is one look, and looking no full-time work
             while ears.heard():
                 pass
-    output.line({"gone": "the folder is gone, or another one has taken its place"})
-    output.flush()
+    return False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -234,12 +260,15 @@ def main(arguments: Sequence[str]) -> int:
     output = Output(1)
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # somebody opened what we hold a lease of: it is given back anyway
     try:
-        folder, root = Folder(path), Path(os.path.realpath(path))
+        folder = Folder(path)
+        local_dev = local_device(path, Path("/proc/self/mountinfo").read_text("utf-8", "replace"))
+        watcher = Watcher(folder, local_dev, patience, output)
         lock_watcher(folder.fd)
-        watch(folder, root, patience, float(rescan_s), output)
+        if not watch(watcher, folder, patience.settle_s, float(rescan_s)):
+            output.line({"gone": "the folder is gone, or another one has taken its place"})
     except OSError as error:
         output.line({"gone": f"{error.strerror}"})
-        output.flush()
+    output.flush()
     return 0
 
 
