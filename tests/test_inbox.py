@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.child import ChildError
 from agent.config.inboxes import Inbox
+from agent.drivers.folder import clip_of
 from agent.drivers.folder_reader import Mark
 from agent.inboxes import inbox as inboxes
 from agent.inboxes.inbox import InboxDock
@@ -61,7 +63,7 @@ class Place:
         for docked in self.ear.docked.values():
             assert docked.batch is not None
             if taken:
-                self.taken |= {inboxes.clip_of(0, mark) for mark in docked.batch.marks}
+                self.taken |= {clip_of(0, mark) for mark in docked.batch.marks}
             docked.batch.ends += 1
             docked.batch.under_way = False
 
@@ -319,12 +321,13 @@ async def test_a_share_that_hangs_holds_up_nobody_and_is_looked_at_again(tmp_pat
 async def test_what_no_watcher_says_ends_it(folder: Path) -> None:
     dock = InboxDock(replace(QUICK, folder=folder), Ear(), Place(folder).is_taken, stall_s=1)
     numbers = [1, 2, 3, 4]
-    for line in (
+    lines: tuple[object, ...] = (
         {"file": ["61", *numbers, "because"]}, {"file": ["zz", *numbers, ""]}, {"file": ["61", 1, -2, 3, 4, ""]},
         {"file": ["2e2e2f61", *numbers, ""]}, {"file": ["2f61", *numbers, ""]}, {"file": ["6100", *numbers, ""]},
         {"file": ["61" * 5000, *numbers, ""]}, {"look": [1, 2]}, {"lost": ""}, {}, [], None,
-    ):  # fmt: skip
-        with pytest.raises(inboxes.ChildError):
+    )  # fmt: skip
+    for line in lines:
+        with pytest.raises(ChildError):
             await dock._hear(line)
     await dock._hear({"file": ["61", *numbers, ""]})
     assert dock._new == [Mark(b"a", *numbers)]
