@@ -15,6 +15,7 @@ from agent.access.inspecting import inspect
 from agent.access.tool import ToolError
 from agent.config import AccessCopies
 from agent.config.rooms import Room, Source
+from agent.errors import StoreError
 from agent.journal import joining
 from agent.journal.views import DocumentView
 from agent.model import (
@@ -253,6 +254,23 @@ async def test_a_crash_in_the_middle_costs_an_attempt_and_three_are_enough(
     await all_joined(station)
     assert Role.ACCESS_COPY in files(station, "rear")
     assert Role.SESSION_LIST in files(station)
+
+
+async def test_a_disk_that_refuses_what_was_made_is_asked_again_by_the_same_lane(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await all_probed(station)
+    lane = JoinLane(station, idle)
+
+    async def refuses(*_: object) -> None:
+        raise StoreError("The disk refused.", safe="Yes.", do="Nothing.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lane_module, "add_made", refuses)
+        with pytest.raises(StoreError):
+            await lane.step()
+    await lane.step()
+    assert Role.ACCESS_COPY in files(station, "front")
 
 
 async def test_the_service_that_ends_is_not_the_fault_of_the_session(station: Station) -> None:

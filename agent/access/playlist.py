@@ -5,6 +5,7 @@ Originals stay what they are: whoever wants them one behind the other plays the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -50,20 +51,25 @@ def session_list(
 
 def m3u8(source: Listed) -> bytes:
     """A playlist (RFC 8216) of the originals, by their place in vault and store: two hexadecimal digits, BLAKE3."""
-    lengths = [(one.end - one.start).total_seconds() for one, _ in source.segments]
-    lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{round(max(lengths, default=0)) or 1}"]
+    lengths = [_plays_s(one) for one, _ in source.segments]
+    longest_s = max((math.floor(length_s + 0.5) for length_s in lengths), default=0)
+    lines = ["#EXTM3U", "#EXT-X-VERSION:7", f"#EXT-X-TARGETDURATION:{longest_s or 1}"]
     lines += ["#EXT-X-PLAYLIST-TYPE:VOD", f"# {source.name}"]
     before = None
-    for (one, asset), lasts_s in zip(source.segments, lengths, strict=True):
+    for (one, asset), length_s in zip(source.segments, lengths, strict=True):
         if before is not None and (missing_s := (one.start - before).total_seconds()) * 1_000_000 >= CARD_US:
             lines += [f"# nothing for {missing_s:.3f} s from {before.isoformat()}"]
-        media_s = int(str(one.facts.get("media_us", 0))) / 1e6 or lasts_s
         lines += ["#EXT-X-DISCONTINUITY"] if before is not None else []
-        lines += [f"#EXT-X-PROGRAM-DATE-TIME:{one.start.isoformat()}", f"#EXTINF:{media_s:.3f},{one.file}"]
+        lines += [f"#EXT-X-PROGRAM-DATE-TIME:{one.start.isoformat()}", f"#EXTINF:{length_s:.3f},{one.file}"]
         digest = asset.digests.blake3 if asset.digests else ""
         lines.append(f"{digest[:2]}/{digest}")
         before = one.end
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode("utf-8")
+
+
+def _plays_s(one: SegmentTaken) -> float:
+    """How long it plays, by what the recorder counted, else by the station's clock."""
+    return int(str(one.facts.get("media_us", 0))) / 1e6 or (one.end - one.start).total_seconds()
 
 
 def _source_of(source: Listed, notes: Sequence[SessionNoted]) -> dict[str, object]:

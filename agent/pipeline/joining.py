@@ -72,8 +72,12 @@ class JoinLane:
         self.trouble = ""
         key = (work.session_id, work.source)
         self.given_up.add(key)
-        if await self._join(work):
+        try:
+            if await self._join(work):
+                self.given_up.discard(key)
+        except (JournalError, StoreError):  # our own disk refuses: that is no fact about this session
             self.given_up.discard(key)
+            raise
 
     def _is_busy(self) -> bool:
         return self._others() or self._station.is_recording()

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 _LEFT, _WIDTH, _ROW, _TOP = 190, 762, 30, 34
 _SHOWN: Final = 300
-"""How many lines of the ledger are drawn at most."""
+"""How many lines of the ledger are drawn at most, gaps before all else."""
 
 
 def session_svg(view: Json, lang: str) -> str:
@@ -30,7 +30,7 @@ def session_svg(view: Json, lang: str) -> str:
         return f'<rect class="{look}" x="{_LEFT + x:.1f}" y="{y}" width="{max(ends - x, 2.0):.1f}" height="20"/>'
 
     rows = []
-    lines = view["ledger"][:_SHOWN]
+    lines = sorted(view["ledger"], key=_is_gap, reverse=True)[:_SHOWN]
     for n, source in enumerate(view["sources"]):
         y = _TOP + n * _ROW
         rows.append(f'<text x="0" y="{y + 15}">{escape(source["title"][:11])}</text>')

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import accumulate
+from typing import Any, Final, Generic, TypeVar
 
 from agent.config import Config
 from agent.config.rooms import Room
@@ -21,6 +23,7 @@ from agent.status.rooms import ledger_view, test_view
 from agent.status.words import Ended, Line, at, named, named_as, words
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 _PROPOSED: Final[Mapping[str, str]] = {
     Cause.REFUSED: "INT-12",
@@ -32,6 +35,8 @@ _PROPOSED: Final[Mapping[str, str]] = {
     Cause.DISK: "INT-04",
 }
 """Which code of interruptions.toml may explain a gap of such a cause."""
+
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 PART: Final = 100
 """How many segments one answer lists."""
@@ -87,14 +92,12 @@ def _in_words(activity: Json, room: Room | None, notes: Sequence[SessionNoted]) 
     A person says whether it is so; nothing is suggested where the causes differ.
     """
     titles = {one.name: one.title for one in room.sources} if room else {}
+    lines = [(note.source, note.start, note.end or _LATEST, note.cause) for note in notes if note.kind == Line.GAP]
+    sources = {"", *(source for source, *_ in lines)}
+    told = {name: _Spans(one[1:] for one in lines if name in ("", one[0])) for name in sources}
     for gap in activity["gaps"]:
         start, end = datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["to"])
-        causes = dict.fromkeys(
-            note.cause
-            for note in notes
-            if note.kind == Line.GAP and gap["source"] in ("", note.source)
-            and note.start < end and (note.end is None or note.end > start)
-        )  # fmt: skip
+        causes = dict.fromkeys(told[gap["source"]].meeting(start, end) if gap["source"] in told else ())
         codes = {_PROPOSED.get(cause) for cause in causes}
         gap["proposed"] = codes.pop() if len(codes) == 1 else None
         gap["title"] = titles.get(gap["source"]) or gap["source"]
@@ -104,18 +107,36 @@ def _in_words(activity: Json, room: Room | None, notes: Sequence[SessionNoted]) 
 
 def _explained(ledger: list[Json], activities: Iterable[Json]) -> list[Json]:
     """The lines of the ledger; a gap of a source with each gap of the activity that it is a part of, and its state."""
-    gaps = [gap for activity in activities for gap in activity["gaps"]]
-    spans = [tuple(datetime.fromisoformat(gap[name]) for name in ("from", "to")) for gap in gaps]
+    gaps: dict[str, list[tuple[datetime, datetime, Json]]] = {}
+    for gap in (gap for activity in activities for gap in activity["gaps"]):
+        told = {name: gap[name] for name in ("number", "state", "explanation")}
+        span = datetime.fromisoformat(gap["from"]), datetime.fromisoformat(gap["to"])
+        gaps.setdefault(gap["source"], []).append((*span, told))
+    spans = {source: _Spans(found) for source, found in gaps.items()}
     for line in ledger:
         line["gaps"] = []
         if line["kind"]["name"] in (Line.GAP, Line.MISSING) and line["end"]:
             start, end = (datetime.fromisoformat(line[name]) for name in ("start", "end"))
-            line["gaps"] = [
-                {"number": gap["number"], "state": gap["state"], "explanation": gap["explanation"]}
-                for gap, (since, until) in zip(gaps, spans, strict=True)
-                if gap["source"] in ("", line["source"]) and since < end and start < until
-            ]
+            own = dict.fromkeys(("", line["source"]))
+            met = (one for source in own if source in spans for one in spans[source].meeting(start, end))
+            line["gaps"] = sorted(met, key=lambda one: one["number"])
     return ledger
+
+
+class _Spans(Generic[T]):
+    """Things that last from one time to another, found by a time that they share; thousands of gaps meet thousands."""
+
+    def __init__(self, things: Iterable[tuple[datetime, datetime, T]]) -> None:
+        self._things = sorted(things, key=lambda one: one[0])
+        self._ends = list(accumulate((end for _, end, _ in self._things), max))
+
+    def meeting(self, start: datetime, end: datetime) -> Iterator[T]:
+        """Those that share more than a moment with this span, by their beginning."""
+        for since, until, thing in self._things[bisect_right(self._ends, start) :]:
+            if since >= end:
+                return
+            if until > start:
+                yield thing
 
 
 def _head(view: SessionView) -> Json:
