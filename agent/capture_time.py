@@ -74,6 +74,19 @@ def made(recording: Recording, facts: Facts, name: str, held_at: datetime) -> Ca
     return replace(found, earliest=min(latest, span[1])) if span else found
 
 
+def by_comparison(
+    interval: tuple[datetime | None, datetime, ClockTrust], ahead: timedelta
+) -> tuple[datetime | None, datetime, ClockTrust]:
+    """The interval of a recorder whose clock was found so far ahead at the dock: it may have been made so much earlier.
+
+    A clock that is behind makes nothing later: it may have been right when the recording was made.
+    """
+    earliest, latest, trust = interval
+    if trust is not ClockTrust.UNMEASURED or earliest is None or ahead < CLOCK_TOLERANCE:
+        return interval
+    return earliest - min(ahead, timedelta(seconds=LONGEST_STEP_S)), latest, ClockTrust.CONTRADICTED
+
+
 def after_setting(time: CaptureTime, seen_at: datetime, set_by_s: float) -> CaptureTime:
     """The same, once the station's clock was set by so much: it was wrong when the clip was listed, at `seen_at`.
 

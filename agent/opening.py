@@ -24,7 +24,8 @@ from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError
 from agent.inboxes.inbox import InboxDock, Taken
 from agent.journal import Journal, device_id
-from agent.model import Clip, Clock, Device, SlotProgress
+from agent.lines.switchboard import Switchboard
+from agent.model import Clip, Clock, Device, Incident, SlotProgress
 from agent.pipeline import limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
@@ -61,6 +62,13 @@ async def opened(config: Config, clock: Clock) -> AsyncIterator[Station]:
 def rooms_of(station: Station, config: Config) -> Rooms:
     """What it does for its rooms, of which there may be none; nothing that reads media is imported here."""
     return Rooms(station, config.rooms, CameraAddresses(stream_address), RoomRecorder)
+
+
+def lines_of(station: Station, config: Config, record: Callable[[Incident], None]) -> Switchboard:
+    """Who speaks to recorders over their serial lines; nobody, as long as there is no profile for one."""
+    lines = Switchboard(record, config.recorders, config.slots)
+    station.emptied = lines.emptied
+    return lines
 
 
 def use(station: Station, config: Config) -> None:

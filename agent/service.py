@@ -22,7 +22,7 @@ from agent.drivers.dock import DockedPath, DockListener, Heard
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import detections, driver, opened, rooms_of, taken, use
+from agent.opening import detections, driver, lines_of, opened, rooms_of, taken, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -61,6 +61,7 @@ class Service:
         self._orders = DockOrders(station, runner, lambda: self._config)
         self.disk = OwnDisk(station)
         self.rooms = rooms_of(station, config)
+        self.lines = lines_of(station, config, self._record)
         self._refusals = history.Refusals()
         self._run, self._moves = 0, True
         self.judging = asyncio.Lock()
@@ -116,7 +117,7 @@ class Service:
         log.info("docked %s", slot)
         folder = self._station.vault.staging_dir
         opener = partial(driver, self._config, folder, docked.path, docked.device, docked.batch)
-        self._runner.dock(docked.key, slot, opener)
+        self._runner.dock(docked.key, slot, self.lines.announced(slot, docked, opener))
         self._orders.seen(docked, slot)
         if 0 < docked.link_mbit_s <= _SLOW_MBIT_S:
             what = f"slot {slot} is linked at {docked.link_mbit_s:g} Mbit/s only: try another cable or socket"
@@ -211,6 +212,7 @@ class Service:
         self._config = config
         use(self._station, config)
         self.rooms.use(config.rooms)
+        self.lines.use(config.recorders, config.slots)
         what = f"{', '.join(waiting)} 已改，重新启动服务后生效 (changed; in force after a restart of the service)"
         self._troubles["restart"] = what if waiting else ""
         log.info("configuration read%s", f"; {', '.join(waiting)}: only after a restart" if waiting else "")
@@ -278,6 +280,7 @@ class Service:
     def _problems(self) -> tuple[str, ...]:
         told = (*self._troubles.values(), self.disk.shown, *self._runner.troubles(), *left_out(self._config))
         told = (*told, self._station.book.trouble, *self._station.custody.problems(), *self.rooms.problems())
+        told = (*told, *self.lines.problems())
         return tuple(what for what in told if what)
 
     def _free_bytes(self) -> int | None:
@@ -372,6 +375,7 @@ async def _work(
         group.create_task(service.disk.watch())
         group.create_task(service.clocks.run())
         group.create_task(service.rooms.run())
+        group.create_task(service.lines.run(service.hears("lines"), config.dock.rescan_s))
         group.create_task(reloading())
         for detection in detections(config, service.hears, service.taken):
             group.create_task(detection)

@@ -15,7 +15,7 @@ from agent.journal import Reader
 from agent.journal.codec import decode
 from agent.model import BLOCK_BYTES, Observed
 from agent.status.absences import absence_view
-from simulator import proof
+from simulator import demo_lines, proof
 from simulator.console import Console
 from simulator.demo_copies import Copies
 from simulator.demo_kit import Kits
@@ -93,7 +93,7 @@ class Demo:
         body = self._ready(body_camera(self._stage.recorders / "body-camera.img", FOOTAGE, now, self._scale))
         site = self._ready(site_camera(self._stage.recorders / "site-camera.img", FOOTAGE, now, self._scale))
         signs_in = {role: enlist(self._stage, role)[0] for role in (Role.SUPERVISOR, Role.OFFICER)}
-        with serving(self._stage) as service:
+        with demo_lines.wired(self._stage, body.image.name) as line, serving(self._stage) as service:
             show.step(
                 "采集站", f"capture-agent runs; kiosk: {self._stage.address}kiosk, supervisors: {self._stage.address}"
             )
@@ -101,6 +101,7 @@ class Demo:
             show.say(f"登录 sign in (this demo's own accounts): {accounts}")
             handling = Handling(service, show)
             self._dock_in_peace(handling, body)
+            demo_lines.tell(self._stage, show, body, line)
             self._dock_and_yank(handling, service, site)
             self._wait_until_stored(service)
             if self._store.server:

@@ -39,6 +39,7 @@ from agent.config.options import (
     text,
     texts,
 )
+from agent.config.recorders import RecorderProfile, read_recorders
 from agent.config.release import Release
 from agent.config.rooms import Room, read_rooms
 from agent.config.rules import read_calendars, read_profile
@@ -170,7 +171,8 @@ class Transcripts:
 class Config:
     """The whole configuration, checked; made by `load`.
 
-    `refused` tells what is wrong with holiday notices, which stop nobody; `rooms_refused` the same of rooms.toml.
+    `refused` tells what is wrong with holiday notices, which stop nobody; `rooms_refused` the same of rooms.toml,
+    `recorders_refused` of recorders/*.toml.
     """
 
     path: Path
@@ -197,14 +199,16 @@ class Config:
     slots: Mapping[str, str]
     forms: Forms
     rooms: Mapping[str, Room]
+    recorders: Mapping[str, RecorderProfile]
     inboxes: tuple[Inbox, ...] = ()
     refused: tuple[str, ...] = ()
     rooms_refused: tuple[str, ...] = ()
+    recorders_refused: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """What is wrong in files whose wrong parts are left out, and stop nobody."""
-        return (*self.forms.refused, *self.rooms_refused)
+        return (*self.forms.refused, *self.rooms_refused, *self.recorders_refused)
 
     @property
     def terms(self) -> Terms:
@@ -249,12 +253,13 @@ AT_START: Final[Mapping[str, tuple[str, ...]]] = {
 def load(path: Path) -> Config:
     """Read and check `path`, and beside it `calendar/*.toml`, `calendar.d/*.toml` and the one `profiles/<name>.toml`.
 
-    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml`, `items.toml`, `rooms.toml` and `names/*.toml`
-    are read too if they exist.
+    `inventory.toml`, `slots.toml`, `interruptions.toml`, `roster.toml`, `items.toml`, `rooms.toml`, `names/*.toml`
+    and `recorders/*.toml` are read too if they exist.
 
     Raises ConfigError that lists every problem, one per line: file, key, value, reason. A holiday notice that is wrong
     is left out: what it may have said of its year is unknown then, and no recorder has to wait until it is mended. So
-    is a wrong line of roster or items, a wrong rule of names, and a wrong room; `left_out` tells.
+    is a wrong line of roster or items, a wrong rule of names, a wrong room, a wrong profile of a recorder; `left_out`
+    tells.
     """
     problems: list[str] = []
     config = _read(path, problems, [])
@@ -284,6 +289,7 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
     slots = read_slots(path.parent / "slots.toml", problems)
     forms = read_forms(path.parent, profile)
     rooms, rooms_refused = read_rooms(path.parent / "rooms.toml")
+    recorders, recorders_refused = read_recorders(path.parent / "recorders")
     return Config(
         path=path,
         profile=profile,
@@ -293,8 +299,10 @@ def _read(path: Path, problems: list[str], refused: list[str]) -> Config:
         forms=forms,
         rooms=rooms,
         inboxes=inboxes,
+        recorders=recorders,
         refused=tuple(refused),
         rooms_refused=rooms_refused,
+        recorders_refused=recorders_refused,
         **sections,
     )
 

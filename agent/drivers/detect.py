@@ -172,7 +172,7 @@ def _text(path: Path) -> str:
 
 
 class UdevMonitor:
-    """Hints that something changed: events of disks and USB devices after udev's rules, from its netlink socket.
+    """Hints that something changed: events of disks, USB devices and lines after udev's rules, from its netlink socket.
 
     Any of `WORLD` that it raises means: make a new one.
     """
@@ -181,6 +181,7 @@ class UdevMonitor:
         self._monitor = pyudev.Monitor.from_netlink(udev(), source="udev")
         self._monitor.filter_by("block", "disk")
         self._monitor.filter_by("usb", "usb_device")
+        self._monitor.filter_by("tty")
         self._monitor.start()
 
     def fileno(self) -> int:

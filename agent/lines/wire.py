@@ -3,6 +3,9 @@
 from enum import StrEnum
 from typing import Final
 
+SAID: Final = "line"
+"""Kind of the finding of a docking with what its recorder said of itself and its clock."""
+
 HEARD_LIMIT_BYTES: Final = 4096
 """More than this at one request is a flood."""
 ANSWERS_LIMIT: Final = 8

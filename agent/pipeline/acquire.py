@@ -379,4 +379,5 @@ class Docking:
             self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:
             await self._admission.came_back()
+            self._station.emptied(self._slot)
             self._meter.phase(Phase.FINISHED)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, assert_never
 
+from agent.capture_time import by_comparison
 from agent.deadline import capture_interval, deadline_for
 from agent.drivers.base import Docked, Listing, ListingEnd, RefusedEntry
 from agent.errors import UnknownRecorderError
 from agent.journal import device_id, new_id
+from agent.lines.wire import SAID
 from agent.media.kinds import medium_of
 from agent.model import (
     INBOX,
@@ -58,6 +60,7 @@ class Admission:
         self._docked_at = station.clock()
         self._device_id = ""
         self._last_dock_out: datetime | None = None
+        self._ahead = timedelta()
         self._traces = Traces(medium_of)
         self.claimed: set[str] = set()
         self.is_open = False
@@ -139,6 +142,8 @@ class Admission:
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))
                 case Finding():
                     self.may_have_more |= item.kind in NOT_ALL_SEEN
+                    if item.kind == SAID and isinstance(offset_ms := item.detail.get("offset_ms"), int):
+                        self._ahead = timedelta(milliseconds=offset_ms)
                     if item.kind == "deleted":
                         self._traces.deleted(item.detail)
                     found.append(Observed(self._docking_id, item))
@@ -181,7 +186,8 @@ class Admission:
         return [seen]
 
     def _new_clip(self, clip: Clip) -> ClipSeen:
-        earliest, latest, trust = capture_interval(clip, docked_at=self._docked_at, last_dock_out=self._last_dock_out)
+        told = capture_interval(clip, docked_at=self._docked_at, last_dock_out=self._last_dock_out)
+        earliest, latest, trust = by_comparison(told, self._ahead)
         deadline = deadline_for(self._station.rules, earliest, latest)
         new = partial(new_id, self._station.clock)
         recording = Recording(new(), self._device_id, medium_of(clip.path), earliest, latest, trust, deadline)

@@ -44,7 +44,7 @@ class Station:
     meanwhile. `surplus` are the fingerprints of files that are still there though their copy was freed. `damages`
     counts the files that were put aside. `wanted_bytes` is the room that dockings wait for, and `room_wanted` tells of
     a new one. Before `clock_is_kept` says that somebody keeps the clock right, nothing goes. While it `is_recording` in
-    any of its `rooms`, no films are made.
+    any of its `rooms`, no films are made. `emptied` hears of each slot in which all that was there was taken over.
     """
 
     journal: Journal
@@ -71,6 +71,7 @@ class Station:
     clock_is_kept: Callable[[], bool] = lambda: False
     rooms: Mapping[str, Room] = field(default_factory=dict)
     is_recording: Callable[[], bool] = lambda: False
+    emptied: Callable[[str], None] = lambda _slot: None
     claims: set[str] = field(default_factory=set)
     unclosed: set[str] = field(default_factory=set)
     commit: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -35,16 +35,16 @@ _WEEKDAYS: Final = "一二三四五六日"
 _DAY: Final = timedelta(days=1)
 _CLOCKS: Final[Mapping[ClockTrust, tuple[str, str]]] = {
     ClockTrust.UNMEASURED: (
-        "按记录设备写入的录制结束时间；设备时钟偏差未测",
-        "the end of the recording as the recorder wrote it; the offset of its clock was not measured",
+        "按记录设备写入的录制结束时间，未按设备时钟偏差更正",
+        "the end of the recording as the recorder wrote it, not corrected by any offset of its clock",
     ),
     ClockTrust.UNTRUSTED: (
         "设备时钟不可信：录制完成于所示两个时间之间，提醒按最早、逾期按最晚计算",
         "the recorder's clock can't be trusted; alarms go by the earliest time, overdue by the latest",
     ),
     ClockTrust.CONTRADICTED: (
-        "文件时间与内容或文件名所示时间相差超过 5 分钟：提醒按最早时间计算，人工说明前不判定",
-        "content or file name differ from the file's time by more than 5 minutes; alarms go by the earliest time",
+        "文件时间与内容、文件名或采集时比对的设备时钟相差 5 分钟以上：提醒按最早时间计算，人工说明前不判定",
+        "content, file name or compared clock are 5 minutes or more from the file's time; alarms go by the earliest",
     ),
     ClockTrust.STATED: ("由人工说明录制完成时间", "a person stated when the recording was completed"),
 }

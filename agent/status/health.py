@@ -59,7 +59,8 @@ def left_out(config: Config) -> tuple[str, ...]:
     """Alarms about lines of files beside agent.toml that are wrong, and stop nobody."""
     forms = "名册、音像记录事项清单或文件名规则有误，有误的未采用 (parts of roster, items or names left out)"
     rooms = "询问室、听证室配置有误，有误的房间未采用 (rooms left out of rooms.toml)"
-    told = ((forms, config.forms.refused), (rooms, config.rooms_refused))
+    recorders = "记录仪型号配置有误，有误的型号未采用 (profiles of recorders left out)"
+    told = ((forms, config.forms.refused), (rooms, config.rooms_refused), (recorders, config.recorders_refused))
     return tuple(f"{words}: {'; '.join(refused)}" for words, refused in told if refused)
 
 

@@ -22,6 +22,7 @@ from agent.status.activities import activity_view, place_view
 from agent.status.explain import deadline_view, verdict_of
 from agent.status.families import related
 from agent.status.naming import name_view, twins_of, twins_view
+from agent.status.said import clock_fields, said_in, trust_words
 from agent.status.sealed import manifest_lines, manifest_view
 from agent.status.transcripts import transcripts_said
 from agent.status.words import at, named, words
@@ -50,6 +51,8 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
     "made_between": ("制作完成于两者之间", "completed between"),
     "made_time_basis": ("时间来源", "source of the time"),
     "clock_trust": ("设备时钟可信度", "trust in the recorder's clock"),
+    "device_clock_offset_ms": ("设备时钟偏差（毫秒）", "how far the recorder's clock was ahead, ms"),
+    "device_clock_compared": ("设备时钟比对", "how certain that is, and when it was compared"),
     "device": ("设备", "recorder"),
     "source_path": ("原始路径", "path on the recorder"),
     "source_name_raw": ("原始文件名（字节）", "name on the recorder, bytes in hexadecimal"),
@@ -95,6 +98,7 @@ class Known:
     activities: Sequence[ActivityView]
     docked_at: datetime | None
     device: Device | None
+    said: Mapping[str, Any]
     twins: tuple[RecordingView, ...] = ()
     related: Callable[[tuple[NamingRule, ...]], list[Json]] = lambda _: []
 
@@ -113,6 +117,7 @@ def known_of(reader: Reader, identifier: str) -> Known:
     statements = reader.statements([recording.recording_id])[recording.recording_id]
     docked_at = reader.docked_at(row.docking_id)
     device = reader.devices().get(recording.device_id)
+    said = said_in(reader, row.docking_id)
     activities = [reader.activity(name) for name in reader.activities_of(recording.recording_id)]
     seals = reader.seals(recording.recording_id)
     twins = twins_of(reader, kept.asset)
@@ -126,6 +131,7 @@ def known_of(reader: Reader, identifier: str) -> Known:
         activities,
         docked_at,
         device,
+        said,
         twins,
         partial(related, reader, row),
     )
@@ -237,7 +243,8 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         ("org_code", station.org_code, Source.PROFILE),
         ("org_name", station.org_name, Source.PROFILE),
         ("org_type", named(station.org_type) if station.org_type else None, Source.PROFILE),
-        *_made(row),
+        *_made(row, known.said),
+        *((name, value, Source.AUTOMATIC) for name, value in clock_fields(known.said)),
         *_content(row.facts),
         *_activities(known, config),
         *_origin(known, config),
@@ -258,7 +265,7 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         yield "central_receipt", {name: value for name, value in shown.items() if value}, Source.AUTOMATIC
 
 
-def _made(row: RecordingView) -> Iterator[tuple[str, Any, Source]]:
+def _made(row: RecordingView, said: Mapping[str, Any]) -> Iterator[tuple[str, Any, Source]]:
     time = row.time
     source = Source.OFFICER if time.clock_trust is ClockTrust.STATED else Source.DEVICE
     end = time.made_end or (time.latest if time.earliest == time.latest else None)
@@ -268,7 +275,7 @@ def _made(row: RecordingView) -> Iterator[tuple[str, Any, Source]]:
         yield "made_between", [at(time.earliest), at(time.latest)], Source.AUTOMATIC
     else:
         yield "made_time_basis", named(time.basis), Source.AUTOMATIC
-    yield "clock_trust", named(time.clock_trust), Source.AUTOMATIC
+    yield "clock_trust", trust_words(time.clock_trust, said), Source.AUTOMATIC
 
 
 def _content(facts: Facts | None) -> Iterator[tuple[str, Any, Source]]:
@@ -297,6 +304,7 @@ def _activities(known: Known, config: Config) -> Iterator[tuple[str, Any, Source
 def _origin(known: Known, config: Config) -> Iterator[tuple[str, Any, Source]]:
     if known.device is not None:
         device = {name: value for name, value in asdict(known.device).items() if value}
+        device |= {"says": known.said["told"]} if known.said.get("told") else {}
         recorder = recognise(config.inventory, known.device)
         if recorder is not None:
             device |= {"recorder_id": recorder.recorder_id, "number": recorder.number, "kind": named(recorder.kind)}
