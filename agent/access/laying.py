@@ -19,6 +19,7 @@ CARD_US: Final = 500_000
 CAUSES: Final[Mapping[str, str]] = {
     Cause.REFUSED: "摄像机拒绝连接 (refused)",
     Cause.UNAUTHORISED: "摄像机拒绝登录 (not authorised)",
+    Cause.READABLE: "摄像机要求明文密码 (readable password wanted)",
     Cause.UNREACHABLE: "摄像机无法连通 (unreachable)",
     Cause.CLOSED: "摄像机断开连接 (connection closed)",
     Cause.STALLED: "摄像机停止发送 (nothing was sent)",

@@ -107,6 +107,7 @@ class Source:
     credential: str = _credential()
     transport: str = choice(Carried.TCP)
     watch: bool = flag(default=True)
+    plain_password: bool = flag(default=False)
 
     @property
     def secret(self) -> Path | None:

@@ -47,6 +47,7 @@ _ASKED_LIMIT_S: Final = 25.0
 _CAUSES: Final[Mapping[str, str]] = {
     Cause.REFUSED: "摄像机拒绝连接 the camera refused the connection",
     Cause.UNAUTHORISED: "用户名或密码错误 user or password is wrong",
+    Cause.READABLE: "摄像机要求明文密码，未允许 it wants the password readable, which is not allowed (plain_password)",
     Cause.UNREACHABLE: "无法连接 the camera can't be reached",
     Cause.CLOSED: "连接断开 the camera closed the connection",
     Cause.STALLED: "没有数据 the camera sends nothing",

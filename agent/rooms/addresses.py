@@ -46,7 +46,7 @@ class CameraAddresses:
                 host, port, profile = onvif_place(source)
                 url = await self._ask(host, port, user, password, profile)
             url = complete(url, user, password, source)
-        return SourcePlan(source.name, url, Transport(source.transport), source.watch)
+        return SourcePlan(source.name, url, Transport(source.transport), source.watch, source.plain_password)
 
 
 def onvif_place(source: Source) -> tuple[str, int, str]:

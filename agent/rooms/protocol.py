@@ -36,6 +36,7 @@ class Cause(StrEnum):
 
     REFUSED = "refused"
     UNAUTHORISED = "unauthorised"
+    READABLE = "readable"
     UNREACHABLE = "unreachable"
     CLOSED = "closed"
     STALLED = "stalled"
@@ -72,13 +73,15 @@ class Kind(StrEnum):
 class SourcePlan:
     """One camera or microphone: `url` is rtsp://, v4l2:/dev/… or alsa:…, complete with user and password.
 
-    `watch`: whether pictures and levels are looked at while it records.
+    `watch`: whether pictures and levels are looked at while it records. `plain_password`: the camera may have the
+    password in a way that the whole network can read; else such a camera is told nothing (Cause.READABLE).
     """
 
     name: str
     url: str
     transport: Transport = Transport.TCP
     watch: bool = True
+    plain_password: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from agent.rooms import attached
+from agent.rooms.challenge import RTSP_PORT, ReadableError, schemes
 from agent.rooms.connection import Connection, Say, StandsStillError, Totals, wall_us
 from agent.rooms.protocol import Alive, Cause, Kind, Lost, Noticed, Opened, Plan, Transport, Why
 from agent.rooms.writer import FAILED, Flusher, described
@@ -34,7 +35,6 @@ _NAP_S: Final = 0.15
 """TCP's buffers hold far more; UDP's would lose packets."""
 _LOCKED_OUT_S: Final = 60.0
 """Cameras lock an account after some wrong passwords; a right one is seldom far from it."""
-_RTSP_PORT: Final = 554
 _DETAIL_CHARS: Final = 80
 
 
@@ -73,6 +73,7 @@ class Source:
         self._stopping = threading.Event()
         self._opening_since: float | None = None
         self._hung = 0
+        self._is_asked_well = False
         self._thread = self._started()
 
     def _started(self) -> threading.Thread:
@@ -135,7 +136,8 @@ class Source:
             last_us = self._recorded_until()
             self._lost(cause, detail, began_us if last_us is None else last_us)
             pause_s = min(2 * pause_s, _LAST_PAUSE_S) if last_us is None else _FIRST_PAUSE_S
-            self._stopping.wait(_LOCKED_OUT_S if cause is Cause.UNAUTHORISED else pause_s)
+            is_locked = cause in {Cause.UNAUTHORISED, Cause.READABLE}
+            self._stopping.wait(_LOCKED_OUT_S if is_locked else pause_s)
 
     def _record(self) -> None:
         """One connection from its beginning to its end. Returns if the camera ended it; raises `FAILED` else."""
@@ -200,7 +202,20 @@ class Source:
         }
         if self._source.transport is Transport.UDP:
             options["buffer_size"] = str(4 << 20)
+        self._ask_first()
         return av.open(url, options=options, timeout=timeout)
+
+    def _ask_first(self) -> None:
+        """Before a password is given away: does the camera want it in a way that nobody else can read?
+
+        Once it has asked so, it isn't asked again: each connection would cost another one.
+        """
+        if self._is_asked_well or self._source.plain_password or "@" not in urlsplit(self._source.url).netloc:
+            return
+        asks = schemes(self._source.url, OPEN_LIMIT_S)
+        if "basic" in asks and "digest" not in asks:
+            raise ReadableError
+        self._is_asked_well = "digest" in asks
 
     def _end(self, connection: Connection) -> None:
         """Close what is open, unless somebody did it for us."""
@@ -224,6 +239,8 @@ class Source:
         """The cause of an error, and FFmpeg's words for it, in which there is no address."""
         detail = getattr(error, "strerror", None) or type(error).__name__
         code = getattr(error, "errno", None)
+        if isinstance(error, ReadableError):
+            return Cause.READABLE, ""
         if isinstance(error, StandsStillError):
             return Cause.STALLED, ""
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
@@ -246,7 +263,7 @@ class Source:
         """Whether anything takes a connection where the source should be."""
         try:
             parts = urlsplit(self._source.url)
-            with socket.create_connection((parts.hostname or "", parts.port or _RTSP_PORT), 1.0):
+            with socket.create_connection((parts.hostname or "", parts.port or RTSP_PORT), 1.0):
                 return True
         except (OSError, ValueError):
             return False

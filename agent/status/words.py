@@ -206,6 +206,10 @@ WORDS: Final[Mapping[type[StrEnum], Mapping[str, tuple[str, str]]]] = {
     Cause: {
         Cause.REFUSED: ("摄像机拒绝连接", "the camera refused the connection"),
         Cause.UNAUTHORISED: ("摄像机不接受用户名或密码", "the camera refused user or password"),
+        Cause.READABLE: (
+            "摄像机要求明文传送密码，本站未允许",
+            "the camera wants its password readable, which is not allowed here",
+        ),
         Cause.UNREACHABLE: ("网络不通，无法连接摄像机", "the camera can't be reached"),
         Cause.CLOSED: ("摄像机断开了连接", "the camera closed the connection"),
         Cause.STALLED: ("摄像机不再传送数据", "the camera sent nothing any more"),

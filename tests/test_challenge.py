@@ -1,0 +1,151 @@
+"""A camera's password goes over the network readable only if the room allows it: by the bytes that really went."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.rooms import challenge
+from agent.rooms.challenge import schemes
+from agent.rooms.protocol import Back, Cause, Closed, Lost
+from simulator.cameras.camera import PASSWORD, USER, Cameras
+from simulator.stores.processes import HOST
+from tests.recording import plan, recording
+
+READABLE = base64.b64encode(f"{USER}:{PASSWORD}".encode())
+
+
+@dataclass
+class Tap:
+    """Passes everything on to a camera, and keeps what it was told."""
+
+    upstream: int
+    port: int = 0
+    said: bytes = b""
+    passing: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def taken(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, there = await asyncio.open_connection(HOST, self.upstream)
+        self.passing.append(asyncio.create_task(self._passed(reader, there, keeps=True)))
+        self.passing.append(asyncio.create_task(self._passed(answers, writer, keeps=False)))
+
+    async def _passed(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, keeps: bool) -> None:
+        with contextlib.suppress(OSError):
+            try:
+                while piece := await reader.read(65536):
+                    self.said += piece if keeps else b""
+                    writer.write(piece)
+                    await writer.drain()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def tapped(server: Cameras) -> AsyncIterator[Tap]:
+    tap = Tap(server.port)
+    async with await asyncio.start_server(tap.taken, HOST, 0) as listening:
+        tap.port = listening.sockets[0].getsockname()[1]
+        yield tap
+        for task in tap.passing:
+            task.cancel()
+        await asyncio.wait(tap.passing)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_a_camera_that_wants_it_readable_gets_it_only_where_the_room_allows_that(
+    cameras: Callable[..., Cameras], pack: Callable[..., Path], tmp_path: Path, allowed: bool
+) -> None:
+    """That FFmpeg gives it away is what the second case shows: without asking first it would in the first one, too."""
+    server = cameras({"front": pack()}, auth="basic")
+    async with tapped(server) as tap:
+        what = plan(tmp_path / "r", server.url("front", tap.port), segment_s=1.0)
+        what = replace(what, sources=tuple(replace(one, plain_password=allowed) for one in what.sources))
+        async with recording(what) as it:
+            await it.wait(Closed if allowed else Lost)
+        assert (READABLE in tap.said, b"DESCRIBE" in tap.said) == (allowed, True)
+    assert [one.cause for one in it.all(Lost)] == [] if allowed else [Cause.READABLE]
+    assert PASSWORD not in repr(it.said)
+
+
+async def test_digest_is_answered_and_asked_for_once(
+    cameras: Callable[..., Cameras], pack: Callable[..., Path], tmp_path: Path
+) -> None:
+    server = cameras({"front": pack()})
+    async with tapped(server) as tap:
+        async with recording(plan(tmp_path / "r", server.url("front", tap.port), segment_s=1.0)) as it:
+            await it.wait(Closed)
+            server.end("front")
+            await it.wait(Lost)
+            await it.wait(Back)
+        assert READABLE not in tap.said
+        assert PASSWORD.encode() not in tap.said
+        assert tap.said.count(b"Authorization: Digest") > 1
+        assert len(tap.passing) == 2 * 3, "one question, and two connections"
+
+
+@contextlib.asynccontextmanager
+async def answering(answer: bytes, *, ends: bool = True) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """The address of somebody who says just that to whoever connects, and what was asked."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            asked.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(answer)
+            await writer.drain()
+            if not ends:
+                await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, HOST, 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield f"rtsp://{USER}:secret@{HOST}:{port}/live?channel=1", asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ('401 Unauthorized\r\nCSeq: 1\r\nWWW-Authenticate: Basic realm="cam"\r\n\r\n', {"basic"}),
+        ('401 Unauthorized\r\nwww-authenticate:BASIC realm="Digest"\r\n\r\n', {"basic"}),
+        ('401 No\r\nWWW-Authenticate: Basic realm="a"\r\nWWW-Authenticate: Digest realm="a", nonce="b"\r\n\r\n',
+         {"basic", "digest"}),
+        ("401 Unauthorized\r\n\r\nWWW-Authenticate: Basic x", set()),
+        ("200 OK\r\nContent-Length: 3\r\n\r\nv=0", set()),
+        ("404 Not Found\r\nWWW-Authenticate: Basic x\r\n\r\n", set()),
+    ],
+)  # fmt: skip
+async def test_what_a_camera_asks_for_is_read_from_its_refusal(answer: str, told: set[str]) -> None:
+    async with answering(f"RTSP/1.0 {answer}".encode(), ends=False) as (url, asked):
+        assert await asyncio.to_thread(schemes, url, 20.0) == told
+    assert asked[0].startswith(b"DESCRIBE rtsp://127.0.0.1:")
+    assert b"/live?channel=1 RTSP/1.0\r\n" in asked[0]
+    assert USER.encode() not in asked[0]
+    assert b"secret" not in asked[0]
+
+
+@given(st.binary(max_size=200) | st.text("RTSP/1.0 42\r\nw-a:Bsic", max_size=60).map(str.encode))
+def test_any_answer_is_understood_or_refused(answer: bytes) -> None:
+    async def ask() -> None:
+        async with answering(answer) as (url, _):
+            with contextlib.suppress(ValueError, OSError):
+                assert await asyncio.to_thread(schemes, url, 20.0) <= {"basic", "digest"} or b"401" in answer
+
+    asyncio.run(ask())
+
+
+async def test_silence_drips_and_floods_are_bounded() -> None:
+    async with answering(b"", ends=False) as (url, _):
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(schemes, url, 0.3)
+    async with answering(b"RTSP/1.0 200 OK\r\n" + b"x" * 1_000_000, ends=False) as (url, _):
+        assert await asyncio.to_thread(schemes, url, 20.0) == frozenset()
+    assert challenge._HEAD_LIMIT_BYTES < 65536
