@@ -130,6 +130,21 @@ async def test_without_the_service_s_word_the_page_says_that_it_does_not_know(se
     assert "状态未知" in text
 
 
+async def test_in_a_room_that_is_configured_no_more_nothing_is_started(tmp_path: Path) -> None:
+    """Its session runs on and is shown until it ends; a form that was open by then is answered in words."""
+    station = Recorder()
+    station.refuses = "没有这个房间 (there is no room gone)"
+    async with standing(tmp_path, Role.OFFICER, {"session_start": station.ask}) as served:
+        show(served, session(source("face", "正面摄像机"), room="gone"))
+        assert (await get(served, "/rooms/gone"))[0] == 200
+        for status, text in (
+            await get(served, "/rooms/gone/start"),
+            await post(served, "/rooms/gone/start", stage="S05", hours="1"),
+        ):
+            assert status == 404
+            assert "没有这个场所" in text
+
+
 async def test_a_session_is_started_and_stopped_by_who_has_signed_in_after_being_asked(tmp_path: Path) -> None:
     station = Recorder()
     verbs = dict.fromkeys(("session_start", "session_stop", "session_extend"), station.ask)

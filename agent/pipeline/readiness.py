@@ -14,7 +14,7 @@ from typing import Any, Final
 import rfc8785
 
 from agent import durable
-from agent.access.inspecting import Inspection, inspect
+from agent.access.inspecting import Bounds, Inspection, inspect
 from agent.child import ChildError
 from agent.config.rooms import Room, Source
 from agent.errors import AgentError, RequestError, RoomError, StoreError
@@ -33,6 +33,8 @@ _LASTS_S: Final = 10.0
 _ANSWER_LIMIT_S: Final = 20.0
 _STOP_LIMIT_S: Final = 20.0
 _STORE_LIMIT_S: Final = 20.0
+_READING: Final = Bounds(stall_s=30.0, total_s=120.0, decode_s=60, cpu_s=90)
+"""Of ten seconds of a source; who can't be read in that is told, and keeps no other room waiting for hours."""
 _LEAST: Final = 0.5
 """Of the time that is recorded, a source must have given so much."""
 _CLEAR: Final = timedelta(seconds=45)
@@ -228,7 +230,7 @@ class Readiness:
             if one.closed:
                 largest = max(one.closed, key=lambda closed: closed.size_bytes)
                 with contextlib.suppress(ChildError):
-                    one.found = await inspect(folder / largest.file)
+                    one.found = await inspect(folder / largest.file, bounds=_READING)
         return heard
 
     async def _address(self, room: Room, source: Source, heard: Mapping[str, _Heard]) -> SourcePlan | None:

@@ -119,7 +119,7 @@ class Rooms:
         found, name = await self._board.rooms(), request.match_info["room"]
         room = next((room for room in found["rooms"] if room["room"] == name), None)
         if room is None:
-            raise web.HTTPNotFound(text="没有这个场所 (there is no such room)")
+            raise _no_room()
         return {"room": room, "station": found["station"], "now": found["now"]}
 
     # Start and stop.
@@ -153,7 +153,10 @@ class Rooms:
 
     async def _start_shown(self, request: web.Request, told: Told) -> web.Response:
         found = await self._room(request)
-        room, forms = await self._board.look(lambda _, config, __: (config.rooms[found["room"]["room"]], config.forms))
+        name = found["room"]["room"]
+        room, forms = await self._board.look(lambda _, config, __: (config.rooms.get(name), config.forms))
+        if room is None:  # it is configured no more, and only shown as long as its session runs
+            raise _no_room()
         stages = [
             {"code": code, **words(f"{code} {one.zh}", one.en)}
             for code, one in STAGES.items()
@@ -252,6 +255,10 @@ class Rooms:
             return await self._board.look(lambda reader, config, now: session_view(reader, config, name, part, now))
         except UnknownError as error:
             raise web.HTTPNotFound(text=f"没有这个场次 (there is no such session): {error.what}") from error
+
+
+def _no_room() -> web.HTTPNotFound:
+    return web.HTTPNotFound(text="没有这个场所 (there is no such room)")
 
 
 def _end_of(found: Json, asked: Mapping[str, str]) -> str:
