@@ -31,11 +31,14 @@ def command(module: str) -> list[str]:
 
 
 class Child:
-    """One helper process. A read that hangs in the kernel can't be cancelled in a thread; a process can be killed."""
+    """One helper process. A read that hangs in the kernel can't be cancelled in a thread; a process can be killed.
+
+    `stall_limit_s`, how long it may say nothing, may be changed while it runs.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, stall_limit_s: float) -> None:
         self._process = process
-        self._stall_limit_s = stall_limit_s
+        self.stall_limit_s = stall_limit_s
         self._lines: deque[bytes] = deque()
         self._rest = b""
         self._reading = asyncio.Lock()
@@ -95,10 +98,10 @@ class Child:
         """Next line as it is, or None as above. Raises ChildError."""
         if not self._lines:
             try:
-                async with asyncio.timeout(self._stall_limit_s):
+                async with asyncio.timeout(self.stall_limit_s):
                     await self._more_lines()
             except TimeoutError:
-                raise ChildError(f"no answer for {self._stall_limit_s:g} s") from None
+                raise ChildError(f"no answer for {self.stall_limit_s:g} s") from None
         return self._lines.popleft() if self._lines else None
 
     async def _more_lines(self) -> None:
@@ -135,12 +138,12 @@ class Child:
         text = "".join(json.dumps(value, separators=(",", ":")) + "\n" for value in values)
         try:
             self._process.stdin.write(text.encode("ascii"))
-            async with asyncio.timeout(self._stall_limit_s):
+            async with asyncio.timeout(self.stall_limit_s):
                 await self._process.stdin.drain()
         except (ConnectionError, RuntimeError):
             raise ChildError("closed its input") from None
         except TimeoutError:
-            raise ChildError(f"takes no input for {self._stall_limit_s:g} s") from None
+            raise ChildError(f"takes no input for {self.stall_limit_s:g} s") from None
 
     async def stop(self) -> None:
         """Kill the helper and reap it; one that the kernel holds in an uninterruptible read is left behind."""

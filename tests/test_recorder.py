@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
+from agent import child
 from agent.rooms import engine
 from agent.rooms.protocol import Alive, Back, Begun, Cause, Closed, Lost, Noticed, Opened, Transport, Why
 from simulator.cameras.camera import Cameras
@@ -270,6 +271,26 @@ async def test_a_killed_recorder_is_replaced_and_what_it_left_is_told_as_it_is(
     assert killed.start_us < killed.end_us <= lost.since_us
     assert killed.end_us - killed.start_us >= pictures * 40_000 - 500_000, "it ends when it was written last"
     assert (killed.frames, killed.media_us, killed.tracks) == (0, 0, ()), "who takes it counts"
+
+
+async def test_a_recorder_that_starts_slowly_is_given_more_time_until_it_records(
+    cameras: Start, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power cut on a busy computer: killed at each start, it would never record."""
+    ready = child.command
+
+    def slow(module: str) -> list[str]:
+        *words, script = ready(module)
+        return [*words, f"import time; time.sleep(2.5); {script}"]
+
+    monkeypatch.setattr(engine, "_SILENT_LIMIT_S", 1.5)
+    monkeypatch.setattr(child, "command", slow)
+    server = cameras({"front": pack()})
+    async with recording(plan(tmp_path / "r", server.url("front"))) as it:
+        await it.wait(Begun)
+    (lost,) = it.all(Lost)
+    assert (lost.cause, lost.detail) == (Cause.RECORDER, "no answer for 1.5 s")
+    assert it.all(Closed)
 
 
 async def test_a_recorder_that_hangs_is_noticed(

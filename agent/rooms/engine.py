@@ -26,6 +26,10 @@ _SILENT_LIMIT_S: Final = 10.0
 _STILL_SLACK_S: Final = 5.0
 """The recorder notices by itself that a camera sends nothing; it gets this much longer than a stall may last."""
 
+_START_LIMIT_S: Final = 80.0
+"""After one that was killed before its first word the next is given twice the time, up to this: on a busy computer, as
+after a power cut, each would else be killed while it starts, for ever."""
+
 _STOP_LIMIT_S: Final = 6.0
 _FIRST_PAUSE_S: Final = 0.1
 _LAST_PAUSE_S: Final = 5.0
@@ -56,6 +60,7 @@ class RoomRecorder:
         self._known = {
             source.name: _Known(number) for source, number in zip(plan.sources, plan.first_numbers, strict=True)
         }
+        self._start_limit_s = _SILENT_LIMIT_S
         self._child: Child | None = None
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -97,13 +102,14 @@ class RoomRecorder:
 
     async def _one(self) -> AsyncGenerator[Report, None]:
         """One process from its start to its end, and what it left."""
-        numbers = tuple(known.number for known in self._known.values())
+        numbers, is_heard = tuple(known.number for known in self._known.values()), False
         await asyncio.to_thread(_unshow, Path(self._plan.folder), tuple(self._known))
         try:
-            self._child = await Child.start("agent.rooms.recorder", [], stall_limit_s=_SILENT_LIMIT_S)
+            self._child = await Child.start("agent.rooms.recorder", [], stall_limit_s=self._start_limit_s)
             try:
                 await self._child.send(packed(replace(self._plan, first_numbers=numbers)))
                 while (line := await self._child.line()) is not None:
+                    self._child.stall_limit_s, is_heard = _SILENT_LIMIT_S, True
                     for said in self._checked(report(line)):
                         yield said
             finally:
@@ -111,6 +117,8 @@ class RoomRecorder:
                 self._child = None
         except ChildError as error:
             trouble = str(error)[:80]
+            if not is_heard:
+                self._start_limit_s = min(2 * self._start_limit_s, _START_LIMIT_S)
         else:
             trouble = "ended"
         for path, written_us, size_bytes in await asyncio.to_thread(_files, Path(self._plan.folder)):
