@@ -12,25 +12,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.access.parts import Part, parts_m3u8
 from agent.deadline import ZONE
 from agent.families import Filed, Kin, families
+from agent.kit import exporting
+from agent.kit.contents import Wanted
 from agent.media.formats import FORMATS
 from agent.media.kinds import RAW, medium_of
 from agent.model import Medium
 from agent.naming import proposed
+from agent.papers.printing import PaperError
+from agent.pipeline.checkpoints import sign
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.station import Station
-from agent.status.families import parts_of
+from agent.status.families import parts_of, playlist
 from agent.status.record import known_of, record_view, sealed_view
 from simulator.card import Card
 from simulator.content import Content, Noise
 from simulator.exif import with_exif
 from tests.cards import KINDS, docked
 from tests.conftest import SettableClock
+from tests.kits import export, filled
 from tests.media import film
 from tests.parsing import wall
 from tests.stations import QUICK, SHIPPED
 from tests.stations import opened as station_of
+from tests.test_kit import check
 
 NINE = datetime(2026, 11, 20, 9, 0, tzinfo=ZONE)
 GIB = 1 << 30
@@ -261,8 +268,48 @@ async def test_a_long_recording_and_its_sidecars_on_a_real_card(
     sealed = of(station, "DCIM/100MEDIA/MOVI0002.MP4", clock, sealed=True)
     assert sealed == of(station, "DCIM/100MEDIA/MOVI0002.MP4", clock)
     part = next(row for row in rows if row.name.endswith("MOVI0002.MP4"))
+    whole_one = next(row for row in rows if row.name.endswith("MOVI0005.MP4"))
+    assert parts_of(station.journal.reader, whole_one, SHIPPED.forms.names) == [whole_one]
     parts = parts_of(station.journal.reader, part, SHIPPED.forms.names)
     assert [row.name[-8:] for row in parts] == ["0001.MP4", "0002.MP4", "0003.MP4"]
+
+
+async def test_parts_play_in_order_by_a_list_of_what_is_in_a_kit_and_of_what_the_vault_has(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_: str) -> bytes:
+        raise PaperError("not printed here.")
+
+    monkeypatch.setattr(exporting, "printed", refuse)
+    whole = film(tmp_path, "mp4", 2)
+    chapters = {f"DCIM/100GOPRO/GX{part:02}0007.MP4": whole + bytes(part) for part in (1, 2, 3)}
+    async with filled(tmp_path / "station", clock, chapters) as station:
+        await probed(station)
+        await sign(station)
+        reader = station.journal.reader
+        rows = {row.name: row for row in reader.recordings()}
+        first, second, _ = (rows[name] for name in chapters)
+        entries = parts_m3u8(playlist(reader, second, SHIPPED.forms.names)).decode().splitlines()
+        assert entries[:2] == ["#EXTM3U", "#EXTINF:2,DCIM/100GOPRO/GX010007.MP4"]
+        played = [station.vault.originals_dir / line for line in entries if not line.startswith("#")]
+        assert [path.read_bytes() for path in played] == list(chapters.values())
+        wanted = [one.recording.recording_id for one in (first, second)]
+        kit = await export(station, tmp_path / "kit", Wanted(recordings=wanted))
+    (listed,) = (kit.folder / "data/reports").glob("*.m3u8")
+    lines = listed.read_text("utf-8").splitlines()
+    assert lines[-1] == "# not here: DCIM/100GOPRO/GX030007.MP4"
+    found = [listed.parent / line for line in lines if not line.startswith("#")]
+    assert [path.read_bytes() for path in found] == list(chapters.values())[:2]
+    code, text = check(kit.folder)
+    assert code == 0, text
+
+
+def test_what_stands_in_a_list_is_a_line_each() -> None:
+    parts = [Part("V/a\n#EXTM3U\ud800.mp4", "aa/bb", 1499), Part("V/b\r.mp4", "", None), Part("c", "cc", None)]
+    assert parts_m3u8(parts, 7).decode().split("\n") == [
+        "#EXTM3U", "#EXTINF:1,V/a?#EXTM3U?.mp4", "aa/bb", "# not here: V/b?.mp4", "#EXTINF:-1,c", "cc",
+        "# 7 more parts", "",
+    ]  # fmt: skip
 
 
 async def test_a_burst_is_what_exif_agrees_with(tmp_path: Path, station: Station, clock: SettableClock) -> None:

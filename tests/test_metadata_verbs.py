@@ -84,6 +84,8 @@ def test_a_form_of_a_whole_docking_by_the_service_and_then_without_it(made: Stag
     assert json.loads(run(made, "show", other, "--json")[1])["completeness"]["name"] == "checked"
     code, said = run(made, "history", one)
     assert (code, "version 2" in said, "place_text 地点: — → 济宁市任城区" in said) == (Exit.OK, True, True)
+    code, said = run(made, "parts", one)
+    assert (code, said.splitlines()[0], len(said.splitlines())) == (Exit.OK, "#EXTM3U", 3), said
     report = verify(made.station / "journal.db")
     assert report.consistent, report.differences
 

@@ -20,6 +20,7 @@ from agent.kit.bag import DATA, Bag
 from agent.kit.contents import HEAD_BYTES, Item, Piece, Wanted, chosen, items_of
 from agent.kit.extract import Extract, Told, checkpoint_of, extract
 from agent.kit.place import check_place, part_of
+from agent.kit.playlists import FOLDER, playlists
 from agent.kit.premis import STATION, Happened, Object, premis
 from agent.kit.reports import Frame, Reviewed, note, report, time_of
 from agent.kit.review import PROOFS, Given, review
@@ -34,7 +35,6 @@ from agent.uploader.base import Store
 from agent.vault import Vault
 
 _HERE: Final = Path(__file__)
-_REPORTS: Final = f"{DATA}/reports"
 _SPARE_BYTES: Final = 64 << 20
 """Room for papers and lists."""
 
@@ -125,8 +125,10 @@ class Exporter:
         extracted.write(bag)
         missing = tuple(one.name for one in reviewed if one.item.original.asset.asset_id not in one.given.sums)
         unsound = tuple(one.name for one in reviewed if any(check.holds is False for check in one.checks[:PROOFS]))
+        for name, content in playlists(reviewed):
+            bag.write(name, content)
         unprinted = await self._papers(bag, reviewed, extracted.view)
-        bag.write(f"{_REPORTS}/premis.xml", self._premis(reviewed, extracted))
+        bag.write(f"{FOLDER}/premis.xml", self._premis(reviewed, extracted))
         bag.write("keys.txt", "".join(f"{key.key.vkey}\n" for key in self._keys))
         bag.write("verify.py", _checker())
         bag.write("HOW-TO-CHECK.txt", _HERE.with_name("instructions.txt").read_bytes())
@@ -210,10 +212,10 @@ class Exporter:
         frame = self._frame(view)
         papers = {"note": note(frame, reviewed), "verification-report": report(frame, reviewed)}
         for name, paper in papers.items():
-            bag.write(f"{_REPORTS}/{name}.html", paper)
+            bag.write(f"{FOLDER}/{name}.html", paper)
         try:
             for name, paper in papers.items():
-                bag.write(f"{_REPORTS}/{name}.pdf", await printed(paper))
+                bag.write(f"{FOLDER}/{name}.pdf", await printed(paper))
         except PaperError as error:
             return error.what
         return ""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
+from agent.access.parts import Part
 from agent.deadline import instant
 from agent.families import Because, Family, Filed, Kin, families
 from agent.journal import Reader
@@ -63,6 +64,17 @@ def parts_of(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) 
             if family.kin is Kin.PARTS:
                 return [reader.recording(name) for _, name in reader.listing(row.docking_id, family.members) if name]
     return [row]
+
+
+def playlist(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) -> list[Part]:
+    """The parts of a recording by the places of their originals in vault and store: two digits, BLAKE3."""
+    found = []
+    for one in parts_of(reader, row, names):
+        kept = reader.asset(one.asset.same_as) if one.asset.same_as else one.asset
+        digest = kept.digests.blake3 if kept.digests is not None else ""
+        lasts_ms = one.facts.duration_ms if one.facts is not None else None
+        found.append(Part(one.name, f"{digest[:2]}/{digest}" if digest else "", lasts_ms))
+    return found
 
 
 def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tuple[Clip, str]]) -> Json:

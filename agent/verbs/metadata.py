@@ -8,15 +8,18 @@ import json
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from agent.access.parts import parts_m3u8
 from agent.config import load
 from agent.errors import RequestError
 from agent.journal import Reader
 from agent.metadata import FIELDS
 from agent.model import Clock, Completeness, Forms
 from agent.register import line
+from agent.status.families import playlist
 from agent.status.record import Json, history_lines, history_view, known_of, record_lines, record_view
 from agent.status.words import WORDS
 from agent.verbs.base import Add, Fields, entered, group, json_option, show, signed_options, text_of
@@ -29,7 +32,8 @@ def add_metadata(add: Add, clock: Clock) -> None:
     own = group(add, clock, "metadata", "what is known of a recording, what an officer says of it, who checked it")
     show = own("show", _show, "every field that is known of a recording, with who says it, and what is missing")
     history = own("history", _history, "every version of what was said of a recording: who, when, why, old and new")
-    for verb in (show, history):
+    parts = own("parts", _parts, "a playlist (M3U8) of the originals of a recording that its recorder cut into parts")
+    for verb in (show, history, parts):
         verb.add_argument("id", metavar="ID", help="asset or recording id, as the status shows it")
     say = own("set", _set, "an officer says something of one recording or of many; nothing waits for it")
     text = "a field and its value; a list: repeat it; parts: divide them by /, like makers=张三/37080012345"
@@ -50,7 +54,7 @@ def add_metadata(add: Add, clock: Clock) -> None:
     fields = own(
         "fields", _fields, "every field that can be said: what it takes, its codes, the article that asks for it"
     )
-    for verb in (show, history, say, check, fields):
+    for verb in (show, history, parts, say, check, fields):
         json_option(verb)
 
 
@@ -79,6 +83,13 @@ def _history(options: argparse.Namespace, _: Clock) -> int:
     with closing(Reader(config.storage.root / "journal.db")) as reader:
         history = history_view(known_of(reader, options.id))
         return show(options, history, history_lines(history))
+
+
+def _parts(options: argparse.Namespace, _: Clock) -> int:
+    config = load(options.config)
+    with closing(Reader(config.storage.root / "journal.db")) as reader:
+        parts = playlist(reader, reader.recording(options.id), config.forms.names)
+    return show(options, {"parts": [asdict(part) for part in parts]}, parts_m3u8(parts).decode().splitlines())
 
 
 def _set(options: argparse.Namespace, clock: Clock) -> int:
