@@ -22,10 +22,10 @@ from agent.drivers.folder import Batch, Folder, inbox_device
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
 from agent.errors import ConfigError, DeviceError
-from agent.inboxes.inbox import InboxDock, Taken
+from agent.inboxes.inbox import Fates, InboxDock
 from agent.journal import Journal, device_id
 from agent.lines.switchboard import Switchboard
-from agent.model import Clip, Clock, Device, Incident, SlotProgress
+from agent.model import Clip, Clock, Device, Incident, Outcome, SlotProgress
 from agent.pipeline import limits
 from agent.pipeline.acquire import Docking
 from agent.pipeline.progress import Meter
@@ -149,17 +149,17 @@ def _limits(config: Config) -> Limits:
     return Limits(dock.stall_limit_s, dock.parser_limit_s, dock.parser_memory_bytes, dock.rescue_limit_s)
 
 
-async def taken(station: Station, inbox: str, clips: Sequence[Clip]) -> Sequence[bool]:
-    """Which files of an inbox the journal has as taken over, exactly as they are."""
-    return await station.on_disk(station.journal.reader.are_taken, device_id(inbox_device(inbox)), clips)
+async def fates(station: Station, inbox: str, clips: Sequence[Clip]) -> Sequence[Outcome | None]:
+    """What the journal says became of files of an inbox, exactly as they are."""
+    return await station.on_disk(station.journal.reader.fates, device_id(inbox_device(inbox)), clips)
 
 
 def detections(
-    config: Config, hears: Callable[[str], DockListener], taken: Taken
+    config: Config, hears: Callable[[str], DockListener], fates: Fates
 ) -> Iterator[Coroutine[None, None, None]]:
     """What finds recorders here, each to be run until cancelled; `hears` gives each a listener of its own.
 
-    `taken` tells what need not be taken from an inbox again.
+    `fates` tells what need not be taken from an inbox again.
     """
     dock = config.dock
     if dock.usb:
@@ -167,7 +167,7 @@ def detections(
     if dock.image_dir is not None:
         yield ImageDock(dock.image_dir, hears("images"), rescan_s=dock.rescan_s).run()
     for inbox in config.inboxes:
-        yield InboxDock(inbox, hears(f"inbox {inbox.name}"), taken, stall_s=dock.stall_limit_s).run()
+        yield InboxDock(inbox, hears(f"inbox {inbox.name}"), fates, stall_s=dock.stall_limit_s).run()
 
 
 async def pull_by_hand(config: Config, path: Path, clock: Clock, draw: Callable[[SlotProgress], None]) -> SlotProgress:

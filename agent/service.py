@@ -22,7 +22,7 @@ from agent.drivers.dock import DockedPath, DockListener, Heard
 from agent.errors import ConfigError, JournalError, StoreError
 from agent.manifest import Background, Json
 from agent.model import Clock, ClockStepped, Incident
-from agent.opening import detections, driver, lines_of, opened, rooms_of, taken, use
+from agent.opening import detections, driver, fates, lines_of, opened, rooms_of, use
 from agent.pipeline import checkpoints, history, limits
 from agent.pipeline.asked import FILE_VERBS, VERBS
 from agent.pipeline.own_disk import OwnDisk, journalled
@@ -65,7 +65,7 @@ class Service:
         self._refusals = history.Refusals()
         self._run, self._moves = 0, True
         self.judging = asyncio.Lock()
-        self.taken = partial(taken, station)
+        self.fates = partial(fates, station)
         self.clocks = ClockWatch(station.clock, self.on_step, self.on_clock)
         station.background = self.background
         station.clock_is_kept = lambda: self.clocks.state().synced is True
@@ -377,5 +377,5 @@ async def _work(
         group.create_task(service.rooms.run())
         group.create_task(service.lines.run(service.hears("lines"), config.dock.rescan_s))
         group.create_task(reloading())
-        for detection in detections(config, service.hears, service.taken):
+        for detection in detections(config, service.hears, service.fates):
             group.create_task(detection)

@@ -20,7 +20,7 @@ from agent.drivers.folder_reader import Mark
 from agent.inboxes import inbox as inboxes
 from agent.inboxes.inbox import InboxDock
 from agent.inboxes.watcher import local_device
-from agent.model import Clip
+from agent.model import Clip, Outcome
 from tests.disks import faulty_share
 from tests.dock_listener import Ear, running
 from tests.media import film
@@ -34,13 +34,13 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ear = Ear()
-        self.taken: set[Clip] = set()
+        self.fates: dict[Clip, Outcome] = {}
         self.asked = 0
 
-    async def is_taken(self, name: str, clips: Sequence[Clip]) -> Sequence[bool]:
+    async def fates_of(self, name: str, clips: Sequence[Clip]) -> Sequence[Outcome | None]:
         assert name == "nvr"
         self.asked += len(clips)
-        return [clip in self.taken for clip in clips]
+        return [self.fates.get(clip) for clip in clips]
 
     def batch(self) -> list[bytes]:
         """The paths of what is docked now."""
@@ -58,12 +58,12 @@ class Place:
         except TimeoutError:
             pytest.fail(f"docked are {self.batch()}, not {wanted}; {self.ear.troubles}")
 
-    def end(self, *, taken: bool = True) -> None:
+    def end(self, fate: Outcome | None = Outcome.PULLED) -> None:
         """The batch was read."""
         for docked in self.ear.docked.values():
             assert docked.batch is not None
-            if taken:
-                self.taken |= {clip_of(0, mark) for mark in docked.batch.marks}
+            if fate is not None:
+                self.fates |= {clip_of(0, mark): fate for mark in docked.batch.marks}
             docked.batch.ends += 1
             docked.batch.under_way = False
 
@@ -78,7 +78,7 @@ class Place:
 async def watched(folder: Path, inbox: Inbox = QUICK) -> AsyncIterator[Place]:
     folder.mkdir(exist_ok=True)
     place = Place(folder)
-    dock = InboxDock(replace(inbox, folder=folder), place.ear, place.is_taken, stall_s=20)
+    dock = InboxDock(replace(inbox, folder=folder), place.ear, place.fates_of, stall_s=20)
     async with running(dock.run()):
         yield place
 
@@ -107,17 +107,31 @@ async def test_what_is_taken_already_is_not_docked_and_what_failed_comes_again_w
     (folder / "a.txt").write_bytes(b"a")
     async with watched(folder) as place:
         await place.docks("a.txt")
-        place.end(taken=False)
+        place.end(None)
         await place.stays("a.txt")  # it is tried again by itself
         (folder / "b.txt").write_bytes(b"b")
         await place.docks("a.txt", "b.txt")
         place.end()
-        before = place.taken
+        before = place.fates
     async with watched(folder) as place:
-        place.taken = before
+        place.fates = before
         await place.ear.until(lambda: place.asked == 2)
         (folder / "c.txt").write_bytes(b"c")
         await place.docks("c.txt")
+
+
+async def test_what_could_not_be_read_is_told_and_holds_up_no_other_batch(folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"a")
+    async with watched(folder) as place:
+        await place.docks("a.txt")
+        place.end(Outcome.UNREADABLE)
+        (folder / "b.txt").write_bytes(b"b")
+        await place.docks("b.txt")
+        assert "1 files can't be read" in place.ear.troubles[-1]
+        before = place.fates
+    async with watched(folder) as place:
+        place.fates = before
+        await place.docks("a.txt", "b.txt")  # each start tries again
 
 
 async def test_a_file_is_not_docked_while_it_grows_or_somebody_may_still_write(folder: Path) -> None:
@@ -306,7 +320,7 @@ async def test_a_share_that_hangs_holds_up_nobody_and_is_looked_at_again(tmp_pat
     behind.mkdir()
     with faulty_share(behind, tmp_path / "share") as share:
         place = Place(share.path)
-        dock = InboxDock(replace(QUICK, folder=share.path), place.ear, place.is_taken, stall_s=1)
+        dock = InboxDock(replace(QUICK, folder=share.path), place.ear, place.fates_of, stall_s=1)
         async with running(dock.run()):
             (behind / "a.txt").write_bytes(b"a")
             await place.docks("a.txt")
@@ -319,7 +333,7 @@ async def test_a_share_that_hangs_holds_up_nobody_and_is_looked_at_again(tmp_pat
 
 
 async def test_what_no_watcher_says_ends_it(folder: Path) -> None:
-    dock = InboxDock(replace(QUICK, folder=folder), Ear(), Place(folder).is_taken, stall_s=1)
+    dock = InboxDock(replace(QUICK, folder=folder), Ear(), Place(folder).fates_of, stall_s=1)
     numbers = [1, 2, 3, 4]
     lines: tuple[object, ...] = (
         {"file": ["61", *numbers, "because"]}, {"file": ["zz", *numbers, ""]}, {"file": ["61", 1, -2, 3, 4, ""]},

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 PREPARE = """
-import ctypes, fcntl, mmap, os, signal, socket, subprocess, sys, threading, time
-from agent.drivers.sandbox import lock_parser, lock_puller
+import ctypes, fcntl, mmap, os, pathlib, signal, socket, subprocess, sys, threading, time
+from agent.drivers.sandbox import lock_parser, lock_puller, lock_watcher
 device = os.open(sys.argv[1], os.O_RDONLY)
 folder = os.open(sys.argv[2], os.O_RDONLY | os.O_DIRECTORY)
 libc = ctypes.CDLL(None, use_errno=True)
@@ -162,6 +162,50 @@ def test_the_puller_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
 
 
+WATCHER = """
+from agent.inotify import Ears
+with open(f"{sys.argv[2]}/a", "wb") as file:
+    file.write(b"content")
+ears, path = Ears(), pathlib.Path(sys.argv[2])
+lock_watcher(folder)
+"""
+
+
+def test_the_watcher_can_do_its_work(tmp_path: Path) -> None:
+    work = """
+found = os.open("a", os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+assert os.pread(found, 10, 0) == b"content"
+fcntl.fcntl(found, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+fcntl.fcntl(found, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+with os.scandir(folder) as entries:
+    assert [(one.name, one.stat(follow_symlinks=False).st_size) for one in entries] == [("a", 7)]
+ears.listen(path)
+assert ears.heard() == []
+time.sleep(0.01)
+"""
+    done = run(WATCHER, work, tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"done"), done.stderr
+
+
+WATCHER_KILLED = {
+    "open to write": "os.open('a', os.O_WRONLY, dir_fd=folder)",
+    "open to read and write": "os.open('a', os.O_RDWR, dir_fd=folder)",
+    "make": "os.open('b', os.O_RDONLY | os.O_CREAT, dir_fd=folder)",
+    "empty": "os.open('a', os.O_RDONLY | os.O_TRUNC, dir_fd=folder)",
+    "remove": "os.unlink('a', dir_fd=folder)",
+    "rename": "os.rename('a', 'b', src_dir_fd=folder, dst_dir_fd=folder)",
+    "change times": "os.utime('a', dir_fd=folder)",
+    "socket": "socket.socket()",
+    "fork": "os.fork()",
+}
+
+
+@pytest.mark.parametrize("attempt", WATCHER_KILLED.values(), ids=WATCHER_KILLED.keys())
+def test_the_watcher_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
+    done = run(WATCHER, attempt, tmp_path)
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
 def test_a_parser_that_is_stopped_ends_with_the_agent() -> None:
     """It is stopped while a recorder is read; and where memory ends, it ends before the agent does."""
     child = (
@@ -205,6 +249,6 @@ def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
 
 
 def test_every_system_call_of_the_tables_has_a_number_for_both_machines() -> None:
-    for table in (sandbox.RUNTIME, sandbox.PULLER, sandbox.NEVER):
+    for table in (sandbox.RUNTIME, sandbox.PULLER, sandbox.WATCHER, sandbox.NEVER):
         assert all(len(numbers) == 2 and min(numbers) >= 0 for numbers in table.values())
         assert len({numbers[0] for numbers in table.values()}) == len(table)

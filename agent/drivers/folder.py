@@ -41,7 +41,7 @@ class Batch:
 
 def inbox_device(name: str, title: str = "") -> Device:
     """Who an inbox is: its name in the configuration, whatever folder that stands for."""
-    return Device(INBOX, product="inbox", port=name, filesystem_ids=(f"{INBOX}:{name}",), label=title)
+    return Device(INBOX, port=name, filesystem_ids=(f"{INBOX}:{name}",), label=title or name)
 
 
 def clip_of(number: int, mark: Mark) -> Clip:

@@ -13,10 +13,10 @@ from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.folder import Batch, clip_of, inbox_device
 from agent.drivers.folder_reader import Mark
 from agent.inboxes.judging import Doubt
-from agent.model import Clip, Finding
+from agent.model import Clip, Finding, Outcome
 
-Taken = Callable[[str, Sequence[Clip]], Awaitable[Sequence[bool]]]
-"""(name of the inbox, files) -> which of them the journal has as taken over, exactly as they are now."""
+Fates = Callable[[str, Sequence[Clip]], Awaitable[Sequence[Outcome | None]]]
+"""(name of the inbox, files) -> what the journal says became of them, exactly as they are now."""
 
 BATCH_FILES: Final = 20_000
 BATCH_BYTES: Final = 64 << 30
@@ -33,16 +33,17 @@ _TOLD_LIMIT: Final = 200
 class InboxDock:
     """Detection of complete files in one folder. Ends when it is cancelled; no child is left then."""
 
-    def __init__(self, inbox: Inbox, listener: DockListener, taken: Taken, *, stall_s: float) -> None:
+    def __init__(self, inbox: Inbox, listener: DockListener, fates: Fates, *, stall_s: float) -> None:
         assert inbox.folder is not None, "a configuration with such an inbox is refused"
         self._inbox = inbox
         self._folder: Path = inbox.folder
         self._listener = listener
-        self._taken = taken
+        self._fates = fates
         self._stall_s = stall_s
         self._new: list[Mark] = []
         self._pending: dict[bytes, Mark] = {}
         self._findings: list[Finding] = []
+        self._unreadable: set[bytes] = set()
         self._pending_since_s = 0.0
         self._batch: Batch | None = None
         self._ends_seen = 0
@@ -68,8 +69,8 @@ class InboxDock:
         inbox, child = self._inbox, None
         patience = (inbox.settle_s, inbox.unsure_s, inbox.give_up_s, inbox.rescan_s)
         arguments = [str(self._folder), *map(str, patience), *([inbox.marker] if inbox.marker else [])]
-        self._new.clear()
-        self._pending.clear()
+        for known in (self._new, self._pending, self._unreadable):
+            known.clear()
         try:
             stall_s = self._stall_s + inbox.rescan_s
             child = await Child.start("agent.inboxes.watcher", arguments, stall_limit_s=stall_s)
@@ -93,6 +94,7 @@ class InboxDock:
                     self._found("inbox-file-doubtful", mark.path, doubt)
             case {"lost": str(path)}:
                 self._pending.pop(_path(path), None)
+                self._unreadable.discard(_path(path))
             case {"refused": [str(path), str(why)]}:
                 self._found("inbox-entry-refused", _path(path), why[:_TOLD_LIMIT])
             case {"seen": int()}:
@@ -108,32 +110,36 @@ class InboxDock:
             self._findings.append(Finding(kind, {"path": shown, "why": why}))
 
     async def _looked(self, counts: Sequence[int]) -> None:
-        _, settling, overdue, refused, blind, too_many = counts
-        self._tell(self._trouble_of(overdue, refused, blind, too_many))
+        _, settling, *troubles = counts
         new, self._new = self._new, []
         for at in range(0, len(new), _ASKED_AT_ONCE):
             await self._add(new[at : at + _ASKED_AT_ONCE])
         if self._batch is not None and not self._batch.under_way and self._batch.ends != self._ends_seen:
             self._ends_seen = self._batch.ends
-            await self._drop_taken(self._batch.marks)
+            await self._drop_settled(self._batch.marks)
+        self._tell(self._trouble_of(*troubles))
         self._dock(is_quiet=not settling)
 
     async def _add(self, marks: Sequence[Mark]) -> None:
         if not self._pending:
             self._pending_since_s = asyncio.get_running_loop().time()
-        for mark, is_taken in zip(marks, await self._ask(marks), strict=True):
-            if not is_taken:
+        for mark, fate in zip(marks, await self._ask(marks), strict=True):
+            if fate in (None, Outcome.UNREADABLE):  # each start tries again to read what could not be read
                 self._pending[mark.path] = mark
 
-    async def _drop_taken(self, marks: Sequence[Mark]) -> None:
+    async def _drop_settled(self, batch: Sequence[Mark]) -> None:
+        """What was taken over is done; what could not be read must not hold up each batch that comes."""
+        marks = [self._pending[mark.path] for mark in batch if mark.path in self._pending]
         for at in range(0, len(marks), _ASKED_AT_ONCE):
             some = marks[at : at + _ASKED_AT_ONCE]
-            for mark, is_taken in zip(some, await self._ask(some), strict=True):
-                if is_taken and self._pending.get(mark.path) == mark:
+            for mark, fate in zip(some, await self._ask(some), strict=True):
+                if fate is not None:
                     del self._pending[mark.path]
+                if fate is Outcome.UNREADABLE:
+                    self._unreadable.add(mark.path)
 
-    async def _ask(self, marks: Sequence[Mark]) -> Sequence[bool]:
-        return await self._taken(self._inbox.name, [clip_of(0, mark) for mark in marks])
+    async def _ask(self, marks: Sequence[Mark]) -> Sequence[Outcome | None]:
+        return await self._fates(self._inbox.name, [clip_of(0, mark) for mark in marks])
 
     def _dock(self, *, is_quiet: bool) -> None:
         """Dock what is pending, unless a batch is being read, or more is about to be complete."""
@@ -170,6 +176,9 @@ class InboxDock:
             told.append(f"{overdue} 个文件未上传完毕 ({overdue} files are not finished)")
         if refused:
             told.append(f"{refused} 项无法采集，例如链接或无读取权限 ({refused} entries are links or can't be read)")
+        if self._unreadable:
+            count = len(self._unreadable)
+            told.append(f"{count} 个文件读取失败 ({count} files can't be read; tried again after a restart)")
         if blind:
             told.append("新文件发现较晚 (new files are noticed late, by looking only)")
         if too_many:

@@ -23,6 +23,7 @@ from agent.journal.rows import (
 from agent.journal.views import Accounting, DockingView, ReceiptView, TakenFile, Tally
 from agent.model import (
     Asset,
+    AssetState,
     Clearing,
     Clip,
     Deadline,
@@ -89,22 +90,25 @@ class DockingQueries:
         )
         return [(from_text(Clip, row[0]), asset_of(row[1:]) if row[1] else None) for row in rows]
 
-    def are_taken(self, device_id: str, clips: Iterable[Clip]) -> list[bool]:
-        """Tell of each clip whether a docking of this device took it over as it is now, by its flags too.
+    def fates(self, device_id: str, clips: Iterable[Clip]) -> list[Outcome | None]:
+        """Tell of each clip what became of it when a docking of this device last had it as it is now, flags and all.
 
-        Not if it was damaged here since: then it is wanted again.
+        PULLED, ALREADY_HELD or UNREADABLE; None if it was never so, or if what was pulled was damaged here since.
         """
-        return [any(tuple(flags) == clip.flags for flags in self._flags_taken(device_id, clip)) for clip in clips]
+        return [self._fate(device_id, clip) for clip in clips]
 
-    def _flags_taken(self, device_id: str, clip: Clip) -> Iterator[list[str]]:
+    def _fate(self, device_id: str, clip: Clip) -> Outcome | None:
         rows = self._db.all(
-            "SELECT json_extract(detail, '$.clip.flags') FROM clip JOIN event USING (seq) JOIN asset USING (asset_id)"
-            " WHERE likeness = ? AND asset_id IS NOT NULL AND outcome IN ('pulled', 'already_held')"
-            " AND asset.state <> 'stuck' ORDER BY clip.seq DESC LIMIT ?",
+            "SELECT json_extract(detail, '$.clip.flags'), outcome, asset.state FROM clip JOIN event USING (seq)"
+            " JOIN asset USING (asset_id) WHERE likeness = ? AND asset_id IS NOT NULL"
+            " AND outcome IN ('pulled', 'already_held', 'unreadable') ORDER BY clip.seq DESC LIMIT ?",
             likeness(device_id, clip),
             _PAGE,
         )
-        return (json.loads(row[0] or "[]") for row in rows)
+        for flags, outcome, state in rows:
+            if tuple(json.loads(flags or "[]")) == clip.flags:
+                return Outcome(outcome) if outcome == Outcome.UNREADABLE or state != AssetState.STUCK else None
+        return None
 
     def open_dockings(self) -> tuple[str, ...]:
         """Return the ids of dockings that have not ended, oldest first."""
