@@ -16,11 +16,12 @@ from agent.config import Config
 from agent.config.dock import Unknown
 from agent.deadline import Rules
 from agent.drivers.base import Docked
-from agent.drivers.detect import UsbDock, named_disk
+from agent.drivers.detect import MTP, UsbDock, named_disk
 from agent.drivers.dock import DockListener
 from agent.drivers.folder import Batch, Folder, inbox_device
 from agent.drivers.image_dock import ImageDock, image_device
 from agent.drivers.mass_storage import Limits, MassStorage
+from agent.drivers.mtp import Mtp
 from agent.errors import ConfigError, DeviceError
 from agent.inboxes.inbox import Fates, InboxDock
 from agent.journal import Journal, device_id
@@ -135,8 +136,7 @@ def driver(config: Config, folder: Path, path: Path, device: Device, batch: Batc
     """
     if batch is not None:
         return Folder(path, device, folder, batch, _limits(config))
-    assert device.driver == "mass_storage", f"{device.driver} has no driver"
-    return mass_storage(config, folder, path, device)
+    return (Mtp if device.driver == MTP else MassStorage)(path, device, folder, _limits(config))
 
 
 def mass_storage(config: Config, folder: Path, path: Path, device: Device) -> MassStorage:

@@ -8,6 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,9 @@ from agent.model import Device
 
 MARK: Final = ("CAPTURE_AGENT", "dock")
 """The property that our udev rule gives to disks that are recorders; no other disk is ever looked at."""
+
+MTP: Final = "mtp"
+"""What our rule says of USB devices that have no disk, but speak PTP or MTP."""
 
 REFUSALS: Final[Mapping[str, str]] = {
     "refused-input": "a keyboard or a mouse is in it: it was switched off",
@@ -39,29 +43,33 @@ udev: Final = functools.cache(pyudev.Context)
 
 
 def recorders() -> list[Seen]:
-    """All disks that our udev rule marked, with a medium in them, and all USB devices that it refused.
+    """All disks that our udev rule marked, with a medium in them, all that speak MTP, and all that it refused.
 
     Raises OSError if the system can't be asked.
     """
     busy = busy_now()
     disks = [disk for disk in udev().list_devices(subsystem="block") if _is_recorder(disk)]
     found = [seen for disk in disks for seen in _look_at(disk, busy) if seen.docked.device.size_bytes > 0]
-    usb = udev().list_devices(subsystem="usb", DEVTYPE="usb_device")
-    return found + [_refused(device, REFUSALS[mark]) for device in usb if (mark := _mark(device)) in REFUSALS]
+    for device in udev().list_devices(subsystem="usb", DEVTYPE="usb_device"):
+        if (mark := _mark(device)) in REFUSALS:
+            found.append(Seen(_usb(device, "usb"), REFUSALS[mark]))
+        elif mark == MTP and device.device_node is not None:
+            found.append(Seen(replace(_usb(device, MTP), path=Path(device.device_node))))
+    return found
 
 
 def _mark(device: pyudev.Device) -> str:
     return str(device.properties.get(MARK[0], ""))
 
 
-def _refused(device: pyudev.Device, reason: str) -> Seen:
-    """A USB device of which nothing may be read; a device number is given anew each time something is plugged in."""
+def _usb(device: pyudev.Device, driver: str) -> DockedPath:
+    """A USB device without a disk; a device number is given anew each time something is plugged in."""
     known = device.properties
     path = Path(device.sys_path)
     named = (known.get(name, "") for name in ("ID_VENDOR", "ID_MODEL", "ID_SERIAL_SHORT", "ID_PATH"))
-    who = Device("usb", *named)
+    who = Device(driver, *named)
     key = f"{path.name}#{known.get('DEVNUM', '')}#{known.get('USEC_INITIALIZED', '')}"
-    return Seen(DockedPath(key, path, who.port or path.name, who), reason)
+    return DockedPath(key, path, who.port or path.name, who, link_mbit_s(device))
 
 
 def _is_recorder(disk: pyudev.Device) -> bool:

@@ -72,21 +72,20 @@ class MassStorage(Fetching):
             if not ended:
                 raise ChildError("ended before the listing was complete")
         except ChildError as error:
-            raise DeviceError(
-                f"The reader of this recorder failed: it {error}.",
-                safe="Nothing was changed on the recorder; what was pulled before is safe.",
-                do="Dock it again; if it happens again, keep it and call the administrator.",
-            ) from error
+            raise reader_failed(error) from error
         finally:
             parser, self._parser = self._parser, None
             await self._stop(parser)
-        if self._source is not None and listing.source != self._source:
+        self._same_source(listing.source)
+        self._source, self._layouts = listing.source, listing.layouts
+
+    def _same_source(self, found: Identity | None) -> None:
+        if self._source is not None and found != self._source:
             raise DeviceError(
                 "Another recorder lies here than the one that was listed.",
                 safe="What was pulled is safe.",
                 do="Leave it docked: it is read from the beginning.",
             )
-        self._source, self._layouts = listing.source, listing.layouts
 
     def locate(self, clip: Clip, extents: Sequence[Extent]) -> None:
         """Make what lies at these places of the listed recorder fetchable as a clip; its number must be no other's.
@@ -134,3 +133,12 @@ class MassStorage(Fetching):
         """End all helpers."""
         await super().close()
         await self._stop(self._parser)
+
+
+def reader_failed(error: ChildError) -> DeviceError:
+    """A recorder could not be listed, since its helper ended, stalled or spoke nonsense."""
+    return DeviceError(
+        f"The reader of this recorder failed: it {error}.",
+        safe="Nothing was changed on the recorder; what was pulled before is safe.",
+        do="Dock it again; if it happens again, keep it and call the administrator.",
+    )

@@ -144,7 +144,7 @@ class Parent:
                 raise ParentGoneError from None
 
 
-def _work(parent: Parent, puller: Puller) -> None:
+def work(parent: Parent, puller: Puller) -> None:
     """Fulfil orders until the recorder or the parent is gone."""
     expected: deque[Order] = deque()
     while True:
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         recorder = Recorder(path, fd, found)
         lock_puller(staging_fd, fd)
-        _work(parent, Puller(recorder, staging_fd, parent, Rescue(recorder, rescue_limit_s, parent.alive)))
+        work(parent, Puller(recorder, staging_fd, parent, Rescue(recorder, rescue_limit_s, parent.alive)))
     return 0
 
 

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from agent import durable
 from agent.card import BLOCK_BYTES, Extent, FailReason
-from agent.drivers.reading import CHUNK_BYTES, FetchError, Layout, Recorder, Rescue
+from agent.drivers.reading import CHUNK_BYTES, FetchError, Layout
 
 _WRITEBACK_BYTES: Final = 2 * 1024 * 1024
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -57,10 +57,47 @@ class Reports(Protocol):
         """All of the clip was read; fingerprint and holes are given only when nothing was written."""
 
 
+class Ahead(Protocol):
+    """Reads ahead of need; see `reading.ReadAhead`."""
+
+    def expect(self, pieces: Iterator[Extent]) -> None:
+        """These pieces will be read after all that was expected before."""
+
+    def advance(self, position: int) -> None:
+        """Everything before `position` was read or given up."""
+
+
+class Medium(Protocol):
+    """What clips are read from by place; see `reading.Recorder`."""
+
+    @property
+    def read_ahead(self) -> Ahead:
+        """What is told of the pieces to come."""
+
+    def let_kernel_guess(self, guess: bool, /) -> None:
+        """Whether reading goes straight on."""
+
+    def read(self, offset: int, view: memoryview) -> None:
+        """Fill `view`; raises OSError for a bad area and FetchError for all else."""
+
+    def forget(self, offset: int, length: int) -> None:
+        """These bytes are not wanted again."""
+
+
+class Patience(Protocol):
+    """How a clip is read whose medium is bad; see `reading.Rescue`."""
+
+    def read(self, offset: int, view: memoryview, file_offset: int) -> None:
+        """Fill `view`, with zeros where nothing comes; raises FetchError."""
+
+    def take_holes(self) -> list[Extent]:
+        """What did not come since the last time."""
+
+
 class Puller:
     """Works on the orders of one docking, in the order in which they were expected. One thread, one buffer."""
 
-    def __init__(self, recorder: Recorder, staging_fd: int, reports: Reports, rescue: Rescue) -> None:
+    def __init__(self, recorder: Medium, staging_fd: int, reports: Reports, rescue: Patience) -> None:
         self._recorder = recorder
         self._staging_fd = staging_fd
         self._reports = reports

@@ -197,6 +197,16 @@ def lock_watcher(folder_fd: int, *, memory_bytes: int = 768 * MIB) -> bool:
     return _seccomp((*RUNTIME.values(), *WATCHER.values()), (WRITE_TO_OUTPUT, OPEN_TO_READ))
 
 
+def lock_asker(writable_dir_fd: int, requests: Sequence[int], *, memory_bytes: int = 768 * MIB) -> bool:
+    """The same for one that talks to its device through an open descriptor by these ioctl requests. Raises OSError."""
+    _end_with_parent()
+    _forbid_new_privileges()
+    _landlock([(writable_dir_fd, READ_FILE | WRITE_FILE | MAKE_REG | TRUNCATE)])
+    _limit({resource.RLIMIT_AS: memory_bytes, resource.RLIMIT_NPROC: 0, resource.RLIMIT_CORE: 0})
+    allowed = Condition(IOCTL, 1, values=tuple(requests))
+    return _seccomp((*RUNTIME.values(), *PULLER.values()), (allowed,))
+
+
 def lock_writing(writable_dir_fds: Sequence[int]) -> None:
     """Let this process and all it starts read everything, and create, change and remove only beneath these folders.
 
