@@ -23,9 +23,10 @@ from agent.tlog.keys import Key, Verifier
 from agent.tlog.proof import Proof
 
 NOT_ALL_SEEN: Final = (
-    "directory-damaged", "directory-loop", "metadata-unreadable", "too-deep", "truncated-volume", "unsupported",
+    "directory-damaged", "directory-loop", "metadata-unreadable", "size-differs", "too-deep", "truncated-volume",
+    "unsupported",
 )  # fmt: skip
-"""Findings of a listing behind which there may be footage that was not listed."""
+"""Findings of a listing behind which there may be footage that was not listed, or is not as the recorder says."""
 
 _TAKEN: Final = (Outcome.PULLED, Outcome.ALREADY_HELD)
 _NAME_LIMIT: Final = 100

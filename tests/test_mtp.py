@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
+import hashlib
+import importlib.util
+import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.drivers.base import (
     BlockWritten,
@@ -25,11 +32,22 @@ from agent.drivers.base import (
 )
 from agent.drivers.mass_storage import Limits
 from agent.drivers.mtp import Mtp
-from agent.drivers.ptp import Operation
+from agent.drivers.mtp_objects import stamp_of
+from agent.drivers.ptp import Conversation, Operation, PtpError, Response, Session
+from agent.drivers.ptp_usb import Interface, interface_of
 from agent.errors import DeviceError
-from agent.model import BLOCK_BYTES, Clip, Device, FailReason, Finding, Volume
+from agent.model import BLOCK_BYTES, Clip, Device, FailReason, Finding, Phase, SlotProgress, Stamp, Volume
+from agent.pipeline.acquire import Docking, End
+from agent.pipeline.progress import Meter
+from agent.pipeline.station import Station
+from agent.status.reasons import reason_words
 from simulator.mtp import PARTIAL, PROPERTY, READING, STORAGE, WRITING, MtpDevice, Thing, Vast, array, served
+from tests.cards import accounts, assert_not_done, expected, held
+from tests.conftest import SettableClock
 from tests.driver_conformance import CARD, DriverConformance
+from tests.stations import opened
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class TestMtp(DriverConformance):
@@ -381,3 +399,141 @@ async def test_operations_of_another_maker_are_not_used_by_their_number(tmp_path
         clip = clips(await listing(driver))[PATH]
         await fetched(driver, FetchRequest(clip, "a.part"))
     assert not {code for code in device.asked if code > 0x1FFF}
+
+
+@contextlib.asynccontextmanager
+async def both_served(*devices: MtpDevice) -> AsyncIterator[list[Path]]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield [Path(await stack.enter_async_context(served(device))) for device in devices]
+
+
+async def pulled(station: Station, where: Path, serial: str) -> tuple[End, SlotProgress]:
+    shown: list[SlotProgress] = []
+    driver = Mtp(where, Device("mtp", "DSJ", "V8", serial), station.vault.staging_dir, FAST)
+    end = await Docking(station, driver, where.name, Meter(where.name, "V8", shown.append)).run()
+    return end, shown[-1]
+
+
+async def test_two_devices_with_one_serial_number_at_once_are_kept_apart(tmp_path: Path, clock: SettableClock) -> None:
+    """The same names, sizes and times, and other footage: a whole docking each, and each again."""
+    films = [Vast(2 * BLOCK_BYTES + 10)[begin : begin + BLOCK_BYTES + 1] for begin in (0, BLOCK_BYTES)]
+    async with (
+        opened(tmp_path / "root", clock) as station,
+        both_served(*map(with_file, films)) as places,
+    ):
+        for outcome in ("pulled", "already_held"):
+            ends = await asyncio.gather(*(pulled(station, where, "058F63666485") for where in places))
+            assert [end for end, _ in ends] == [End.COMPLETE, End.COMPLETE]
+            assert [shown.phase for _, shown in ends] == [Phase.FINISHED, Phase.FINISHED]
+            assert accounts(station) == {outcome: 1}
+        assert held(station) == expected(*films)
+
+
+async def test_a_docking_whose_sizes_were_lies_has_all_and_is_not_called_complete(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    device = with_file(SMALL, stated=0, stated_64=0)
+    async with opened(tmp_path / "root", clock) as station, served(device) as where:
+        _, shown = await pulled(station, Path(where), "1")
+        assert held(station) == expected(SMALL)
+        assert shown.phase is Phase.FAILED
+        assert reason_words(shown.message)["zh"].startswith("1 个文件的大小与记录仪所述不符")
+        await assert_not_done(station, shown)
+
+
+async def test_unplugged_in_the_middle_and_docked_again_it_goes_on(tmp_path: Path, clock: SettableClock) -> None:
+    film = Vast(3 * BLOCK_BYTES + 5)
+    device = with_file(film)
+    device.gone_after = 2 * BLOCK_BYTES + BLOCK_BYTES // 2
+    async with opened(tmp_path / "root", clock) as station, served(device) as where:
+        assert (await pulled(station, Path(where), "1"))[0] is End.YANKED
+        device.gone_after = None
+        before = device.sent_bytes
+        end, shown = await pulled(station, Path(where), "1")
+        assert (end, shown.phase) == (End.COMPLETE, Phase.FINISHED)
+        assert device.sent_bytes - before < 2 * BLOCK_BYTES + 3 * len(SMALL), "a block to compare, and the rest"
+        assert held(station) == expected(film[0 : film.size_bytes])
+
+
+async def test_libgphoto2_reads_the_same_from_it() -> None:
+    """So the device of these tests is one that others understand, too, not only this driver."""
+    if importlib.util.find_spec("gphoto2") is None:
+        pytest.skip("gphoto2 is not installed: ./run test does it")
+    device = MtpDevice()
+    for path, data in CARD.items():
+        device.add(path, data)
+    async with served(device) as where:
+        command = [sys.executable, "-m", "tests.gphoto_reader", f"{where}:{device.port}"]
+        reader = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+        async with asyncio.timeout(60):
+            output, _ = await reader.communicate()
+    assert reader.returncode == 0
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in CARD.items() if data}
+    assert {path.removeprefix("/store_00010001/"): one for path, one in json.loads(output).items()} == digests
+
+
+@given(st.binary(max_size=200))
+def test_a_dataset_of_any_bytes_is_read_or_refused(data: bytes) -> None:
+    class Wire:
+        def converse(self, operation: Operation, transaction: int, parameters: Sequence[int]) -> Conversation:
+            yield memoryview(data)
+            return Response(0x2001, transaction)
+
+        def recover(self) -> None:
+            pass
+
+    session = Session(Wire())
+    for ask in (session.open, session.storages, lambda: session.storage(1), lambda: session.object(1)):
+        with contextlib.suppress(PtpError):
+            ask()
+
+
+@given(st.binary(max_size=100))
+def test_descriptors_of_any_bytes_have_an_interface_or_none(descriptors: bytes) -> None:
+    with contextlib.suppress(PtpError):
+        assert interface_of(descriptors).bulk_in & 0x80
+
+
+def descriptors(*interfaces: tuple[int, bytes, tuple[int, ...]]) -> bytes:
+    """Of a device with these interfaces: number, class, and the addresses of two bulk endpoints and one for events."""
+    data = bytes([18, 1, *bytes(16), 9, 2, *bytes(7)])
+    for number, kind, ends in interfaces:
+        data += bytes([9, 4, number, 0, len(ends), *kind, 0])
+        for place, address in enumerate(ends):
+            data += bytes([7, 5, address, 3 if place == 2 else 2, 0, 2, 0])
+    return data
+
+
+def test_the_interface_for_still_images_goes_before_those_of_the_maker() -> None:
+    serial, mtp, ptp = (0, b"\xff\0\0", (0x81, 1)), (1, b"\xff\xff\0", (0x82, 2, 0x83)), (2, b"\6\1\1", (0x84, 4, 0x85))
+    assert interface_of(descriptors(serial, mtp, ptp)) == Interface(2, 0x84, 4)
+    assert interface_of(descriptors(serial, mtp)) == Interface(1, 0x82, 2)
+    with pytest.raises(PtpError):
+        interface_of(descriptors(serial))
+
+
+@pytest.mark.parametrize(
+    ("text", "stamp"),
+    [
+        ("20261120T090000", Stamp("2026-11-20T09:00:00")),
+        ("20261120T090000.5+0800", Stamp("2026-11-20T09:00:00.5", 480)),
+        ("20261120T090000-0330", Stamp("2026-11-20T09:00:00", -210)),
+        ("20261120T090000.0Z", Stamp("2026-11-20T09:00:00.0", 0)),
+        ("20261120T090000+9900", Stamp("2026-11-20T09:00:00")),
+        ("yesterday", Stamp()),
+        ("", Stamp()),
+    ],
+)
+def test_times_are_taken_as_they_were_written(text: str, stamp: Stamp) -> None:
+    assert stamp_of(text) == stamp
+
+
+def test_no_operation_that_changes_a_device_can_be_named() -> None:
+    """Neither the operations that are known nor any number in the code that asks is one that writes."""
+    reading = {0x1001, 0x1002, 0x1003, 0x1004, 0x1005, 0x1007, 0x1008, 0x1009, 0x101B, 0x9803, 0x95C1}
+    assert set(Operation) == reading
+    for path in sorted((ROOT / "agent" / "drivers").glob("*tp*.py")):
+        numbers = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        codes = {number for number in numbers if isinstance(number, int) and 0x1001 <= number <= 0x1FFF}
+        codes |= {number for number in numbers if isinstance(number, int) and 0x9000 <= number <= 0x9FFF}
+        assert codes <= reading, path.name

@@ -252,3 +252,27 @@ def test_every_system_call_of_the_tables_has_a_number_for_both_machines() -> Non
     for table in (sandbox.RUNTIME, sandbox.PULLER, sandbox.WATCHER, sandbox.NEVER):
         assert all(len(numbers) == 2 and min(numbers) >= 0 for numbers in table.values())
         assert len({numbers[0] for numbers in table.values()}) == len(table)
+
+
+ASKER = "from agent.drivers.sandbox import lock_asker\nfound = lock_asker(folder, [0xC0185502])"
+ASKER_KILLED = [KILLED[name] for name in ("ask the device for something", "socket", "fork", "exec", "kill the parent")]
+
+
+@pytest.mark.parametrize("attempt", ASKER_KILLED)
+def test_what_speaks_with_a_usb_device_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
+    done = run(ASKER, attempt, tmp_path)
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+def test_it_can_ask_its_device_write_parts_and_open_nothing_else(tmp_path: Path) -> None:
+    work = """
+os.pwrite(os.open('a.part', os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=folder), b'x', 0)
+for attempt in (lambda: fcntl.ioctl(device, 0xC0185502, bytes(24)), lambda: os.open('/etc/passwd', os.O_RDONLY),
+                lambda: os.open(sys.argv[1], os.O_RDONLY)):
+    try:
+        attempt()
+    except OSError as error:
+        os.write(1, b'refused ')
+"""
+    done = run(ASKER, work, tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"refused refused refused done"), done.stderr

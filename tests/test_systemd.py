@@ -99,11 +99,11 @@ def test_each_credential_of_the_unit_is_one_that_the_agent_takes() -> None:
     assert loaded == {*CREDENTIALS, CREDENTIAL}
 
 
-def test_the_service_may_only_read_block_devices(service: configparser.SectionProxy) -> None:
+def test_the_service_may_only_read_disks_and_ask_usb_devices(service: configparser.SectionProxy) -> None:
     text = (FILES / "capture-agent.service").read_text()
     allowed = [line.partition("=")[2] for line in text.splitlines() if line.startswith("DeviceAllow=")]
     assert service["DevicePolicy"] == "closed"
-    assert allowed == ["block-sd r", "block-mmc r"]
+    assert allowed == ["block-sd r", "block-mmc r", "char-usb_device rw"]
     assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_LINUX_IMMUTABLE"
 
 

@@ -95,8 +95,10 @@ def block(folder: Path, loop: str, kind: str) -> Path:
     return belongs(folder, "block", bus=False)
 
 
-def plug(port: str, *interfaces: int, serial: str = "058F63666485", speed: str = "480", kind: str = "00") -> Plugged:
-    """A device with these interfaces, each class, subclass and protocol."""
+def plug(
+    port: str, *interfaces: int, serial: str = "058F63666485", speed: str = "480", kind: str = "00", name: str = ""
+) -> Plugged:
+    """A device with these interfaces, each class, subclass and protocol; the last one may have a name."""
     nodes = Path("/dev/bus/usb/001")
     nodes.mkdir(parents=True, exist_ok=True)
     number = 2 + len(list(nodes.iterdir()))
@@ -118,6 +120,8 @@ def plug(port: str, *interfaces: int, serial: str = "058F63666485", speed: str =
         parts = dict(zip(names, re.findall("..", f"{code:06x}"), strict=True))
         facts = "DEVTYPE=usb_interface"
         belongs(write(plugged.interface(index), uevent=facts, bInterfaceNumber=f"{index:02}", **parts), "usb")
+    if name:
+        write(plugged.interface(len(interfaces) - 1), interface=name)
     return plugged
 
 
@@ -232,7 +236,7 @@ REFUSED = {
     (STORAGE, ACM, DATA): "",
     (STORAGE, VIDEO, AUDIO): "",
     (STORAGE, FTDI): "",
-    (PTP,): "no-disk",
+    (PTP,): "no-disk in any port, mtp in a slot",
 }
 """What becomes of recorders in a port of the dock, whether it has a name or not."""
 
@@ -248,9 +252,9 @@ ALONE = {
 """What becomes of what is no recorder at all: only in a slot that was named is it anybody's business."""
 
 
-def judged(interfaces: tuple[int, ...], port: str = "1.2") -> tuple[str, bool]:
+def judged(interfaces: tuple[int, ...], port: str = "1.2", name: str = "") -> tuple[str, bool]:
     """The mark that a device gets, and whether it is switched off."""
-    device = plug(port, *interfaces).folder
+    device = plug(port, *interfaces, name=name).folder
     found = run(device)
     authorized = (device / "authorized").read_text().strip()
     assert authorized in ("0", "1")
@@ -266,9 +270,15 @@ def scene_policy() -> None:
         is_ours, is_named = text is None or f'"{PORT}1"' in text, text is not None
         for interfaces, mark in (REFUSED | ALONE).items():
             expected = mark if is_ours and (is_named or interfaces in REFUSED) else ""
+            if "," in expected:
+                expected = "mtp" if is_named else "no-disk"
             told = f"{[f'{code:06x}' for code in interfaces]} with {text}"
             assert judged(interfaces) == (expected, expected.startswith("refused")), told
+        telephone = "mtp" if is_named and is_ours else ""
+        assert judged((MTP,), name="MTP") == judged((MTP, FTDI), name="MTP") == (telephone, False), text
+        assert judged((MTP, KEYBOARD), name="MTP") == (telephone and "refused-input", bool(telephone)), text
     slots(f'[slots]\n"{PORT}1" = "1"\n')
+    assert judged((MTP,), name="MTP or something")[0] == "no-disk"
     assert "CAPTURE_AGENT" not in run(plug("1.4", 0x090000, kind="09").folder), "a hub is no device of its own"
     for mark in ("own", "dock"):
         rule = f'SUBSYSTEM=="usb", ENV{{ID_SERIAL_SHORT}}=="058F63666485", ENV{{CAPTURE_AGENT}}="{mark}"\n'
@@ -289,7 +299,9 @@ def scene_nodes() -> None:
     slots(None)
     assert run(disk)["ID_MM_DEVICE_IGNORE"] == "1", "a modem's commands are written to the recorder"
     slots("[slots]\n" + "".join(f'"{PORT}{port}" = "{port}"\n' for port in range(1, 5)))
-    for device in (line, camera, still):
+    phone = plug("5", MTP, name="MTP").folder
+    slots("[slots]\n" + "".join(f'"{PORT}{port}" = "{port}"\n' for port in range(1, 6)))
+    for device in (line, camera, still, phone):
         found = run(device)
         assert (found["mode"], found["group"]) == ("660", "4711"), found
         assert ("uaccess" in found.get("CURRENT_TAGS", ""), found["runs"]) == (False, "/bin/true")
@@ -305,7 +317,12 @@ def scene_detection(*found: str) -> None:
     remember(clones[0].disk(found[3], "sde", lun=1))
     bad = plug("4", STORAGE, KEYBOARD)
     remember(bad.folder)
+    slots(f'[slots]\n"{PORT}5" = "5"\n')
+    remember(plug("5", PTP, speed="5000").folder)
     seen = {one.docked.slot: one for one in recorders()}
+    camera = seen.pop(f"{PORT}5").docked
+    assert (camera.device.driver, camera.device.serial, camera.link_mbit_s) == ("mtp", "058F63666485", 5000)
+    assert str(camera.path).startswith("/dev/bus/usb/001/"), "that is where it is asked"
     disks = {place.removeprefix(PORT): one.docked for place, one in seen.items() if not one.refusal}
     speeds = {place: docked.link_mbit_s for place, docked in disks.items()}
     assert speeds == {
@@ -323,7 +340,7 @@ async def unplugged(bad: Plugged) -> None:
     """A refused device is told once, and told as gone when it is."""
     ear = Ear()
     async with running(UsbDock(ear, rescan_s=0.05).run()):
-        await ear.until(lambda: len(ear.docked) == 4 and len(ear.refused) == 1)
+        await ear.until(lambda: len(ear.docked) == 5 and len(ear.refused) == 1)
         tool("sh", "-c", f"find /sys/bus -lname '{bad.folder}*' -delete; rm -r {bad.folder}")
         await ear.until(lambda: not ear.refused)
     assert [what for what, _ in ear.history].count("gone") == 1

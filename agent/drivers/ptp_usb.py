@@ -81,7 +81,7 @@ class PtpUsb:
 
     def recover(self) -> None:
         """Ask for a reset of the conversation (class request 0x66), and let go of what is left of it."""
-        request = struct.pack("BBHHHIP", *_RESET_REQUEST, 0, self._interface.number, 0, 5000, 0)
+        request = struct.pack("BBHHHIP", *_RESET_REQUEST, 0, self._interface.number, 0, 3000, 0)
         asked = [(USBDEVFS_CONTROL, request)]
         asked += [(USBDEVFS_CLEAR_HALT, struct.pack("I", end)) for end in self._interface[1:]]
         for code, what in asked:

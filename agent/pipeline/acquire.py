@@ -375,6 +375,9 @@ class Docking:
         elif self._admission.cut_short:
             short = self._admission.cut_short
             self._meter.phase(Phase.FAILED, f"{short} files end earlier than the recorder says; what there is is safe")
+        elif misstated := self._admission.misstated:
+            what = f"{misstated} files have another size than the recorder says; all that could be read is safe"
+            self._meter.phase(Phase.FAILED, what)
         elif self._admission.may_have_more:
             self._meter.phase(Phase.FAILED, "parts of the recorder can't be read: there may be more on it")
         else:

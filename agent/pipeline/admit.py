@@ -48,7 +48,8 @@ class Admission:
     """Lists one docked recorder into the journal, and knows which assets this docking has claimed for itself.
 
     `is_open`: the journal has the docking, and not yet its end. `may_have_more`: the listing found something behind
-    which there may be footage that was not listed. `cut_short` clips give fewer bytes than their entry says.
+    which there may be footage that was not listed. `cut_short` clips give fewer bytes than their entry says, and of
+    `misstated` ones the recorder tells another size than reading shows.
     """
 
     def __init__(self, docking_id: str, station: Station, docked: Docked, slot: str, meter: Meter) -> None:
@@ -66,6 +67,7 @@ class Admission:
         self.is_open = False
         self.may_have_more = False
         self.cut_short = 0
+        self.misstated = 0
 
     async def admit_all(self) -> str:
         """Journal everything on the recorder; returns the BLAKE3 of its filesystem metadata. Raises DeviceError."""
@@ -141,6 +143,7 @@ class Admission:
                     self._traces.clip(item.clip)
                     found.append(ClipRefused(self._docking_id, item.clip, item.reason))
                 case Finding():
+                    self.misstated += item.kind == "size-differs"
                     self.may_have_more |= item.kind in NOT_ALL_SEEN
                     if item.kind == SAID and isinstance(offset_ms := item.detail.get("offset_ms"), int):
                         self._ahead = timedelta(milliseconds=offset_ms)

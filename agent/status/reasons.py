@@ -153,6 +153,17 @@ _SENTENCES: Final = (
         r"\1 个文件比记录仪所述短，现有部分已安全采集",
     ),
     (
+        r"^(\d+) files have another size than the recorder says; all that could be read is safe$",
+        r"\1 个文件的大小与记录仪所述不符，能读取的部分已安全采集",
+    ),
+    (
+        r"it shows no storage: unlock it, and choose file transfer \(MTP\) on its screen",
+        "设备未提供存储：请解锁并在屏幕上选择“文件传输（MTP）”",
+    ),
+    (r"the device has not answered for ([\d.]+) s", r"设备 \1 秒没有应答"),
+    (r"the device sends more than was asked of it by \w+", "设备发来的内容比要求的多"),
+    (r"the device can't be claimed: .*?(?=\.|$)", "设备正被其他程序占用"),
+    (
         r"^parts of the recorder can't be read: there may be more on it$",
         "记录仪有一部分无法读取，其中可能还有资料",
     ),
