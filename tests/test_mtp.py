@@ -84,7 +84,7 @@ class TestPtpCamera(TestMtp):
 
 GIB = 1 << 30
 SMALL = b"evidence" * 1000
-USUAL, FAST = Limits(), Limits(stall_s=3.0)
+USUAL, FAST = Limits(), Limits(stall_s=8.0)
 
 
 async def listing(docked: Docked) -> list[Listing]:
@@ -409,7 +409,7 @@ async def both_served(*devices: MtpDevice) -> AsyncIterator[list[Path]]:
 
 async def pulled(station: Station, where: Path, serial: str) -> tuple[End, SlotProgress]:
     shown: list[SlotProgress] = []
-    driver = Mtp(where, Device("mtp", "DSJ", "V8", serial), station.vault.staging_dir, FAST)
+    driver = Mtp(where, Device("mtp", "DSJ", "V8", serial), station.vault.staging_dir)
     end = await Docking(station, driver, where.name, Meter(where.name, "V8", shown.append)).run()
     return end, shown[-1]
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from agent.config import Config
 from agent.config.ports import slot_of
-from agent.drivers.detect import MARK, REFUSALS
+from agent.drivers.detect import MARK, MTP, REFUSALS
 from agent.model import Phase
 from agent.status.reasons import reason_words
 from agent.status.words import named_as, words
@@ -188,7 +188,7 @@ def _judged(config: Config, one: Mapping[str, Any]) -> _Verdict:
         ),
         (whose == "other", _left("不在采集口上", "its port is no slot of slots.toml")),
         (bool(disks) and not any(disk["size_bytes"] for disk in disks), _EMPTY),
-        (MARK[1] in marks, _NEW),
+        (bool({MARK[1], MTP} & marks), _NEW),
         (not is_recorder, _left("不是记录仪", "it has neither a disk nor a camera: no recorder")),
         (whose == "", _refused("设备规则未生效，或 slots.toml 有误", "our udev rules said nothing of it", "doctor")),
         (bool(disks), _refused("插入时本机已挂载此盘", "this computer had it mounted when it appeared", "trigger")),
