@@ -25,6 +25,7 @@ class Mtp(MassStorage):
     """
 
     _listed_blake3 = ""
+    _left = False
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on it; raises DeviceError."""
@@ -43,6 +44,7 @@ class Mtp(MassStorage):
                 line = await child.line()
                 if line is None:
                     raise ChildError("ended before the listing was complete")
+                self._left = _says_gone(line)
                 items = listing.feed(line) if line != {"alive": True} else []
                 for item in items:
                     if isinstance(item, Volume):
@@ -81,8 +83,16 @@ class Mtp(MassStorage):
                     async for _ in items:
                         pass
             except DeviceError as error:
+                self._gone |= self._left
                 raise ChildError(f"could not go on: {error.what}") from error
             if self._listed_blake3 != before:
                 raise ChildError("finds something else than was listed")
         assert self._puller is not None
         return self._puller
+
+
+def _says_gone(line: object) -> bool:
+    match line:
+        case {"error": {"kind": "gone"}}:
+            return True
+    return False

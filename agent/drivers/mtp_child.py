@@ -26,7 +26,7 @@ from agent.drivers.mtp_objects import MtpFile, Walk
 from agent.drivers.names import safe_name
 from agent.drivers.ptp import GoneError, PtpError, RefusedError, Session, Wire
 from agent.drivers.ptp_ip import PtpIp
-from agent.drivers.ptp_usb import USED_LATER, PtpUsb
+from agent.drivers.ptp_usb import GONE_ERRNOS, USED_LATER, PtpUsb
 from agent.drivers.puller import Parent, ParentGoneError, work
 from agent.drivers.pulling import Puller
 from agent.drivers.reading import FetchError
@@ -234,7 +234,8 @@ def connected(where: str, timeout_s: float) -> tuple[Wire, dict[str, int]]:
     try:
         fd = os.open(where, os.O_RDWR | os.O_CLOEXEC)  # usbfs takes requests by no other; what is asked only reads
     except OSError as error:
-        raise GoneError(f"{where} can't be opened: {error.strerror}") from error
+        kind = GoneError if error.errno in GONE_ERRNOS else PtpError
+        raise kind(f"{where} can't be opened: {error.strerror}") from error
     found = os.fstat(fd)
     identity = {"rdev": found.st_rdev, "ino": found.st_ino, "dev": found.st_dev, "size": SOURCE_BYTES, "diskseq": 0}
     return PtpUsb(fd, timeout_s), identity

@@ -24,7 +24,7 @@ _RESET_REQUEST: Final = (0x21, 0x66)
 _STALE_S: Final = 0.1
 _STALE_LIMIT_S: Final = 20.0
 _STALE_ERRNOS: Final = frozenset({errno.ETIMEDOUT, errno.EPIPE, errno.EOVERFLOW, errno.EPROTO, errno.EILSEQ})
-_GONE: Final = frozenset({errno.ENODEV, errno.ESHUTDOWN, errno.ENXIO, errno.ENOENT})
+GONE_ERRNOS: Final = frozenset({errno.ENODEV, errno.ESHUTDOWN, errno.ENXIO, errno.ENOENT})
 
 
 class Interface(NamedTuple):
@@ -88,7 +88,7 @@ class PtpUsb:
             try:
                 fcntl.ioctl(self._fd, code, what)
             except OSError as error:
-                if error.errno in _GONE:
+                if error.errno in GONE_ERRNOS:
                     raise _broken(error, "is gone") from error
         self._drain()
 
@@ -156,5 +156,5 @@ class PtpUsb:
 
 
 def _broken(error: OSError, what: str) -> PtpError:
-    kind = GoneError if error.errno in _GONE else PtpError
+    kind = GoneError if error.errno in GONE_ERRNOS else PtpError
     return kind(f"the device {what}: {error.strerror}")
