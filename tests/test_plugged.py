@@ -73,6 +73,9 @@ def test_an_image_is_docked_for_training_and_says_so_everywhere(tmp_path: Path) 
     made = stage(tmp_path, TRAINING)
     card = image(tmp_path / "card.img", dict(FILES))
     with running(made) as daemon:
+        for wrong in (tmp_path, tmp_path / "none.img", Path("/dev/null")):
+            assert call(made, "device", "simulate", str(wrong), *SIGNED).returncode == 4
+        assert daemon.status()["slots"] == []
         told = call(made, "device", "simulate", str(card), *SIGNED, "--json")
         assert told.returncode == 0, told.stderr
         slot = as_json(told)["slot"]
@@ -99,28 +102,13 @@ def all_say_so(daemon: Daemon) -> bool:
     return marks == ["演练，非证据"] * len(FILES) and all("SIMULATED" in name for name in named)
 
 
-def test_training_is_refused_where_evidence_is_kept(tmp_path: Path) -> None:
-    """Also by what is no image; and without a service there is nothing to train with."""
+def test_a_docked_image_is_listed_with_its_progress_and_shown_with_its_docking(tmp_path: Path) -> None:
+    """As the running service sees it; what nobody knows is told as such. Training is refused where evidence is kept."""
     made = stage(tmp_path)
-    card = image(tmp_path / "card.img", dict(FILES))
-    assert call(made, "device", "simulate", str(card), *SIGNED).returncode == 7
     with running(made) as daemon:
-        told = call(made, "device", "simulate", str(card), *SIGNED)
+        told = call(made, "device", "simulate", str(image(tmp_path / "other.img", dict(FILES))), *SIGNED)
         assert (told.returncode, daemon.status()["slots"]) == (4, [])
         assert "本站未配置为演练站" in told.stderr
-
-
-def test_only_an_image_is_docked_for_training(tmp_path: Path) -> None:
-    with running(stage(tmp_path, TRAINING)) as daemon:
-        for wrong in (tmp_path, tmp_path / "none.img", Path("/dev/null")):
-            assert call(daemon.stage, "device", "simulate", str(wrong), *SIGNED).returncode == 4
-        assert daemon.status()["slots"] == []
-
-
-def test_a_docked_image_is_listed_with_its_progress_and_shown_with_its_docking(tmp_path: Path) -> None:
-    """As the running service sees it; what nobody knows is told as such."""
-    made = stage(tmp_path)
-    with running(made) as daemon:
         slot = daemon.dock(image(tmp_path / "card.img", dict(FILES)))
         daemon.until_phase(slot, "finished")
         listed = as_json(call(made, "device", "list", "--json"))
@@ -138,6 +126,7 @@ def test_a_docked_image_is_listed_with_its_progress_and_shown_with_its_docking(t
             lambda: not [row for row in as_json(call(made, "device", "list", "--json"))["plugged"] if row["docked"]]
         )
     assert "the service does not answer" in call(made, "device", "list").stdout
+    assert call(made, "device", "simulate", str(tmp_path / "other.img"), *SIGNED).returncode == 7
 
 
 def test_a_disk_of_this_computer_is_identified_and_never_offered(tmp_path: Path) -> None:

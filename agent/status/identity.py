@@ -39,7 +39,7 @@ def _rules(one: Mapping[str, Any], nodes: list[Mapping[str, Any]]) -> Iterator[s
     if mark in REFUSALS:
         yield f"{RULES}: {REFUSALS[mark]} (interfaces {interfaces}, CAPTURE_AGENT={mark})"
     elif mark:
-        yield f"{LOCAL_RULES}: CAPTURE_AGENT={mark}"
+        yield f"{LOCAL_RULES if mark in ('own', MARK[1]) else RULES}: CAPTURE_AGENT={mark} (interfaces {interfaces})"
     for node in nodes:
         if node["mark"]:
             locked = "read-only" if node.get("is_read_only") else "NOT read-only"
