@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config
+from agent.config import Config, load
 from agent.dock_orders import plugged_unserved
 from agent.status.identity import identity
 from agent.status.plugged import plugged_lines, plugged_view, wanted
@@ -25,6 +26,7 @@ from tests.usb_world import (
     KEYBOARD,
     MTP,
     PORT,
+    ROOT,
     RULES,
     STORAGE,
     Plugged,
@@ -46,8 +48,6 @@ def config_with(folder: Path, named: str) -> Config:
     config = configured(folder)
     (config.path.parent / "slots.toml").write_text(f"[slots]\n{named}", "utf-8")
     slots(f"[slots]\n{named}")
-    from agent.config import load
-
     return load(config.path)
 
 
@@ -113,6 +113,14 @@ def scene_verdicts(folder: Path, *disks: str) -> None:
     )  # fmt: skip
     assert [one["zh"] for one in rows["2"]["functions"]] == ["U盘", "键盘或鼠标"]
     assert [node["subsystem"] for node in rows["4"]["nodes"]] == ["usb", "tty"]
+    assert rows["4"]["line"]["en"] == "serial line: no profile for 2bdf:0280 in recorders/"
+    assert rows["2"]["line"] is None
+    (profile,) = (ROOT / "config/recorders").glob("*.toml")
+    ours = re.sub('usb = "[0-9a-f:]+"', 'usb = "2bdf:0280"', profile.read_text("utf-8"))
+    write(config.path.parent / "recorders", **{profile.name: ours})
+    spoken = told_of(load(config.path))
+    assert spoken["4"]["line"]["profile"] == profile.stem
+    assert "no named slot" in spoken["7"]["line"]["en"]
     for name in ("一 .1", f"{PORT}1.1", "/dev/sdb", recorder.folder.name):
         assert wanted(list(rows.values()), name) == [first]
     assert len(wanted(list(rows.values()), "058F63666485")) == 7, "clones have one serial number: all are told"

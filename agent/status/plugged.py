@@ -95,7 +95,7 @@ def elsewhere_row(node: Mapping[str, Any]) -> Json:
     told = _told(_left("不在 USB 口上，从不读取", "it is on no USB port, and never looked at"))
     row: Json = {"name": node["path"], "slot": "", "link_mbit_s": 0.0, "mark": node["mark"], "whose": "", "usb_id": ""}
     row |= {name: known.get(key, "") for name, key in names.items()}
-    return row | {"functions": [], "docked": [], "nodes": [node], "known": {}} | told
+    return row | {"functions": [], "docked": [], "nodes": [node], "known": {}, "line": None} | told
 
 
 def plugged_lines(view: Mapping[str, Any]) -> Iterator[str]:
@@ -119,6 +119,8 @@ def row_lines(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {_both(row['why'])}"
     if row["do"]["zh"]:
         yield f"  → {_both(row['do'])}"
+    if row["line"]:
+        yield f"  {_both(row['line'])}"
     for entry in row["docked"]:
         yield from _docked_lines(entry)
 
@@ -140,7 +142,33 @@ def _row(config: Config, told: Mapping[str, Any], one: Mapping[str, Any], docked
     nodes = [{key: value for key, value in node.items() if key != "known"} for node in one["nodes"]]
     does = [{"name": name} | words(_FUNCTIONS.get(name, name), name) for name in one["functions"]]
     slot = slot_of(one["port"], config.slots)
-    return kept | {"slot": slot, "functions": does, "nodes": nodes, "docked": ours} | _told(verdict)
+    more = {"slot": slot, "functions": does, "nodes": nodes, "docked": ours, "line": _line(config, one, slot)}
+    return kept | more | _told(verdict)
+
+
+def _line(config: Config, one: Mapping[str, Any], slot: str) -> Json | None:
+    """Whether a recorder is spoken to over its serial line, and by which profile; None if it has no line."""
+    place = slot.partition(" ")[0]
+    named = (
+        name
+        for name, profile in config.recorders.items()
+        if any(match.usb == one["usb_id"] or (place and match.slot in (slot, place)) for match in profile.matches)
+    )
+    name = next(named, "")
+    has_line = "serial" in one["functions"] or any(node["subsystem"] == "tty" for node in one["nodes"])
+    if not has_line and not name:
+        return None
+    if not name:
+        told = words(
+            f"串口：没有 {one['usb_id']} 的型号配置", f"serial line: no profile for {one['usb_id']} in recorders/"
+        )
+    elif not place:
+        told = words(
+            f"串口：配置 {name} 只用于已命名的端口", f"serial line: profile {name}, but its port is no named slot"
+        )
+    else:
+        told = words(f"串口：按配置 {name} 通讯", f"serial line: spoken to by profile {name}")
+    return {"profile": name} | told
 
 
 def _elsewhere(entry: Json, *, is_served: bool) -> Json:
@@ -149,6 +177,7 @@ def _elsewhere(entry: Json, *, is_served: bool) -> Json:
     assert verdict is not None
     kept = {key: entry[key] for key in ("slot", "vendor", "product", "serial", "port", "link_mbit_s")}
     nothing: Json = {"name": entry["key"], "usb_id": "", "functions": [], "whose": "", "mark": "", "nodes": []}
+    nothing["line"] = None
     return nothing | kept | {"docked": [entry]} | _told(verdict)
 
 
