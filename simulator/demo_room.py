@@ -84,7 +84,7 @@ class RoomDemo:
                 show.say(
                     f"{TITLES[name]} {footage.size} {footage.video}, {footage.audio}: port {cameras[name].port}, digest"
                 )
-            _room(stage, cameras)
+            rooms = _room(stage, cameras)
             password = enlist(stage, Role.SUPERVISOR)[0]
             service = stack.enter_context(serving(stage))
             show.step("采集站", f"capture-agent runs; the room's page: {stage.address}rooms/{ROOM}")
@@ -97,8 +97,9 @@ class RoomDemo:
             self._watch(password)
             self._verify()
             if stay:
-                show.step("页面", "Look around; Ctrl-C ends it")
-                show.say(f"{stage.address}sessions/{self._session}  supervisor {password}")
+                show.step("页面", f"Look around as supervisor {password}; Ctrl-C ends it")
+                show.say(f"{stage.address}rooms/{ROOM}  start and stop another session by hand; rooms.toml: {rooms}")
+                show.say(f"{stage.address}sessions/{self._session}  the one above, its films behind it")
                 with contextlib.suppress(KeyboardInterrupt):
                     signal.pause()
             show.step("停止", "SIGTERM")
@@ -280,7 +281,7 @@ class RoomDemo:
         return self._stage.vault / asset.digests.blake3[:2] / asset.digests.blake3
 
 
-def _room(stage: Stage, cameras: Mapping[str, Cameras]) -> None:
+def _room(stage: Stage, cameras: Mapping[str, Cameras]) -> Path:
     """One room of two cameras; user and password are in a credential, as systemd gives it to the service."""
     secrets = stage.root / "credentials"
     secrets.mkdir(mode=0o700)
@@ -297,7 +298,9 @@ def _room(stage: Stage, cameras: Mapping[str, Cameras]) -> None:
     for name, camera in cameras.items():
         lines += [f"[room.{ROOM}.source.{name}]", f'title = "{TITLES[name]}"', 'credential = "demo"']
         lines += [f'url = "rtsp://127.0.0.1:{camera.port}/{name}"']
-    (stage.config.parent / "rooms.toml").write_text("\n".join([*lines, ""]), "utf-8")
+    path = stage.config.parent / "rooms.toml"
+    path.write_text("\n".join([*lines, ""]), "utf-8")
+    return path
 
 
 def _connected(room: Mapping[str, Any]) -> set[str]:
