@@ -375,7 +375,7 @@ async def _work(
         group.create_task(service.disk.watch())
         group.create_task(service.clocks.run())
         group.create_task(service.rooms.run())
-        group.create_task(service.lines.run(service.hears("lines"), config.dock.rescan_s))
+        group.create_task(service.lines.run(service.hears("lines"), config.dock.rescan_s, usb=config.dock.usb))
         group.create_task(reloading())
         for detection in detections(config, service.hears, service.fates):
             group.create_task(detection)

@@ -444,6 +444,7 @@ OTHERS = {
     "scrub.hours": '["19:00-07:00"]', "store.options": "{ path = '/x' }",
     "deadline.profile": '"nanchang"', "deadline.region": '"450100"', "deadline.satisfied_by": '"local"',
     "dock.unknown": '"take"',
+    "dock.receiver": '"/x"',
     "dock.image_dir": '"/x"', "status.host": '"::1"', "status.tls_certificate": '"/x"', "status.tls_key": '"/x"',
     "oidc.issuer": '"https://sso.example"\nclient_id = "x"\naddress = "https://dock"\nroles = { x = "it" }',
     "oidc.client_id": '"x"', "oidc.client_secret": '"/x"', "oidc.ca_file": '"/x"', "oidc.address": '"x"',

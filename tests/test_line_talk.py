@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -12,9 +13,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.config.recorders import Does, RecorderProfile, read_recorders
-from agent.lines.asking import Heard, converse
+from agent.lines.asking import Heard, _with, converse
 from agent.lines.wire import Trouble
 from simulator.serial_recorder import Fault, SerialRecorder
 
@@ -24,6 +27,7 @@ ALL = (*READING, Does.DISK)
 TOLD = {
     "id_code": "DSJH7", "device_no": "0000217", "officer_no": "001234", "unit_no": "370800", "battery_percent": "87",
 }  # fmt: skip
+_KEYS = ("clock", "at_ms", "told", "done", "failed", "trouble", "optional", "model")
 quick_recorder = partial(SerialRecorder, tenths=True)
 
 
@@ -216,6 +220,35 @@ async def test_a_pattern_that_never_ends_costs_its_child_only(quick: RecorderPro
     heard = await spoken(quick_recorder(), replace(quick, steps=(greet, *quick.steps[1:])))
     assert heard.failed == (("talk", Trouble.BROKEN),)
     assert not heard.is_whole
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=80),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS) | st.text(), inner),
+    )
+)
+def test_whatever_the_child_says_is_taken_in_full_or_refused(line: object) -> None:
+    try:
+        heard = _with(Heard("v8"), line, "secret")
+    except ValueError:
+        return
+    assert json.loads(json.dumps(heard.detail())) == heard.detail()
+    assert "secret" not in str(heard.detail()["told"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"clock": [2, 1], "at_ms": 0}, {"clock": [0, 10**20], "at_ms": 0}, {"clock": [0, 1], "at_ms": -1},
+        {"clock": [0, 1], "at_ms": 10**15}, {"told": {"officer_name": "x"}}, {"told": {"model": 1}},
+        {"told": {"model": "a\x1bb"}}, {"told": {"model": "x" * 65}}, {"told": {"model": "my secret"}},
+        {"done": "erase"}, {"failed": "greet", "trouble": "bored"}, {"failed": "x", "trouble": "silent"}, {}, [], 7,
+    ],
+)  # fmt: skip
+def test_what_no_child_of_ours_says_is_refused(line: object) -> None:
+    with pytest.raises(ValueError):
+        _with(Heard("v8"), line, "secret")
 
 
 def test_the_simulated_recorder_says_what_it_is(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class Dock:
     image_dir: Path | None = folder_or_off()
     simulate: bool = flag(default=False)
     rescan_s: float = number(5, 1, 3600, "seconds")
+    receiver: Path | None = folder_or_off()
+    receiver_baud: int = integer(4800, 300, 4_000_000)
     stall_limit_s: float = number(30, 1, 3600, "seconds")
     rescue_limit_s: float = number(1800, 0, 86400, "seconds")
     parser_limit_s: float = number(120, 1, 3600, "seconds")

@@ -14,6 +14,8 @@ from agent.deadline import ZONE, coverage
 from agent.doctor.finding import Case, Finding, Grade
 from agent.errors import AgentError, ConfigError
 from agent.journal import Reader, verify
+from agent.lines.receiver import station_ahead_ms
+from agent.lines.wire import Trouble
 from agent.model import Clock
 from agent.opening import opened_store
 from agent.signing import CREDENTIAL, read_key
@@ -63,6 +65,24 @@ def look_at_clock(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.UNKNOWN, *told)
     elif not problems:
         yield Finding(Grade.GOOD, f"已校准（{clock.by}）", f"kept right, says {clock.by}")
+    if case.config is not None and case.config.dock.receiver is not None:
+        dock = case.config.dock
+        yield _by_satellite(asyncio.run(station_ahead_ms(str(dock.receiver), dock.receiver_baud)))
+
+
+def _by_satellite(ahead: int | Trouble) -> Finding:
+    """What a receiver at the dock says of this station's clock; it tells each second up to a second late."""
+    if isinstance(ahead, Trouble):
+        do = ("检查天线、串口和波特率", "Look at its antenna, its line and the baud rate.")
+        told = f"the satellite receiver tells no time: {ahead}"
+        return Finding(Grade.WARNING, f"卫星授时接收机无可用时间（{ahead}）", told, *do)
+    grade = Grade.GOOD if -_RECEIVER_MS <= ahead <= _RECEIVER_MS else Grade.WARNING
+    do = ("", "") if grade is Grade.GOOD else ("校准本机时钟", "Have this station's clock set right.")
+    told = f"by the satellite receiver this clock is {ahead / 1000:+.1f} s ahead"
+    return Finding(grade, f"与卫星授时接收机相差 {ahead / 1000:+.1f} 秒", told, *do)
+
+
+_RECEIVER_MS: Final = 2000
 
 
 async def _nobody(_: Step) -> bool:

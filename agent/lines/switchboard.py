@@ -89,10 +89,10 @@ class Switchboard:
         """Take over what the configuration says now; who is being spoken to is not disturbed."""
         self.profiles, self.slots = profiles, slots
 
-    async def run(self, listener: DockListener, rescan_s: float) -> None:
-        """Speak to what is plugged in, until cancelled; `listener` hears what hinders that."""
+    async def run(self, listener: DockListener, rescan_s: float, *, usb: bool = True) -> None:
+        """Speak to what is plugged in, until cancelled, and tell what hinders that; without `usb` to wires only."""
         try:
-            await UsbDock(listener, rescan_s=rescan_s, look=self.looked).run()
+            await (UsbDock(listener, rescan_s=rescan_s, look=self.looked).run() if usb else asyncio.Event().wait())
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -49,8 +49,9 @@ class UnheardError(Exception):
 class Line:
     """An open line, on which nothing is believed: every wait and every number of bytes is bounded."""
 
-    def __init__(self, fd: int, end: bytes) -> None:
+    def __init__(self, fd: int, end: bytes, *, limit_bytes: int = HEARD_LIMIT_BYTES) -> None:
         self._fd = fd
+        self._limit_bytes = limit_bytes
         self._end = end
         self._rest = b""
         self._heard_bytes = 0
@@ -95,7 +96,7 @@ class Line:
         if not piece:
             raise UnheardError(Trouble.GONE)
         self._heard_bytes += len(piece)
-        if self._heard_bytes > HEARD_LIMIT_BYTES:
+        if self._heard_bytes > self._limit_bytes:
             raise UnheardError(Trouble.FLOOD)
         self._rest += piece
         return True

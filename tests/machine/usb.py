@@ -72,11 +72,12 @@ class Usb:
         self.plugged.append(parts)
         return parts
 
-    def serial(self) -> Plugged:
-        """Plug in an FTDI serial adapter (0403:6001) at whose other end nobody speaks."""
+    def serial(self, node: str = "", port: str = "") -> Plugged:
+        """Plug in an FTDI serial adapter (0403:6001), at whose other end is this computer's line `node`, or nobody."""
         name = self._name("serial")
-        self.qemu.command("chardev-add", id=f"{name}-line", backend={"type": "null", "data": {}})
-        self._device("usb-serial", name, chardev=f"{name}-line", always_plugged=True)
+        backend = {"type": "serial", "data": {"device": node}} if node else {"type": "null", "data": {}}
+        self.qemu.command("chardev-add", id=f"{name}-line", backend=backend)
+        self._device("usb-serial", name, port=port, chardev=f"{name}-line", always_plugged=True)
         return self._keep(Plugged(name))
 
     def keyboard(self, port: str = "") -> Plugged:
