@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from agent.config import AccessCopies
 from agent.durable import WORK_FOLDER
 from agent.model import (
     Acquired,
+    ActivityStated,
     Asset,
     AssetChanged,
     AssetState,
@@ -23,6 +25,7 @@ from agent.model import (
     Derived,
     Digests,
     DocumentAdded,
+    GapExplained,
     Held,
     Role,
 )
@@ -140,3 +143,20 @@ async def send(served: Served, why: str, of: str = "cam") -> tuple[int, str, byt
         lambda: served.ask("/sessions/s1/films", "POST", body, **kind)
     )  # fmt: skip
     return status, headers.get("location", ""), told
+
+
+async def test_what_was_explained_after_the_film_was_made_stands_beside_it(served: Served) -> None:
+    """A gap of all sources beside each film, one of a source beside its own."""
+    start = NOW + timedelta(minutes=2)
+    said = GapExplained("s1", 1, start, start + timedelta(minutes=3), "INT-12", "变压器故障", "张三", "doc")
+    await served.journal.record(
+        ActivityStated("s1", "S05", NOW, NOW + timedelta(minutes=5), ("rec-a", "rec-b"), "张三", "询问")
+    )
+    status, _, before = await asyncio.to_thread(served.ask, "/sessions/s1/films", Accept="text/html")
+    await served.journal.record(said)
+    after = (await asyncio.to_thread(served.ask, "/sessions/s1/films", Accept="text/html"))[2].decode()
+    assert status == 200
+    assert "中断未说明" in before.decode()
+    assert "变压器故障" not in before.decode()
+    assert "INT-12 网络/供电中断 · 张三：变压器故障" in after
+    assert "中断未说明" not in after

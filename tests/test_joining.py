@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from agent.access.filming import Film, Footage, make_film
 from agent.access.inspecting import inspect
 from agent.access.tool import ToolError
 from agent.config import AccessCopies
@@ -19,9 +20,11 @@ from agent.errors import StoreError
 from agent.journal import joining
 from agent.journal.views import DocumentView
 from agent.model import (
+    ActivityStated,
     AssetState,
     Derivation,
     FindingKind,
+    GapExplained,
     Incident,
     Role,
     SessionEnded,
@@ -144,6 +147,31 @@ async def test_films_of_all_sources_and_what_shows_the_whole_session(station: St
     await all_joined(station)
     assert files(station, "front")[Role.ACCESS_COPY].seq > before.seq
     assert files(station)[Role.SESSION_LIST].seq > before.seq
+
+
+async def test_what_was_said_of_a_gap_by_then_is_on_its_card(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    await all_probed(station)
+    begun = station.journal.reader.session("s1").started.started_at
+    names = [one.recording.recording_id for one in station.journal.reader.session("s1").segments]
+    span = begun + timedelta(seconds=4.5), begun + timedelta(seconds=9)
+    await station.journal.record(
+        ActivityStated("s1", "S05", begun, begun + timedelta(seconds=11), tuple(names), "张三", "询问"),
+        GapExplained("s1", 1, *span, "INT-12", "断电", "张三", "doc"),
+        GapExplained("s1", 2, *span, "INT-09", "误按", "张三", "doc"),
+    )
+    asked: list[Footage] = []
+
+    async def seen(footage: Footage, *more: object, **options: object) -> Film:
+        asked.append(footage)
+        return await make_film(footage, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lane_module, "make_film", seen)
+    await JoinLane(station, idle).step()
+    (footage,) = asked
+    assert [one.reason for one in footage.missing if one.is_said] == ["INT-09 误操作 (handling mistake)，待确认"]
+    assert Role.ACCESS_COPY in files(station, "front")
 
 
 def the_list_names_every_segment(station: Station) -> None:

@@ -73,6 +73,35 @@ def test_a_card_says_what_the_ledger_says_of_its_gap() -> None:
     assert set(CAUSES) == set(Cause), "each cause has words"
 
 
+def test_a_card_says_what_a_person_said_of_the_gap_beside_what_the_ledger_knows() -> None:
+    said = Missing(ZERO_US + 5_000_000, ZERO_US + 9_000_000, "INT-12 网络/供电中断", is_said=True)
+    near = Missing(ZERO_US + 9_100_000, ZERO_US + 9_900_000, "说在别处", is_said=True)
+    ledger = Missing(ZERO_US + 5_000_000, ZERO_US + 8_000_000, "断开")
+    pieces = lay(
+        "前方", parts((0, 5_000_000), (9_000_000, 14_000_000), (14_400_000, 15_000_000)),
+        [5_000_000, 5_000_000, 600_000], [near, said, ledger], (ZERO_US, ZERO_US + 15_000_000),
+    )  # fmt: skip
+    (card,) = (piece for piece in pieces if piece.part is None)
+    assert card.lines[-2:] == ("原因：断开", "说明：INT-12 网络/供电中断")
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.booleans()), max_size=8))
+def test_which_words_a_card_has_does_not_depend_on_how_many_there_are(known: list[tuple[int, int, bool]]) -> None:
+    """Of all that shares the most time with it, as if each card looked at everything."""
+    missing = [
+        Missing(ZERO_US + begin * 250_000, ZERO_US + (begin + lasts) * 250_000, f"{number}", is_said=said)
+        for number, (begin, lasts, said) in enumerate(known)
+    ]
+    first, _ = lay("", parts((5_000_000, 15_000_000)), [10_000_000], missing, (ZERO_US, ZERO_US + 15_000_000))
+    shared = {one.reason: min(5_000_000, one.end_us - ZERO_US) - (one.start_us - ZERO_US) for one in missing}
+    ledger = [shared[one.reason] for one in missing if not one.is_said and shared[one.reason] > -500_000]
+    told = [line.removeprefix("原因：") for line in first.lines if line.startswith("原因：")]
+    assert [shared[told[0]]] == [max(ledger)] if ledger else told == ["等待第一幅画面 (until the first picture came)"]
+    said = [shared[one.reason] for one in missing if one.is_said and shared[one.reason] > 0]
+    told = [line.removeprefix("说明：") for line in first.lines if line.startswith("说明：")]
+    assert [shared[one] for one in told] == ([max(said)] if said else [])
+
+
 def test_what_is_found_in_a_film_is_told_of_its_segments() -> None:
     pieces = lay(
         "", parts((0, 10_000_000), (20_000_000, 30_000_000)), [10_000_000] * 2, (), (ZERO_US, ZERO_US + 30_000_000)

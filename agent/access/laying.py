@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +48,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """From when to when the ledger says that nothing came, and why, for those who see the card."""
+    """From when to when the ledger says that nothing came, and why, for those who see the card.
+
+    `is_said`: a person has explained it, with these words.
+    """
 
     start_us: int
     end_us: int
     reason: str
+    is_said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +78,20 @@ def lay(
     the station's; a card ends when the next segment began.
     """
     zero_us, last_us = span_us
+    known = _Known(missing)
     pieces: list[Piece] = []
     film_us, before_us = 0, zero_us
     for number, (part, lasts_us) in enumerate(zip(parts, lengths_us, strict=True)):
         if part.start_us - before_us >= CARD_US:
             until_us = max(part.start_us - zero_us, film_us + CARD_US)
-            words = (title, before_us, part.start_us, missing, *(() if number else (_WAITING,)))
+            words = (title, before_us, part.start_us, known, *(() if number else (_WAITING,)))
             pieces.append(Piece(film_us, until_us - film_us, None, _lines(*words)))
             film_us = until_us
         pieces.append(Piece(film_us, lasts_us, number))
         film_us, before_us = film_us + lasts_us, part.end_us
     if last_us - before_us >= CARD_US:
         until_us = max(last_us - zero_us, film_us + CARD_US)
-        pieces.append(Piece(film_us, until_us - film_us, None, _lines(title, before_us, last_us, missing)))
+        pieces.append(Piece(film_us, until_us - film_us, None, _lines(title, before_us, last_us, known)))
     return tuple(pieces)
 
 
@@ -104,12 +111,26 @@ def of_day(at_us: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     return datetime.fromtimestamp(at_us / _SECOND, UTC).astimezone(ZONE).strftime(pattern)
 
 
-def _lines(
-    title: str, start_us: int, end_us: int, missing: Iterable[Missing], unknown: str = "未知 (unknown)"
-) -> tuple[str, ...]:
-    """What a card says: whose picture is missing, from when to when, and why."""
-    shared = {one: min(end_us, one.end_us) - max(start_us, one.start_us) for one in missing}
-    known = max((one for one in shared if shared[one] > -CARD_US), key=shared.__getitem__, default=None)
+class _Known:
+    """What is known of times in which nothing was recorded; of thousands a card is asked for the few beside it."""
+
+    def __init__(self, missing: Iterable[Missing]) -> None:
+        self._all = sorted(missing, key=lambda one: one.start_us)
+        self._starts = [one.start_us for one in self._all]
+        self._reach = list(accumulate((one.end_us for one in self._all), max))
+
+    def beside(self, start_us: int, end_us: int) -> list[tuple[int, Missing]]:
+        """How long each shares with a card, and what it is, the most first; less than none for what is near it."""
+        few = self._all[bisect_right(self._reach, start_us - CARD_US) : bisect_left(self._starts, end_us + CARD_US)]
+        shared = [(min(end_us, one.end_us) - max(start_us, one.start_us), one) for one in few]
+        return sorted((one for one in shared if one[0] > -CARD_US), key=lambda one: -one[0])
+
+
+def _lines(title: str, start_us: int, end_us: int, known: _Known, unknown: str = "未知 (unknown)") -> tuple[str, ...]:
+    """What a card says: whose picture is missing, from when to when, why, and what a person said of it, if any has."""
+    near = known.beside(start_us, end_us)
+    cause = next((one.reason for _, one in near if not one.is_said), unknown)
+    said = next((one.reason for shared_us, one in near if one.is_said and shared_us > 0), "")
     same_day = of_day(start_us, "%Y-%m-%d") == of_day(end_us, "%Y-%m-%d")
     end = of_day(end_us, "%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
     lasts = clock((end_us - start_us) // 1000)
@@ -118,5 +139,6 @@ def _lines(
         "本时段无录像",
         "NOTHING WAS RECORDED",
         f"{of_day(start_us)} 至 {end}（{lasts}）",
-        f"原因：{known.reason if known else unknown}",
+        f"原因：{cause}",
+        *([f"说明：{said}"] if said else []),
     )

@@ -31,7 +31,7 @@ from agent.journal import joining
 from agent.model import FINDINGS_LIMIT, Derived, Incident, MediaFinding, Role
 from agent.pipeline.deriving import ATTEMPTS, clear, entries_of, ready
 from agent.pipeline.documents import add_made, refusing
-from agent.pipeline.session_work import Files, Row, Work, us, whole_session
+from agent.pipeline.session_work import Files, Row, Work, said_of, us, whole_session
 from agent.pipeline.station import Station
 
 Busy = Callable[[], bool]
@@ -164,6 +164,8 @@ class JoinLane:
             Missing(start_us, end_us, CAUSES.get(cause, cause))
             for start_us, end_us, cause in work.spans_us(work.source, "gap", "missing")
         ]
+        said = await station.on_disk(lambda: [*said_of(station, work)])
+        missing += [Missing(*one, is_said=True) for one in said]
         lost = [row for row in work.rows[work.source] if row not in rows]
         missing += [Missing(us(row.taken.start), us(row.taken.end), _UNREAD) for row in lost]
         lacks = tuple(f"segment {row.taken.file} can't be read and is not in it" for row in lost)

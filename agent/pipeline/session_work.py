@@ -17,6 +17,8 @@ from agent.access.plan import NoCopyError
 from agent.access.playlist import Listed, session_list
 from agent.access.timeline import session_svg
 from agent.access.tool import ToolError
+from agent.continuity import GapState, judge
+from agent.journal.segments import continuity_of
 from agent.journal.views import RecordingView, SessionView
 from agent.model import (
     Asset,
@@ -28,6 +30,7 @@ from agent.model import (
     Role,
     SegmentTaken,
     SessionEnded,
+    source_id,
 )
 from agent.pipeline.deriving import entries_of
 from agent.pipeline.station import Station
@@ -95,6 +98,22 @@ class Work:
     def listed(self, name: str, film_ms: Mapping[str, int], film: Asset | None) -> Listed:
         """A source as lists and playlists have it."""
         return Listed(name, self.title(name), [(row.taken, row.keeper) for row in self.rows[name]], film_ms, film)
+
+
+def said_of(station: Station, work: Work) -> Iterator[tuple[int, int, str]]:
+    """From, to, and in words how persons have explained what the source has not, so far."""
+    reader, codes = station.journal.reader, {one.code: one for one in station.rules.profile.interruptions}
+    own = ("", source_id(work.view.started.room, work.source))
+    for activity_id in reader.activities_of(work.own[0].view.recording.recording_id):
+        view = reader.activity(activity_id)
+        found = continuity_of(view)
+        for gap in (one for one in (*found.gaps, *found.of_sources) if one.device_id in own):
+            judged = judge(gap, view.explanations, codes)
+            if judged.explained is not None:
+                known = codes.get(judged.explained.said.code)
+                told = f"{known.code} {known.zh} ({known.en})" if known else judged.explained.said.code
+                waits = "，待确认" if judged.state is GapState.UNCONFIRMED else ""
+                yield us(gap.start), us(gap.end), told + waits
 
 
 def us(at: datetime) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from agent.config import Config
+from agent.continuity import GapState
 from agent.errors import UnknownError
 from agent.journal import Reader
 from agent.model import Medium
@@ -20,6 +21,7 @@ from agent.screens.player import READERS, Found, Player, reason_of
 from agent.screens.who import allowed
 from agent.status.board import Board
 from agent.status.dossier import MadeFile, session_files
+from agent.status.sessions import activities_of
 from agent.vault import address_in
 
 _FILMS: Final = (Made.ACCESS_COPY, Made.MOSAIC)
@@ -49,12 +51,16 @@ class Films:
         """What there is of a session, and the one that is looked at."""
         asked = parameters(request, ("grant", "of", *CHOICES))
         found, titles, _, now = await self._look(request)
+        gaps = await self._gaps(request)
         films = []
         for of, medium, file in found:
             if file.role in _FILMS:
                 grant = asked.get("grant", "") if of == asked.get("of", "") else ""
                 plays = grant if self._player.holds(request, grant, file.asset_id, now) else ""
-                films.append({"of": of, "title": titles.get(of, of), "medium": medium.value, "grant": plays})
+                own = [gap for gap in gaps if not of or gap["source"] in ("", of)]
+                films.append(
+                    {"of": of, "title": titles.get(of, of), "medium": medium.value, "grant": plays, "gaps": own}
+                )
         pictures = [file.role.value for of, _, file in found if file.role in _PICTURES and not of]
         session_id = request.match_info["session"][:TEXT_LIMIT]
         return page(request, "films.html", session_id=session_id, films=films, pictures=pictures)
@@ -81,6 +87,15 @@ class Films:
         parameters(request)
         role = next((one for one in _PICTURES if one.value == request.match_info["role"]), None)
         return self._player.picture(await self._find(request, "", (role,) if role else ()))
+
+    async def _gaps(self, request: web.Request) -> list[Json]:
+        """What is missing in the films and is more than a recorder loses by itself, with what is said of it by now."""
+        session_id = request.match_info["session"][:TEXT_LIMIT]
+        activities = await self._board.look(
+            lambda reader, config, _: activities_of(reader, config, reader.session(session_id))
+        )
+        gaps = (gap for activity in activities for gap in activity["gaps"])
+        return [gap for gap in gaps if gap["state"]["name"] != GapState.AUTOMATIC]
 
     async def _film(self, request: web.Request, of: str) -> Found:
         return await self._find(request, of, _FILMS)

@@ -64,8 +64,7 @@ def session_view(reader: Reader, config: Config, session_id: str, part: int | No
     part = min(part or parts, parts)
     shown = [(one, reader.recording(one.recording.recording_id)) for one in segments[(part - 1) * PART : part * PART]]
     started = view.started
-    names = dict.fromkeys(name for one in segments[:1] for name in reader.activities_of(one.recording.recording_id))
-    activities = [_in_words(activity_view(reader.activity(name), config.profile), room, view.notes) for name in names]
+    activities = activities_of(reader, config, view)
     return {
         **_head(view),
         "room_title": room.title if room else started.room,
@@ -84,6 +83,14 @@ def session_view(reader: Reader, config: Config, session_id: str, part: int | No
         "parts": parts,
         "activities": activities,
     }
+
+
+def activities_of(reader: Reader, config: Config, view: SessionView) -> list[Json]:
+    """The activities that a session is a part of, in words of its own; none as long as it has no segment."""
+    first = [one.recording.recording_id for one in view.segments[:1]]
+    names = dict.fromkeys(name for recording_id in first for name in reader.activities_of(recording_id))
+    room = config.rooms.get(view.started.room)
+    return [_in_words(activity_view(reader.activity(name), config.profile), room, view.notes) for name in names]
 
 
 def _in_words(activity: Json, room: Room | None, notes: Sequence[SessionNoted]) -> Json:
