@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -210,26 +210,22 @@ def _is_full(one: Filed) -> bool:
 
 def _chains(files: Iterable[Filed], goes_on: Link) -> Iterator[Sequence[Filed]]:
     """Those that follow each other by their counter, or without one by their begin, and are linked."""
-    for (_, width, _), same in _grouped(files, _series):
-        if width:
-            yield from _linked(sorted(same, key=_count), lambda low, high: _follows(low, high) and goes_on(low, high))
-        else:
-            timed = sorted((str(one.start), *_path(one), one) for one in same if one.start is not None)
-            yield from _linked([one for *_, one in timed], goes_on)
+    series: defaultdict[tuple[str, int, str], list[tuple[int, str, int, Filed]]] = defaultdict(list)
+    for one in files:
+        counter, suffix = counter_of(one.path), name_of(one.path.upper()).suffix
+        if counter is not None:
+            series[counter.pattern, counter.width, suffix].append((counter.number, *_path(one), one))
+        elif one.start is not None:
+            series["", 0, suffix].append((int(one.start.timestamp()), *_path(one), one))
+    for (_, width, _), numbered in series.items():
+        numbered.sort(key=lambda place: place[:3])
+        places = {one.number: number for number, *_, one in numbered}
+        follows = _after(places, goes_on) if width else goes_on
+        yield from _linked([one for *_, one in numbered], follows)
 
 
-def _series(one: Filed) -> tuple[str, int, str]:
-    counter, suffix = counter_of(one.path), name_of(one.path.upper()).suffix
-    return ("", 0, suffix) if counter is None else (counter.pattern, counter.width, suffix)
-
-
-def _count(one: Filed) -> tuple[int, str, int]:
-    counter = counter_of(one.path)
-    return counter.number if counter else 0, one.path, one.number
-
-
-def _follows(low: Filed, high: Filed) -> bool:
-    return _count(high)[0] - _count(low)[0] == 1
+def _after(places: Mapping[int, int], goes_on: Link) -> Link:
+    return lambda low, high: places[high.number] - places[low.number] == 1 and goes_on(low, high)
 
 
 def _linked(ordered: Sequence[Filed], goes_on: Link) -> Iterator[Sequence[Filed]]:

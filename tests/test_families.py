@@ -19,19 +19,21 @@ from agent.kit import exporting
 from agent.kit.contents import Wanted
 from agent.media.formats import FORMATS
 from agent.media.kinds import RAW, medium_of
-from agent.model import Medium
+from agent.model import ClipSeen, DockingListed, DockingOpened, Medium, Mode
 from agent.naming import proposed
 from agent.papers.printing import PaperError
 from agent.pipeline.checkpoints import sign
 from agent.pipeline.probing import ProbeLane
 from agent.pipeline.station import Station
-from agent.status.families import parts_of, playlist
+from agent.status import families as status_families
+from agent.status.families import parts_of, playlist, related
 from agent.status.record import known_of, record_view, sealed_view
 from simulator.card import Card
 from simulator.content import Content, Noise
 from simulator.exif import with_exif
 from tests.cards import KINDS, docked
 from tests.conftest import SettableClock
+from tests.journal_entries import DEVICE, clip, recording, wanted
 from tests.kits import export, filled
 from tests.media import film
 from tests.parsing import wall
@@ -272,6 +274,28 @@ async def test_a_long_recording_and_its_sidecars_on_a_real_card(
     assert parts_of(station.journal.reader, whole_one, SHIPPED.forms.names) == [whole_one]
     parts = parts_of(station.journal.reader, part, SHIPPED.forms.names)
     assert [row.name[-8:] for row in parts] == ["0001.MP4", "0002.MP4", "0003.MP4"]
+
+
+async def test_what_is_still_being_listed_is_looked_up_again_and_a_huge_card_says_nothing(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, rules = station.journal, SHIPPED.forms.names
+
+    def kin() -> list[int]:
+        return [one["count"] for one in related(journal.reader, journal.reader.recording("a1"), rules)]
+
+    await journal.record(DockingOpened("d1", "device", DEVICE, "1"))
+    for number, name in enumerate(("a1", "a2", "a3"), 1):
+        path = f"V/MOVI0001.{('MP4', 'THM', 'SRT')[number - 1]}"
+        place = (clip(number, 900 // number, path=path), Mode.PULL, name, recording(name), wanted(name, 9))
+        await journal.record(ClipSeen("d1", *place))
+        assert kin() == ([number] if number > 1 else [])
+    await journal.record(DockingListed("d1", 3, "00" * 32))
+    assert kin() == [3]
+    monkeypatch.setattr(status_families, "LISTED_MAX", 2)
+    status_families._kept.cache_clear()
+    assert kin() == []
+    status_families._kept.cache_clear()
 
 
 async def test_parts_play_in_order_by_a_list_of_what_is_in_a_kit_and_of_what_the_vault_has(

@@ -190,7 +190,12 @@ class DockingQueries:
             yield from map(_taken_file, rows)
             after = rows[-1][-1]
 
-    def listing(self, docking_id: str, numbers: Sequence[int] | None = None) -> list[tuple[Clip, str]]:
+    def is_listed(self, docking_id: str) -> bool:
+        """Tell whether all clips of a docking are known."""
+        row = self._db.one("SELECT listed_at FROM docking WHERE docking_id = ?", docking_id)
+        return row is not None and row[0] is not None
+
+    def listing(self, docking_id: str, numbers: Sequence[int] | None = None, limit: int = -1) -> list[tuple[Clip, str]]:
         """Return the clips of a docking in the order of the card, or those of these numbers in theirs.
 
         Each with its recording's id; "" if it has none.
@@ -200,9 +205,10 @@ class DockingQueries:
         rows = self._db.all(
             "SELECT json_extract(detail, '$.clip'), coalesce(recording_id, '') FROM clip JOIN event USING (seq)"  # noqa: S608
             " LEFT JOIN asset ON asset.asset_id = clip.asset_id"
-            f" WHERE docking_id = ?{marks} ORDER BY number",
+            f" WHERE docking_id = ?{marks} ORDER BY number LIMIT ?",
             docking_id,
             *places,
+            limit,
         )
         found = [(from_text(Clip, clip), recording_id) for clip, recording_id in rows]
         return found if numbers is None else sorted(found, key=lambda one: places.index(one[0].number))

@@ -22,6 +22,10 @@ from agent.status.words import words
 Json = dict[str, Any]
 
 MEMBERS_SHOWN: Final = 100
+LISTED_MAX: Final = 20_000
+"""Of a card with more files nothing is said: it would take seconds, and a hundred megabytes."""
+
+_Families = Mapping[int, Sequence[Family]]
 _EXIF_ASKED: Final = 50
 _SHOTS: Final = timedelta(seconds=2)
 _KIN: Final[Mapping[Kin, tuple[str, str]]] = {
@@ -87,14 +91,22 @@ def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tupl
     }
 
 
-@lru_cache(maxsize=4)
-def _of_docking(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> Mapping[int, Sequence[Family]]:
-    """The families of each clip: what a docking listed doesn't change, and a card may have a hundred thousand files."""
+def _of_docking(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> _Families:
+    """The families of each clip; while the card is still being listed only of what is known so far."""
+    return (_kept if reader.is_listed(docking_id) else _found)(reader, docking_id, names)
+
+
+def _found(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> _Families:
+    listing = reader.listing(docking_id, limit=LISTED_MAX + 1)
     found: dict[int, list[Family]] = {}
-    for family in families(_filed(clip, names) for clip, _ in reader.listing(docking_id)):
+    for family in families(_filed(clip, names) for clip, _ in listing) if len(listing) <= LISTED_MAX else ():
         for number in family.members:
             found.setdefault(number, []).append(family)
     return found
+
+
+_kept: Final = lru_cache(maxsize=4)(_found)
+"""What a docking listed doesn't change, and manifests of all its recordings ask for it."""
 
 
 def _filed(clip: Clip, names: tuple[NamingRule, ...]) -> Filed:

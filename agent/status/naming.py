@@ -40,10 +40,10 @@ def name_view(path: str, forms: Forms) -> Json | None:
 
 
 def twins_of(reader: Reader, kept: Asset) -> tuple[RecordingView, ...]:
-    """All recordings with the content of an original, oldest first; at most 20."""
+    """All recordings with the content of an original, oldest first, at most 20; none if it is the only one."""
     same = reader.assets_with([kept.digests.blake3]) if kept.digests is not None else []
     ids = sorted(asset.asset_id for asset in same if asset.role is Role.ORIGINAL)
-    return tuple(map(reader.recording, ids[:_NAMES_LIMIT]))
+    return tuple(map(reader.recording, ids[:_NAMES_LIMIT])) if len(ids) > 1 else ()
 
 
 def twins_view(twins: tuple[RecordingView, ...], forms: Forms) -> list[Json]:

@@ -248,7 +248,7 @@ def _automatic(known: Known, config: Config, rules: Rules, now: datetime) -> Ite
         *_content(row.facts),
         *_activities(known, config),
         *_origin(known, config),
-        ("same_content", twins_view(known.twins, config.forms) if len(known.twins) > 1 else None, Source.AUTOMATIC),
+        ("same_content", twins_view(known.twins, config.forms), Source.AUTOMATIC),
         ("digests", asdict(row.asset.digests) if row.asset.digests else None, Source.AUTOMATIC),
         ("transcript", transcripts_said(known.documents), Source.OFFICER),
         ("access_copy", copy_said(known.made), Source.AUTOMATIC),
