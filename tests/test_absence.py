@@ -132,6 +132,20 @@ def test_the_oldest_missing_from_a_full_card_look_like_loop_recording() -> None:
     assert not fact.loop
 
 
+def test_numbers_that_began_anew_over_the_oldest_of_a_full_card_look_like_loop_recording() -> None:
+    over = [segment(number, at=100 + number) for number in range(1, 20)]
+    older = [segment(number, at=number) for number in range(20, 60)]
+    (fact,) = told(over + older, space=FULL)
+    assert (fact.loop, fact.segments, fact.by, fact.sure) == (True, 0, (NUMBERS, SPACE), Sure.POSSIBLE)
+    assert (fact.before, fact.after, fact.until) == ("", older[0].path, older[0].start)
+    assert told(over + older, space=ROOMY) == (), "on a card with room nothing is overwritten"
+    reset = [segment(number, at=number + 12 * 24 * 40) for number in range(1, 20)]
+    assert told(reset + older, space=FULL) == (), "a clock that leaps tells nothing"
+    twice = [segment(number, at=-number * 9) for number in range(60, 63)]
+    assert told(over + older + twice, space=FULL) == ()
+    assert told([replace(one, start=None, end=None) for one in over + older], space=FULL) == ()
+
+
 def test_a_clock_that_was_set_back_makes_nothing_certain_and_nothing_long() -> None:
     after = [segment(number, at=number - 100) for number in range(6, 12)]
     (fact,) = told([*segments(1, 2, 3, 4), *after])

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
-from agent.absence.series import Pace, Run, Series, Sure, series_of
+from agent.absence.series import Pace, Run, Series, Sure, comes_before, series_of
 from agent.absence.traces import Card, Evidence, Fate, Point, Trace, merged
 from agent.card import Space
 
@@ -19,6 +20,8 @@ __all__ = ["Absence", "Evidence", "Fate", "Sure", "Trace", "absences"]
 NAMES_LIMIT: Final = 5
 LOOP_BELOW: Final = 0.1
 """With less of the card free, a recorder that overwrites its oldest files does so."""
+ANEW_WITHIN: Final = timedelta(days=31)
+"""A recorder that begins its numbers anew goes on recording; a clock that was reset leaps by years."""
 LOST_FROM_BYTES: Final = 1024 * 1024
 
 
@@ -144,11 +147,24 @@ def _is_full(space: Space | None) -> bool:
 
 
 def _overwritten(series: Iterable[Series], space: Space | None) -> list[Absence]:
-    """A full card whose lowest number isn't the first: nothing else tells what was overwritten, or how much."""
+    """A full card whose oldest recordings are gone: nothing else tells what was overwritten, or how much."""
     counted = [one for one in series if one.counts]
     longest = max(counted, key=lambda one: len(one.points), default=None)
-    if not _is_full(space) or longest is None or longest.points[0].place <= 1:
+    first = _oldest(longest.points) if longest is not None and _is_full(space) else None
+    if first is None:
         return []
-    first = longest.points[0].trace
     by = (Evidence.NUMBERS, Evidence.SPACE)
     return [Absence(0, by, Sure.POSSIBLE, after=first.path, until=first.start or first.end, loop=True)]
+
+
+def _oldest(points: Sequence[Point]) -> Trace | None:
+    """The oldest one that is left, if there were older ones: the lowest number isn't the first, or numbers began anew
+    at the first one and went on over older recordings, which are behind the only step back in time.
+    """
+    low, high = points[0].trace, points[-1].trace
+    if points[0].place > 1:
+        return low
+    steps = [after.trace for before, after in pairwise(points) if not comes_before(before.trace, after.trace)]
+    if len(steps) != 1 or low.end is None or high.end is None:
+        return None
+    return steps[0] if timedelta() < low.end - high.end <= ANEW_WITHIN else None
