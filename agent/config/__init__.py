@@ -339,7 +339,8 @@ def reloaded(config: Config) -> tuple[Config, tuple[str, ...]]:
 
 def _ours(sections: Mapping[str, Any]) -> tuple[Path, ...]:
     """Where this station keeps evidence, or looks for images of recorders."""
-    kept = (Path(value) for value in sections["store"].options.values() if str(value).startswith("/"))
+    options = {"path": "/srv/evidence"} | sections["store"].options
+    kept = (Path(value) for value in options.values() if str(value).startswith("/"))
     return (sections["storage"].root, *filter(None, (sections["dock"].image_dir,)), *kept)
 
 

@@ -19,6 +19,7 @@ from agent.doctor.evidence import (
     look_at_store,
 )
 from agent.doctor.finding import Case, Finding, Grade, Topic
+from agent.doctor.inboxes import look_at_inboxes
 from agent.doctor.installation import look_at_helpers, look_at_package
 from agent.doctor.permissions import look_at_permissions, look_at_seals
 from agent.doctor.rooms import look_at_rooms
@@ -36,6 +37,7 @@ TOPICS: Final[Mapping[str, Topic]] = {
         Topic("dock", "采集口", look_at_dock, 20.0),
         Topic("disks", "磁盘", look_at_disks, 60.0),
         Topic("rooms", "询问室、听证室", look_at_rooms, 60.0, as_service=True),
+        Topic("inboxes", "收件夹", look_at_inboxes, 20.0, as_service=True),
         Topic("service", "服务", look_at_unit, 20.0),
         Topic("page", "状态页", look_at_page, 30.0),
         Topic("provider", "统一认证", look_at_provider, 20.0, as_service=True),
