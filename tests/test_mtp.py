@@ -506,8 +506,8 @@ def descriptors(*interfaces: tuple[int, bytes, tuple[int, ...]]) -> bytes:
 
 def test_the_interface_for_still_images_goes_before_those_of_the_maker() -> None:
     serial, mtp, ptp = (0, b"\xff\0\0", (0x81, 1)), (1, b"\xff\xff\0", (0x82, 2, 0x83)), (2, b"\6\1\1", (0x84, 4, 0x85))
-    assert interface_of(descriptors(serial, mtp, ptp)) == Interface(2, 0x84, 4)
-    assert interface_of(descriptors(serial, mtp)) == Interface(1, 0x82, 2)
+    assert interface_of(descriptors(serial, mtp, ptp)) == Interface(2, 0x84, 4, 512)
+    assert interface_of(descriptors(serial, mtp)) == Interface(1, 0x82, 2, 512)
     with pytest.raises(PtpError):
         interface_of(descriptors(serial))
 

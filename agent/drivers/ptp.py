@@ -226,10 +226,9 @@ class Session:
         data.skip(2)
         size_bytes = data.number("I")
         data.skip(2 + 4 * 6 + 4)
-        association = data.number("H")
-        data.skip(4 + 4)
+        data.skip(2 + 4 + 4)
         name, captured, modified = data.raw_text(), data.text(), data.text()
-        return ObjectInfo(storage, kind == 0x3001 and association in (0, 1), size_bytes, name, captured, modified)
+        return ObjectInfo(storage, kind == 0x3001, size_bytes, name, captured, modified)
 
     def stated_size(self, handle: int) -> int | None:
         """The size as MTP's property of 64 bits, if the device has such."""

@@ -28,11 +28,12 @@ GONE_ERRNOS: Final = frozenset({errno.ENODEV, errno.ESHUTDOWN, errno.ENXIO, errn
 
 
 class Interface(NamedTuple):
-    """Where PTP is spoken: number, and the addresses of its bulk endpoints."""
+    """Where PTP is spoken: number, the addresses of its bulk endpoints, and how long a packet to us may be."""
 
     number: int
     bulk_in: int
     bulk_out: int
+    packet_bytes: int
 
 
 def interface_of(descriptors: bytes) -> Interface:
@@ -40,7 +41,7 @@ def interface_of(descriptors: bytes) -> Interface:
 
     `descriptors` are those of a device and its configurations, as usbfs gives them. Raises PtpError if there is none.
     """
-    found: dict[int, list[tuple[int, int]]] = {}
+    found: dict[int, list[tuple[int, int, int]]] = {}
     ranks: list[tuple[bool, int]] = []
     number, at = -1, 0
     while at + 2 <= len(descriptors) and descriptors[at] >= 2:
@@ -52,15 +53,15 @@ def interface_of(descriptors: bytes) -> Interface:
                 number = one[2]
                 if one[3] == 0 and (one[5:8] == b"\x06\x01\x01" or one[5] == 0xFF):
                     ranks.append((one[5] == 0xFF, number))
-            case 5 if len(one) >= 4:
-                found.setdefault(number, []).append((one[2], one[3] & 3))
+            case 5 if len(one) >= 7:
+                found.setdefault(number, []).append((one[2], one[3] & 3, one[4] | (one[5] & 7) << 8))
         at += len(one)
     for _, number in sorted(ranks):
         ends = found.get(number, [])
-        bulk_in = [address for address, kind in ends if kind == 2 and address & 0x80]
-        bulk_out = [address for address, kind in ends if kind == 2 and not address & 0x80]
-        if len(bulk_in) == len(bulk_out) == 1 and any(kind == 3 for _, kind in ends):
-            return Interface(number, bulk_in[0], bulk_out[0])
+        bulk_in = [(address, size) for address, kind, size in ends if kind == 2 and address & 0x80 and size >= 16]
+        bulk_out = [address for address, kind, _ in ends if kind == 2 and not address & 0x80]
+        if len(bulk_in) == len(bulk_out) == 1 and any(kind == 3 for _, kind, _ in ends):
+            return Interface(number, bulk_in[0][0], bulk_out[0], bulk_in[0][1])
     raise PtpError("it has no interface that speaks PTP or MTP")
 
 
@@ -83,7 +84,7 @@ class PtpUsb:
         """Ask for a reset of the conversation (class request 0x66), and let go of what is left of it."""
         request = struct.pack("BBHHHIP", *_RESET_REQUEST, 0, self._interface.number, 0, 3000, 0)
         asked = [(USBDEVFS_CONTROL, request)]
-        asked += [(USBDEVFS_CLEAR_HALT, struct.pack("I", end)) for end in self._interface[1:]]
+        asked += [(USBDEVFS_CLEAR_HALT, struct.pack("I", end)) for end in self._interface[1:3]]
         for code, what in asked:
             try:
                 fcntl.ioctl(self._fd, code, what)
@@ -123,29 +124,35 @@ class PtpUsb:
         return Response(code, number, struct.unpack_from(f"<{(len(view) - _HEADER.size) // 4}I", view, _HEADER.size))
 
     def _data(self, view: memoryview, length: int) -> Conversation:
-        """A short transfer ends the data, and so does the stated length; some send the header alone before."""
+        """A short transfer ends the data, and so does the stated length; some send the header alone before.
+
+        No more is asked for than was stated: of devices that end full packets without an empty one the response would
+        come with the data.
+        """
         stated = None if length == ALL else length
         came = len(view)
         if came > _HEADER.size:
             yield view[_HEADER.size :]
-        is_open = came in (READ_BYTES, _HEADER.size)
+        is_open = came in (self._interface.packet_bytes, _HEADER.size)
         while is_open and (stated is None or came < stated):
-            view = self._read()
+            asked = READ_BYTES if stated is None else min(READ_BYTES, stated - came)
+            view = self._read(asked)
             came += len(view)
-            is_open = len(view) == READ_BYTES
+            is_open = len(view) == asked
             yield view
         return Response(0, 0)
 
     def _container(self) -> memoryview:
-        """The next transfer that isn't empty: data that fill their last packet may be followed by an empty one."""
-        view = self._read() or self._read()
+        """The first packet that isn't empty: data that fill their last packet may be followed by an empty one."""
+        packet_bytes = self._interface.packet_bytes
+        view = self._read(packet_bytes) or self._read(packet_bytes)
         if len(view) < _HEADER.size:
             raise PtpError("the device sends less than a header")
         return view
 
-    def _read(self) -> memoryview:
+    def _read(self, asked: int) -> memoryview:
         try:
-            size = self._bulk(self._interface.bulk_in, READ_BYTES, self._timeout_s)
+            size = self._bulk(self._interface.bulk_in, asked, self._timeout_s)
         except OSError as error:
             raise _broken(error, "does not answer") from error
         return memoryview(self._buffer)[:size]
