@@ -241,6 +241,21 @@ def test_a_tool_that_becomes_no_other_program_takes_off_no_seal_either(request_c
     assert run(lock, code, tmp_path).stdout == b"13 done"
 
 
+LINE = "from agent.drivers.sandbox import lock_line\nends = os.openpty()\nfound = lock_line(ends[1])\nassert found"
+
+
+@pytest.mark.parametrize("attempt", [words for name, words in KILLED.items() if name != "another sandbox"])
+def test_what_speaks_over_a_line_is_killed_for_it(attempt: str, tmp_path: Path) -> None:
+    done = run(LINE, attempt, tmp_path)
+    assert (done.returncode, done.stdout) == (-signal.SIGSYS, b"")
+
+
+def test_it_can_wait_for_its_line_and_write_there(tmp_path: Path) -> None:
+    work = "os.write(ends[1], b'INIT'); assert os.read(ends[0], 4) == b'INIT'; select.select(ends, [], [], 0.01)"
+    done = run(f"import select\n{LINE}", work, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"done", b"")
+
+
 @pytest.mark.root
 def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
     assert os.geteuid() == 0
@@ -249,7 +264,7 @@ def test_the_locks_hold_for_root_too(tmp_path: Path) -> None:
 
 
 def test_every_system_call_of_the_tables_has_a_number_for_both_machines() -> None:
-    for table in (sandbox.RUNTIME, sandbox.PULLER, sandbox.WATCHER, sandbox.NEVER):
+    for table in (sandbox.RUNTIME, sandbox.WAITING, sandbox.PULLER, sandbox.WATCHER, sandbox.NEVER):
         assert all(len(numbers) == 2 and min(numbers) >= 0 for numbers in table.values())
         assert len({numbers[0] for numbers in table.values()}) == len(table)
 

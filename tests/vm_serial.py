@@ -38,7 +38,7 @@ def test_a_recorder_is_spoken_to_over_usb_switched_and_pulled_with_its_clock_com
     machine.guest.write(CREDENTIAL, f"{PASSWORD}\n")
     machine.run(f"chmod 400 {CREDENTIAL}; mkdir -p /etc/systemd/system/capture-agent.service.d")
     machine.guest.write("/etc/systemd/system/capture-agent.service.d/serial.conf", DROP_IN)
-    machine.run("systemctl daemon-reload; systemctl restart capture-agent")
+    machine.run("systemctl daemon-reload; systemctl restart capture-agent", 300)
     dock(machine, port3="3")
     with SerialRecorder(ahead_s=AHEAD_S, password=PASSWORD) as recorder:
         ahead_s = AHEAD_S + time.time() - float(machine.run("date +%s.%N"))
