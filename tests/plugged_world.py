@@ -26,6 +26,7 @@ from tests.usb_world import (
     KEYBOARD,
     MTP,
     PORT,
+    PTP,
     ROOT,
     RULES,
     STORAGE,
@@ -40,7 +41,9 @@ from tests.usb_world import (
     write,
 )
 
-NAMED = "".join(f'"{PORT}{port}" = "{name}"\n' for port, name in (("1", "一"), ("2", "2"), ("3", "3"), ("4", "4")))
+NAMED = "".join(
+    f'"{PORT}{port}" = "{name}"\n' for port, name in (("1", "一"), ("2", "2"), ("3", "3"), ("4", "4"), ("5", "5"))
+)
 
 
 def config_with(folder: Path, named: str) -> Config:
@@ -90,6 +93,7 @@ def scene_verdicts(folder: Path, *disks: str) -> None:
     remembered(plug("2", STORAGE, KEYBOARD))
     remembered(plug("3", MTP))
     remembered(plug("4", FTDI)).node("tty", "ttyUSB0")
+    remembered(plug("5", PTP))
     outside = remembered(plug("7", STORAGE))
     remember(outside.disk(disks[2], "sdd"))
     remembered(plug("8", KEYBOARD))
@@ -102,12 +106,14 @@ def scene_verdicts(folder: Path, *disks: str) -> None:
         "2": ("refused", "a keyboard or a mouse is in it: it was switched off"),
         "3": ("refused", "it doesn't show itself as a USB disk: nothing can be pulled from it"),
         "4": ("refused", "it doesn't show itself as a USB disk: nothing can be pulled from it"),
+        "5": ("waits", "it is pulled as soon as the service runs"),
         "7": ("left_alone", "its port is no slot of slots.toml"),
         "8": ("left_alone", "its port is no slot of slots.toml"),
         "": ("not_ready", "udev has not dealt with it"),
     }, found
-    assert [row["slot"] for row in rows.values()] == ["一 .1", "2", "3", "4", "", "一 .2", "", ""], "docked first"
+    assert [row["slot"] for row in rows.values()] == ["一 .1", "5", "2", "3", "4", "", "一 .2", "", ""], "docked first"
     first = rows["1.1"]
+    assert [one["driver"] for one in rows["5"]["docked"]] == ["mtp"]
     assert (first["link_mbit_s"], first["docked"][0]["driver"], first["nodes"][1]["is_read_only"]) == (
         5000, "mass_storage", True,
     )  # fmt: skip
@@ -123,7 +129,7 @@ def scene_verdicts(folder: Path, *disks: str) -> None:
     assert "no named slot" in spoken["7"]["line"]["en"]
     for name in ("一 .1", f"{PORT}1.1", "/dev/sdb", recorder.folder.name):
         assert wanted(list(rows.values()), name) == [first]
-    assert len(wanted(list(rows.values()), "058F63666485")) == 7, "clones have one serial number: all are told"
+    assert len(wanted(list(rows.values()), "058F63666485")) == 8, "clones have one serial number: all are told"
 
 
 def scene_reasons(folder: Path, *disks: str) -> None:

@@ -79,7 +79,7 @@ def test_the_service_tells_from_its_sandbox_what_is_plugged_in_and_why_it_is_not
     (known,) = told(machine, f"device identify {disk['path']}")["devices"]
     assert known["known"][disk["path"]]["ID_SERIAL_SHORT"] == "REC-3"
     assert any("CAPTURE_AGENT=dock, read-only" in rule for rule in known["rules"])
-    assert machine.call(f"capture-agent device simulate {disk['path']} --who a --why b").returncode == 4
+    assert machine.call(f"capture-agent device simulate {disk['path']} --who a --why b", LIMIT_S).returncode == 4
     machine.run("systemctl stop capture-agent.socket capture-agent", LIMIT_S)
     listed = told(machine, "device list")
     assert not listed["served"]
