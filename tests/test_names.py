@@ -21,6 +21,7 @@ from agent.model import Confidence, Forms, NamingRule, Officer
 from agent.naming import LONGEST, proposed
 from agent.pipeline.acquire import End
 from agent.pipeline.station import Station
+from agent.screens.pages import said
 from agent.status.naming import name_view
 from agent.status.record import known_of, record_lines, record_view, sealed_view
 from tests.conftest import SettableClock
@@ -234,9 +235,15 @@ async def test_a_copy_marked_as_important_is_kept_once_with_both_names(station: 
     for path in (CLIP, COPY):
         told = await record(station, path, clock)
         names = told["shown"]["fields"]["same_content"]["value"]
-        assert {(one["path"], one["marked"]) for one in names} == {(CLIP, False), (COPY, True)}
+        assert {(one["path"], "mark" in one) for one in names} == {(CLIP, False), (COPY, True)}
+        page = said(names, "zh")
+        assert COPY in page
+        assert page.count("重点") == 1
+        assert "False" not in page + "".join(record_lines(told["shown"]))
         assert "same_content" not in told["sealed"]["fields"], "it would change with what comes later"
-        assert told["sealed"]["fields"]["from_name"]["value"].get("marked", False) is (path == COPY)
+        assert told["sealed"]["fields"]["from_name"]["value"].get("mark", {}).get("name") == (
+            "important" if path == COPY else None
+        )
     assert "same_content" in (await record(station, "DCIM/100ANDRO/other.mp4", clock))["shown"]["absent"]
 
 

@@ -84,10 +84,10 @@ def playlist(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) 
 def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tuple[Clip, str]]) -> Json:
     return {
         "kind": {"name": family.kin.value, **words(*_KIN[family.kin])},
-        "by": [{"name": one, **words(*_BECAUSE[one])} for one in by],
         "place": family.members.index(number) + 1,
         "count": len(family.members),
-        "members": [{"recording_id": name, "path": clip.path, "size_bytes": clip.size_bytes} for clip, name in members],
+        "members": [{"path": clip.path, "recording_id": name, "size_bytes": clip.size_bytes} for clip, name in members],
+        "by": [{"name": one, **words(*_BECAUSE[one])} for one in by],
     }
 
 

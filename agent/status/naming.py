@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from agent.journal import Reader
 from agent.journal.views import RecordingView
 from agent.model import Asset, Forms, Role
 from agent.naming import proposed
 from agent.sequence import is_marked
-from agent.status.words import at, named
+from agent.status.words import at, named, words
 
 Json = dict[str, Any]
 
-_NAMES_LIMIT = 20
+_NAMES_LIMIT: Final = 20
+_IMPORTANT: Final[Mapping[str, str]] = {"name": "important", **words("重点", "marked as important")}
 
 
 def name_view(path: str, forms: Forms) -> Json | None:
@@ -33,7 +35,7 @@ def name_view(path: str, forms: Forms) -> Json | None:
         "number": found.number,
         "part": found.part,
         "channel": found.channel,
-        "marked": found.marked,
+        "mark": _IMPORTANT if found.marked else "",
     }
     rule = {"rule": found.rule_id, "confidence": named(found.confidence)}
     return {name: value for name, value in told.items() if value} | rule
@@ -49,12 +51,13 @@ def twins_of(reader: Reader, kept: Asset) -> tuple[RecordingView, ...]:
 def twins_view(twins: tuple[RecordingView, ...], forms: Forms) -> list[Json]:
     """Each name that the content was brought under; a copy that its recorder marked as important (重点) says so."""
     return [
-        {"recording_id": row.recording.recording_id, "path": row.name, "marked": marked_by_name(row.name, forms)}
+        {"path": row.name, "recording_id": row.recording.recording_id}
+        | ({"mark": _IMPORTANT} if _is_marked(row.name, forms) else {})
         for row in twins
     ]
 
 
-def marked_by_name(path: str, forms: Forms) -> bool:
+def _is_marked(path: str, forms: Forms) -> bool:
     """Whether the recorder marked a file as important (重点): by a rule, or by what stands behind its number."""
     found = proposed(forms.names, path)
     return is_marked(path) or (found is not None and found.marked)
