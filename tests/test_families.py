@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from agent.kit import exporting
 from agent.kit.contents import Wanted
 from agent.media.formats import FORMATS
 from agent.media.kinds import RAW, medium_of
-from agent.model import ClipSeen, DockingListed, DockingOpened, Medium, Mode
+from agent.model import ClipSeen, DockingListed, DockingOpened, Integrity, Medium, Mode
 from agent.naming import proposed
 from agent.papers.printing import PaperError
 from agent.pipeline.checkpoints import sign
@@ -35,7 +36,7 @@ from tests.cards import KINDS, docked
 from tests.conftest import SettableClock
 from tests.journal_entries import DEVICE, clip, recording, wanted
 from tests.kits import export, filled
-from tests.media import film
+from tests.media import facts_of, film
 from tests.parsing import wall
 from tests.stations import QUICK, SHIPPED
 from tests.stations import opened as station_of
@@ -206,6 +207,30 @@ def test_the_kinds_of_recordings_are_known_by_their_endings() -> None:
         assert {medium_of(f"V/{name}") for name in names.split()} == {medium}
     assert all(medium_of(f"a{ending}") is Medium.PHOTO for ending in RAW)
     assert "dss" in FORMATS.split(",")
+
+
+def sound(path: Path, codec: str) -> bytes:
+    made = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=8000:duration=2")
+    rate = "48000" if codec == "libopus" else "8000"
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", *made, "-ar", rate, "-c:a", codec, str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [
+        ("wav", "pcm_s16le"), ("wav", "adpcm_ima_wav"), ("mp3", "libmp3lame"), ("m4a", "aac"), ("wma", "wmav2"),
+        ("flac", "flac"), ("ogg", "libopus"), ("aiff", "pcm_s16be"), ("au", "pcm_mulaw"),
+    ],
+)  # fmt: skip
+async def test_what_voice_recorders_make_is_sound_by_name_and_by_content(
+    tmp_path: Path, ending: str, codec: str
+) -> None:
+    path = tmp_path / f"made.{ending}"
+    facts = await facts_of(sound(path, codec), tmp_path)
+    assert (facts.medium, medium_of(path.name)) == (Medium.AUDIO, Medium.AUDIO)
+    assert facts.integrity is Integrity.COMPLETE
 
 
 # Real recordings on real cards.
