@@ -64,6 +64,7 @@ class DockOrders:
         return self._by_hand(path, device, f"{IN_TRAINING}{path}")
 
     def _by_hand(self, path: Path, device: Device, slot: str) -> Json:
+        self._forget_ended()
         opener = partial(driver, self._configured(), self._station.vault.staging_dir, path, device)
         self._runner.dock(slot, slot, opener, once=True)
         self._seen[slot] = Seen(DockedPath(slot, path, slot, device))
@@ -74,10 +75,13 @@ class DockOrders:
         return {} if shown is None else progress_fields(shown)
 
     async def _plugged(self, _asked: Mapping[str, str]) -> Json:
-        shown = self._runner.slots()
-        known = {slot.slot for slot in shown}
-        self._seen = {key: one for key, one in self._seen.items() if key != one.docked.slot or key in known}
-        return _plugged(self._seen.values(), shown, served=True)
+        self._forget_ended()
+        return _plugged(self._seen.values(), self._runner.slots(), served=True)
+
+    def _forget_ended(self) -> None:
+        """What was docked by hand is shown as long as its slot is; nobody tells when it has gone."""
+        shown = {slot.slot for slot in self._runner.slots()}
+        self._seen = {key: one for key, one in self._seen.items() if key != one.docked.slot or key in shown}
 
 
 def _image(path: Path) -> Device:

@@ -28,14 +28,15 @@ _PORTS: Final[Mapping[str, str]] = {
 def identity(config: Config, row: Json, one: Mapping[str, Any]) -> Json:
     """The `rules` it met, what is `known` by node, `lines` to copy; `row` is of `plugged_view`, `one` of the look."""
     nodes = [node for node in one["nodes"] if node.get("known")]
-    known = ({"": one["known"]} if one["known"] else {}) | {node["path"]: node["known"] for node in nodes}
+    usb = one.get("known", {})  # none, if it was plugged in only a moment ago
+    known = ({"": usb} if usb else {}) | {node["path"]: node["known"] for node in nodes}
     return {"plugged": row, "rules": list(_rules(one, nodes)), "known": known, "lines": dict(_lines(config, row))}
 
 
 def _rules(one: Mapping[str, Any], nodes: list[Mapping[str, Any]]) -> Iterator[str]:
     """In the order in which udev has gone through them."""
     yield f"{RULES}: {_PORTS.get(one['whose'], one['whose'])} (CAPTURE_AGENT_PORT={one['whose'] or '-'})"
-    mark, interfaces = one["mark"], one["known"].get("ID_USB_INTERFACES", "")
+    mark, interfaces = one["mark"], one.get("known", {}).get("ID_USB_INTERFACES", "")
     if mark in REFUSALS:
         yield f"{RULES}: {REFUSALS[mark]} (interfaces {interfaces}, CAPTURE_AGENT={mark})"
     elif mark:

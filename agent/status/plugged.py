@@ -136,7 +136,7 @@ def _docked_lines(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(config: Config, told: Mapping[str, Any], one: Mapping[str, Any], docked: Iterable[Json]) -> Json:
     paths = {node["path"] for node in one["nodes"]}
-    ours = [entry for entry in docked if entry["path"] in paths or entry["path"].rpartition("/")[2] == one["name"]]
+    ours = [entry for entry in docked if entry["path"] in paths or _is_refused(entry["path"], one["name"])]
     verdict = _of_docked(ours, is_served=told["served"]) or _judged(config, one)
     kept = {key: value for key, value in one.items() if key not in ("functions", "known", "nodes")}
     nodes = [{key: value for key, value in node.items() if key != "known"} for node in one["nodes"]]
@@ -144,6 +144,11 @@ def _row(config: Config, told: Mapping[str, Any], one: Mapping[str, Any], docked
     slot = slot_of(one["port"], config.slots)
     more = {"slot": slot, "functions": does, "nodes": nodes, "docked": ours, "line": _line(config, one, slot)}
     return kept | more | _told(verdict)
+
+
+def _is_refused(path: str, name: str) -> bool:
+    """Of a USB device that was refused, detection tells the folder in which the kernel describes it."""
+    return path.startswith("/sys/") and path.endswith(f"/{name}")
 
 
 def _line(config: Config, one: Mapping[str, Any], slot: str) -> Json | None:
