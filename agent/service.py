@@ -132,6 +132,7 @@ class Service:
         """The recorder is no longer there."""
         log.info("gone %s", key)
         self._runner.undock(key)
+        self.lines.gone(key)
         self._orders.gone(key)
         self._troubles.pop(key, None)
         if key in self._refused:

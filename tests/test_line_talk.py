@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+import tty
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from agent.config.recorders import Does, RecorderProfile, read_recorders
 from agent.lines.asking import Heard, _with, converse
+from agent.lines.talk import Line
 from agent.lines.wire import Trouble
 from simulator.serial_recorder import Fault, SerialRecorder
 
@@ -87,6 +89,29 @@ async def test_a_slow_way_makes_the_clock_less_certain_and_no_less_true(quick: R
     assert heard.offset_ms is not None
     assert abs(heard.offset_ms - 10_000) <= heard.uncertainty_ms + 1
     assert heard.uncertainty_ms >= 95, "half of the way there and back"
+
+
+async def test_answers_that_come_too_late_never_become_a_wrong_offset(quick: RecorderProfile) -> None:
+    heard = await spoken(quick_recorder(delay_s=0.7), quick)
+    assert not heard.is_whole
+    assert heard.offset_ms is None
+
+
+def test_what_came_unasked_is_no_answer() -> None:
+    ends = os.openpty()
+    tty.setraw(ends[1])
+    try:
+        line = Line(ends[1], b"\r\n")
+        os.write(ends[0], b"TIME 20200101000000\r\nTIME 2020")
+        line.hush(0.05)
+        line.send(b"TIME?", 1.0)
+        assert os.read(ends[0], 100) == b"TIME?\r\n"
+        os.write(ends[0], b"TIME 20261123101500\r\n")
+        assert line.answer(time.monotonic() + 10) == b"TIME 20261123101500"
+        assert not line.half
+    finally:
+        for fd in ends:
+            os.close(fd)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from agent.config.recorders import Match
 from agent.drivers.base import Docked, ListingEnd
+from agent.drivers.dock import DockedPath
 from agent.drivers.mass_storage import MassStorage
 from agent.lines.announced import Announced
 from agent.lines.asking import Heard
@@ -119,6 +120,20 @@ async def test_a_recorder_that_does_not_answer_is_told_until_it_is_gone_and_read
     assert [(one.kind, one.detail["failed"]) for one in dock.incidents] == [("line", "greet: garbage")]
     dock.ports.clear()
     dock.board.looked()
+    assert dock.board.problems() == ()
+
+
+async def test_what_is_told_of_a_wire_is_over_when_its_recorder_leaves(dock: Dock, tmp_path: Path) -> None:
+    with quick_recorder(fault=Fault.OTHER) as recorder:
+        dock.wired("3", recorder.node)
+        docked = DockedPath("sda#1", tmp_path, "3", DISK)
+        opener = dock.board.announced("3", docked, lambda: FakeRecorder({"a.mp4": b"a"}, tmp_path))
+        async with aclosing(opener().clips()) as items:
+            assert [item.detail["failed"] async for item in items if isinstance(item, Finding)]
+    assert len(dock.board.problems()) == 1
+    dock.board.gone("sdb#2")
+    assert len(dock.board.problems()) == 1
+    dock.board.gone("sda#1")
     assert dock.board.problems() == ()
 
 

@@ -83,6 +83,7 @@ class Switchboard:
     _wired: dict[str, Call] = field(default_factory=dict)
     _gone: list[Call] = field(default_factory=list)
     _troubles: dict[str, str] = field(default_factory=dict)
+    _docked: dict[str, str] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def use(self, profiles: Mapping[str, RecorderProfile], slots: Mapping[str, str]) -> None:
@@ -104,7 +105,15 @@ class Switchboard:
 
     def announced(self, slot: str, docked: DockedPath, opener: Callable[[], Docked]) -> Callable[[], Docked]:
         """The same recorder, whose listing begins with what it says over its line, where it has one."""
+        self._docked[docked.key] = slot
         return lambda: Announced(opener(), partial(self.before, slot, docked.device))
+
+    def gone(self, key: str) -> None:
+        """The recorder that was docked under this key has left; what was told of a wire to its slot is over."""
+        slot = self._docked.pop(key, "")
+        for place in {slot, slot.partition(" ")[0]} & self._wired.keys():
+            self._troubles.pop(place, None)
+            del self._wired[place]
 
     async def before(self, slot: str, device: Device) -> Heard | None:
         """What the recorder in `slot` says, once it has said it; None if it isn't spoken to. Raises nothing.

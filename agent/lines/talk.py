@@ -28,8 +28,11 @@ _SECOND_NS: Final = 1_000_000_000
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _PIECE_BYTES: Final = 512
 _QUIET_S: Final = 0.05
-_ASK_TWICE: Final = frozenset({"greet", "clock", "tell"})
-"""What may be asked again: it changes nothing on the recorder. A password that is tried again may lock it."""
+_ASK_TWICE: Final = frozenset({"greet", "tell"})
+"""What may be asked again: it changes nothing on the recorder, and an answer that comes late is as good.
+
+A password that is tried again may lock it; a time that comes late would be a wrong one.
+"""
 
 _PARITIES: Final[Mapping[str, str]] = {
     "none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD,
@@ -56,12 +59,16 @@ class Line:
         self._rest = b""
         self._heard_bytes = 0
 
-    def send(self, request: bytes, wait_s: float) -> None:
-        """Say it, after what came unasked was thrown away."""
-        self._rest, self._heard_bytes = b"", 0
-        while self._read(_QUIET_S):
+    def hush(self, quiet_s: float) -> None:
+        """Throw away what came unasked, until it is quiet for so long: no late answer is taken for another's."""
+        self._heard_bytes = 0
+        while self._read(quiet_s):
             pass
-        self._heard_bytes, left = 0, request + self._end
+        self._rest, self._heard_bytes = b"", 0
+
+    def send(self, request: bytes, wait_s: float) -> None:
+        """Say it."""
+        left = request + self._end
         until = time.monotonic() + wait_s
         while left:
             _, ready, _ = select.select([], [self._fd], [], max(0.0, until - time.monotonic()))
@@ -155,7 +162,8 @@ class Talk:
                 raise
         return self._ask_once(step)
 
-    def _ask_once(self, step: Mapping[str, Any]) -> tuple[dict[str, str], int, int]:
+    def _ask_once(self, step: Mapping[str, Any], quiet_s: float = _QUIET_S) -> tuple[dict[str, str], int, int]:
+        self._line.hush(quiet_s)
         request = self._request(step)
         asked_ns, until = self._now_ns(), time.monotonic() + self._wait_s
         self._line.send(request, self._wait_s)
@@ -195,20 +203,21 @@ class Talk:
         It shows whole steps. Each further look comes when its step must turn if the best guess is true, and halves
         what is uncertain, down to half the way there and back.
         """
-        low, high = self._bounds(step)
+        low, high = self._bounds(step, _QUIET_S)
         for _ in range(LOOKS - 1):
             if high - low <= self._step_ns // 64:
                 break
+            self._line.hush(_QUIET_S)
             there = self._now_ns() + (low + high) // 2
             time.sleep(-there % self._step_ns / _SECOND_NS)
-            next_low, next_high = self._bounds(step)
+            next_low, next_high = self._bounds(step, 0.0)
             low, high = max(low, next_low), min(high, next_high)
             if low > high:  # one of the clocks was set while they were compared
                 low, high = next_low, next_high
         return low, high, self._now_ns()
 
-    def _bounds(self, step: Mapping[str, Any]) -> tuple[int, int]:
-        told, asked_ns, heard_ns = self._ask(step)
+    def _bounds(self, step: Mapping[str, Any], quiet_s: float) -> tuple[int, int]:
+        told, asked_ns, heard_ns = self._ask_once(step, quiet_s)
         try:
             shown = datetime.strptime(told["clock"], self._order["clock_format"]).replace(tzinfo=self._zone)
             shown_ns = (shown - _EPOCH) // timedelta(microseconds=1) * 1000
