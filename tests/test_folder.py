@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from agent.drivers.base import BlockWritten, Docked, Failed, Fetched, FetchReport, FetchRequest, Listing, ListingEnd
 from agent.drivers.folder import Batch, Folder, clip_of, inbox_device
 from agent.drivers.folder_reader import Mark
+from agent.drivers.mass_storage import Limits
 from agent.model import BLOCK_BYTES, Clip, FailReason, Finding, Stamp, Volume
+from tests.disks import faulty_share, tmpfs
 from tests.driver_conformance import CARD, DriverConformance
 
 
@@ -188,6 +193,53 @@ async def test_reading_leaves_the_inbox_as_it_was(tmp_path: Path) -> None:
     async with docked(inbox, tmp_path, *CARD) as (one, clips):
         await fetched(one, clips)
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in sorted(inbox.rglob("*"))} == before
+
+
+@pytest.mark.root
+async def test_a_share_that_fails_gives_no_byte_for_another(tmp_path: Path) -> None:
+    behind = filled(tmp_path / "behind", {"a.mp4": b"a" * 300_000, "b.mp4": b"b" * 1000})
+    with faulty_share(behind, tmp_path / "share") as share:
+        async with docked(share.path, tmp_path, "a.mp4", "b.mp4") as (one, clips):
+            share.fail(read=errno.EIO)
+            assert set(reasons(await fetched(one, clips)).values()) == {FailReason.UNREADABLE}
+            async with aclosing(one.fetch([FetchRequest(clips[1], "2.part", rescue=True)])) as reports:
+                rescued = [report async for report in reports]
+            assert [report.holes for report in rescued if isinstance(report, BlockWritten)] == [((0, 1000),)]
+            share.fail(open=errno.EACCES)
+            assert set(reasons(await fetched(one, clips)).values()) == {FailReason.UNREADABLE}
+            share.fail()
+            assert reasons(await fetched(one, clips)) == {1: None, 2: None}
+            share.fail(read=errno.ENOTCONN)
+            assert set(reasons(await fetched(one, clips)).values()) == {FailReason.GONE}
+
+
+@pytest.mark.root
+async def test_a_share_that_hangs_costs_the_file_at_hand_and_a_limited_time(tmp_path: Path) -> None:
+    behind = filled(tmp_path / "behind", {"a.mp4": b"a", "b.mp4": b"b"})
+    with faulty_share(behind, tmp_path / "share") as share:
+        marks = tuple(mark(share.path, name) for name in (b"a.mp4", b"b.mp4"))
+        (tmp_path / "staging").mkdir()
+        one = Folder(share.path, inbox_device("nvr"), tmp_path / "staging", Batch(marks), Limits(stall_s=2))
+        clips = [item for item in await listing(one) if isinstance(item, Clip)]
+        share.fail(hang=["read"])
+        ends: dict[int, FailReason | None] = {}
+        async with aclosing(one.fetch([FetchRequest(clip, f"{clip.number}.part") for clip in clips])) as reports:
+            async for report in reports:
+                ends |= reasons([report])
+                share.fail()
+        assert ends == {1: FailReason.BROKEN, 2: None}
+        await one.close()
+
+
+@pytest.mark.root
+async def test_a_full_disk_is_told_and_the_file_fetched_when_there_is_room(tmp_path: Path) -> None:
+    inbox = filled(tmp_path / "inbox", {"a.mp4": os.urandom(1 << 20)})
+    (tmp_path / "staging").mkdir()
+    with tmpfs(tmp_path / "staging", 600 << 10):
+        async with docked(inbox, tmp_path, "a.mp4") as (one, clips):
+            assert reasons(await fetched(one, clips)) == {1: FailReason.NO_SPACE}
+    async with docked(inbox, tmp_path, "a.mp4") as (one, clips):
+        assert reasons(await fetched(one, clips)) == {1: None}
 
 
 def test_a_time_beyond_all_calendars_is_no_time() -> None:

@@ -189,7 +189,10 @@ async def test_half_a_container_is_waited_for_and_taken_as_it_is_after_long(fold
     async with watched(folder) as place:
         (folder / "a.mp4").write_bytes(content[: len(content) // 2])
         (folder / "b.wav").write_bytes(b"")
+        with (folder / "preallocated.ts").open("wb") as file:
+            file.truncate(1 << 20)
         await place.stays()
+        (folder / "preallocated.ts").unlink()
         (folder / "a.mp4").write_bytes(content)
         await place.docks("a.mp4")
     (folder / "a.mp4").rename(folder / "c.mp4")

@@ -173,12 +173,13 @@ class InboxDock:
     def _trouble_of(self, overdue: int, refused: int, blind: int, too_many: int) -> str:
         told = []
         if overdue:
-            told.append(f"{overdue} 个文件未上传完毕 ({overdue} files are not finished)")
+            told.append("{0} 个文件未上传完毕 ({0} files are not finished)".format(_about(overdue)))
         if refused:
-            told.append(f"{refused} 项无法采集，例如链接或无读取权限 ({refused} entries are links or can't be read)")
+            what = "{0} 项无法采集，例如链接或无读取权限 ({0} entries are links or can't be read)"
+            told.append(what.format(_about(refused)))
         if self._unreadable:
-            count = len(self._unreadable)
-            told.append(f"{count} 个文件读取失败 ({count} files can't be read; tried again after a restart)")
+            what = "{0} 个文件读取失败 ({0} files can't be read; tried again after a restart)"
+            told.append(what.format(_about(len(self._unreadable))))
         if blind:
             told.append("新文件发现较晚 (new files are noticed late, by looking only)")
         if too_many:
@@ -189,6 +190,11 @@ class InboxDock:
         if trouble != self._trouble:
             self._trouble = trouble
             self._listener.on_trouble(trouble)
+
+
+def _about(count: int) -> str:
+    """A number that doesn't change with each file: every change of what is told goes into the journal."""
+    return str(count) if count < 10 else f"{10 ** (len(str(count)) - 1)}+"
 
 
 def _path(text: str) -> bytes:

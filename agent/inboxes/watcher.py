@@ -32,6 +32,7 @@ from agent.media.structure import damage_of
 FILES_LIMIT: Final = 400_000
 DEPTH_LIMIT: Final = 32
 REFUSED_LIMIT: Final = 1000
+_HEAD_BYTES: Final = 4096
 _ALIVE_S: Final = 2.0
 _GATHER_S: Final = 0.5
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,7 +79,10 @@ class OpenFile:
     def is_whole(self) -> bool:
         """What can't be read is left to the reader, who is patient with it; what isn't whole is looked at once."""
         try:
-            if self._mark not in self._broken and damage_of(self._pread, self._mark.size_bytes) is not None:
+            if self._mark not in self._broken and (
+                not self._pread(0, _HEAD_BYTES).strip(b"\0")  # its place was set aside, its content isn't there yet
+                or damage_of(self._pread, self._mark.size_bytes) is not None
+            ):
                 self._broken.add(self._mark)
         except OSError:
             return True
