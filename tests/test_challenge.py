@@ -13,12 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.rooms import Source
+from agent.doctor.finding import Grade
+from agent.doctor.rooms import answers
 from agent.rooms import challenge
 from agent.rooms.challenge import schemes
 from agent.rooms.protocol import Back, Cause, Closed, Lost
 from simulator.cameras.camera import PASSWORD, USER, Cameras
 from simulator.stores.processes import HOST
 from tests.recording import plan, recording
+from tests.studio import ROOM
 
 READABLE = base64.b64encode(f"{USER}:{PASSWORD}".encode())
 
@@ -96,19 +100,49 @@ async def test_digest_is_answered_and_asked_for_once(
 async def answering(answer: bytes, *, ends: bool = True) -> AsyncIterator[tuple[str, list[bytes]]]:
     """The address of somebody who says just that to whoever connects, and what was asked."""
     asked: list[bytes] = []
+    served: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            asked.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(answer)
-            await writer.drain()
-            if not ends:
-                await reader.read()
-        writer.close()
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            try:
+                asked.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(answer)
+                await writer.drain()
+                if not ends:
+                    await reader.read()
+            finally:
+                writer.close()
+                await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, HOST, 0) as listening:
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.create_task(serve(reader, writer)))
+
+    async with await asyncio.start_server(begin, HOST, 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         yield f"rtsp://{USER}:secret@{HOST}:{port}/live?channel=1", asked
+        await asyncio.sleep(0.05)  # who has only connected is taken, too
+        await asyncio.wait(served)
+
+
+async def test_the_doctor_tells_of_such_a_camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    secret = tmp_path / "capture-agent.camera-front"
+    secret.write_text(f"{USER}:{PASSWORD}\n")
+    secret.chmod(0o400)
+    basic, both = (
+        "".join(["RTSP/1.0 401 No\r\n", *(f"WWW-Authenticate: {one} realm=a\r\n" for one in offered), "\r\n"]).encode()
+        for offered in (["Basic"], ["Basic", "Digest"])
+    )
+    for answer, allowed, credential, grade in (
+        (basic, False, "front", Grade.BAD), (basic, True, "front", Grade.GOOD), (basic, False, "", Grade.GOOD),
+        (both, False, "front", Grade.GOOD),
+    ):  # fmt: skip
+        async with answering(answer) as (url, asked):
+            plain = url.replace(f"{USER}:secret@", "")
+            source = Source("front", "正面", plain, credential, plain_password=allowed)
+            found = await asyncio.to_thread(answers, ROOM, source)
+            assert found.grade is grade, found
+            assert PASSWORD.encode() not in b"".join(asked)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from agent.doctor.sandbox import Sandbox, in_force
 from agent.errors import RoomError
 from agent.pipeline.reserve import planned_bytes
 from agent.rooms.addresses import user_and_password
+from agent.rooms.challenge import is_readable, schemes
 
 _CONNECT_S: Final = 3.0
 _PORTS: Final = {"rtsp": 554, "onvif": 80}.get
@@ -99,4 +100,18 @@ def _signed_in(source: Source, sandbox: Sandbox | None, where: str, en: str) -> 
             return Finding(Grade.UNKNOWN, f"{where}：有应答，密码未检查", f"{en}: answers; it has no password yet", *do)
         do = "按 docs/rooms.md 设置摄像机密码后重启服务", error.do
         return Finding(Grade.BAD, f"{where}：服务没有可用的摄像机密码", f"{en}: {error.what}", *do)
+    if _wants_it_readable(source):
+        do = "把摄像机改为 Digest 认证（docs/rooms.md）", "Switch the camera to Digest authentication (docs/rooms.md)."
+        zh = f"{where}：摄像机要求明文传送密码，本站不予录制"
+        return Finding(Grade.BAD, zh, f"{en}: wants its password readable (Basic), so it is not recorded", *do)
     return Finding(Grade.GOOD, f"{where}：有应答", f"{en}: answers")
+
+
+def _wants_it_readable(source: Source) -> bool:
+    """Whether the recorder would refuse to tell the camera its password; it is asked without one."""
+    if not source.credential or source.plain_password or not source.url.startswith("rtsp:") or "{" in source.url:
+        return False
+    try:
+        return is_readable(schemes(source.url, _CONNECT_S))
+    except (OSError, ValueError):
+        return False  # it listens; more is not known of it

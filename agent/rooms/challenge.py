@@ -38,6 +38,11 @@ def schemes(url: str, limit_s: float) -> frozenset[str]:
     return frozenset(scheme.decode("ascii").lower() for scheme in _SCHEME.findall(head))
 
 
+def is_readable(asked: frozenset[str]) -> bool:
+    """Whether a password that is asked for so can be read by everybody in between."""
+    return "basic" in asked and "digest" not in asked
+
+
 def _head(connection: socket.socket, until: float) -> bytes:
     """What comes in front of the first empty line, within a time and a size."""
     head = b""

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from agent.rooms import attached
-from agent.rooms.challenge import RTSP_PORT, ReadableError, schemes
+from agent.rooms.challenge import RTSP_PORT, ReadableError, is_readable, schemes
 from agent.rooms.connection import Connection, Say, StandsStillError, Totals, wall_us
 from agent.rooms.protocol import Alive, Cause, Kind, Lost, Noticed, Opened, Plan, Transport, Why
 from agent.rooms.writer import FAILED, Flusher, described
@@ -213,7 +213,7 @@ class Source:
         if self._is_asked_well or self._source.plain_password or "@" not in urlsplit(self._source.url).netloc:
             return
         asks = schemes(self._source.url, OPEN_LIMIT_S)
-        if "basic" in asks and "digest" not in asks:
+        if is_readable(asks):
             raise ReadableError
         self._is_asked_well = "digest" in asks
 
