@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 from agent.model import NamingRule, Proposal
-from agent.sequence import Name, name_of
+from agent.sequence import Name, is_marked, name_of
 
 GROUPS: Final = ("officer", "device", "day", "time", "number", "part", "channel", "mark")
 """What a rule's groups may be called; what `day` and `time` fit is read as one text."""
@@ -25,6 +25,12 @@ def proposed(rules: Iterable[NamingRule], path: str) -> Proposal | None:
     if len(path) > LONGEST:
         return None
     return next((found for rule in rules if (found := _read(rule, name)) is not None), None)
+
+
+def is_important(rules: Iterable[NamingRule], path: str) -> bool:
+    """Whether the recorder marked a file as important (重点): by what stands behind its number, or by a rule."""
+    found = None if is_marked(path) else proposed(rules, path)
+    return is_marked(path) or (found is not None and found.marked)
 
 
 def _read(rule: NamingRule, name: Name) -> Proposal | None:

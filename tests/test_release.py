@@ -74,7 +74,7 @@ from tests.releasing import (
     vault_files,
     wait_days,
 )
-from tests.stations import dock, opened
+from tests.stations import SHIPPED, dock, opened
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = len(CARD)
@@ -228,6 +228,17 @@ async def test_what_a_recorder_marked_or_could_not_give_whole_stays(station: Sta
     await store_all(station)
     await wait_days(station, clock)
     assert stays(station) == {Stays.MARKED: 1, Stays.INCOMPLETE: 1}
+
+
+async def test_what_a_recorder_marked_by_its_folder_stays_while_a_rule_says_so(
+    station: Station, clock: SettableClock
+) -> None:
+    await stored(station, {"/DCIM/101ANDRO/123456_1234567_20261120090000_0001.MP4": b"marked on the recorder"})
+    await wait_days(station, clock)
+    before = stays(station)
+    station.forms = SHIPPED.forms
+    assert Stays.MARKED not in before
+    assert stays(station)[Stays.MARKED] == 1
 
 
 async def test_a_lock_that_ends_too_soon_keeps_it_here(station: Station, clock: SettableClock) -> None:

@@ -26,6 +26,7 @@ from agent.model import (
     FreeWhen,
     Frozen,
     Matched,
+    NamingRule,
     Probed,
     Releasable,
     Role,
@@ -33,8 +34,8 @@ from agent.model import (
     Stays,
     Terms,
 )
+from agent.naming import is_important
 from agent.pipeline.station import Station
-from agent.sequence import is_marked
 from agent.states import folded
 from agent.uploader.base import DOUBT
 from agent.vault import Vault
@@ -87,17 +88,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What copies are judged by: the terms, what the log knows of time, the present; `copies`: some are to be made."""
+    """What copies are judged by: the terms, what the log knows of time, the present; `copies`: some are to be made.
+
+    By `names` recorders mark what is important.
+    """
 
     terms: Terms
     witness: Witness
     now: datetime
     copies: bool
+    names: Sequence[NamingRule] = ()
 
 
 def rule_of(station: Station) -> Rule:
     """What copies are judged by now."""
-    return Rule(station.terms, station.journal.reader.witness(), station.clock(), station.access.enabled)
+    return Rule(
+        station.terms, station.journal.reader.witness(), station.clock(), station.access.enabled, station.forms.names
+    )
 
 
 def content_of(reader: Reader, blake3: str) -> Content:
@@ -143,7 +150,7 @@ def what_keeps(content: Content, rule: Rule) -> frozenset[Stays]:
         or not all(_has_roles(content, asset.recording_id, terms.roles) for asset in originals),
         Stays.UNLOCKED: not all(_is_locked(asset, terms, rule.now) for asset in needed(content, terms)),
         Stays.FROZEN: any(map(_is_frozen, histories)),
-        Stays.MARKED: terms.keep_marked and (content.marked or any(map(_is_marked, told))),
+        Stays.MARKED: terms.keep_marked and (content.marked or any(_is_marked(one, rule.names) for one in told)),
         Stays.DOUBTED: content.doubted,
         Stays.UNREAD: not all(_is_read(content.histories[one.asset_id], rule) for one in originals if not one.same_as),
         Stays.INCOMPLETE: any(map(_is_cut, told)),
@@ -203,9 +210,9 @@ def _is_frozen(history: Sequence[Told]) -> bool:
     return bool(words) and words[-1]
 
 
-def _is_marked(one: Told) -> bool:
-    """Recorders that follow GA/T 947 put IMP behind the name of what their officer marked (重点)."""
-    return isinstance(one.entry, ClipSeen) and is_marked(one.entry.clip.path)
+def _is_marked(one: Told, names: Sequence[NamingRule]) -> bool:
+    """Whether the recorder's officer marked it (重点), as far as its name tells."""
+    return isinstance(one.entry, ClipSeen) and is_important(names, one.entry.clip.path)
 
 
 def _is_read(history: Sequence[Told], rule: Rule) -> bool:

@@ -100,7 +100,8 @@ class ReleaseLane:
             await self._free(blake3)
 
     def _rule(self) -> Rule:
-        return Rule(self._terms, self._witness, self._station.clock(), self._station.access.enabled)
+        station = self._station
+        return Rule(self._terms, self._witness, station.clock(), station.access.enabled, station.forms.names)
 
     async def _free(self, blake3: str) -> None:
         """One content. Whatever is not proved leaves it here; only our own disk or store make the round end."""

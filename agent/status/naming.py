@@ -8,8 +8,7 @@ from typing import Any, Final
 from agent.journal import Reader
 from agent.journal.views import RecordingView
 from agent.model import Asset, Forms, Role
-from agent.naming import proposed
-from agent.sequence import is_marked
+from agent.naming import is_important, proposed
 from agent.status.words import at, named, words
 
 Json = dict[str, Any]
@@ -52,12 +51,6 @@ def twins_view(twins: tuple[RecordingView, ...], forms: Forms) -> list[Json]:
     """Each name that the content was brought under; a copy that its recorder marked as important (重点) says so."""
     return [
         {"path": row.name, "recording_id": row.recording.recording_id}
-        | ({"mark": _IMPORTANT} if _is_marked(row.name, forms) else {})
+        | ({"mark": _IMPORTANT} if is_important(forms.names, row.name) else {})
         for row in twins
     ]
-
-
-def _is_marked(path: str, forms: Forms) -> bool:
-    """Whether the recorder marked a file as important (重点): by a rule, or by what stands behind its number."""
-    found = proposed(forms.names, path)
-    return is_marked(path) or (found is not None and found.marked)

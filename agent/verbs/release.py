@@ -61,7 +61,8 @@ def _dry_run(options: argparse.Namespace, config: Config, clock: Clock) -> int:
             print(f"\r\033[K{done} / {of}", end="", file=sys.stderr, flush=True)
 
     with closing(Reader(config.storage.root / "journal.db")) as reader:
-        found = plan(reader, Rule(terms, reader.witness(), clock(), config.access.enabled), tell)
+        rule = Rule(terms, reader.witness(), clock(), config.access.enabled, config.forms.names)
+        found = plan(reader, rule, tell)
         left = too_many(reader, terms, found.goes.files)
     is_on = terms.when is not FreeWhen.OFF
     told: Fields = {
