@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -32,8 +33,16 @@ from agent.drivers.base import (
 )
 from agent.drivers.mass_storage import Limits
 from agent.drivers.mtp import Mtp
-from agent.drivers.mtp_objects import stamp_of
-from agent.drivers.ptp import Conversation, Operation, PtpError, Response, Session
+from agent.drivers.mtp_objects import MtpFile, Walk, stamp_of
+from agent.drivers.ptp import (
+    Conversation,
+    ObjectInfo,
+    Operation,
+    PtpError,
+    Response,
+    Session,
+    StorageInfo,
+)
 from agent.drivers.ptp_usb import Interface, interface_of
 from agent.errors import DeviceError
 from agent.model import BLOCK_BYTES, Clip, Device, FailReason, Finding, Phase, SlotProgress, Stamp, Volume
@@ -187,6 +196,39 @@ async def test_more_than_4_gib_of_an_old_device_are_counted_by_reading_all(tmp_p
         items = await listing(driver)
         assert {clip.readable_bytes for clip in clips(items).values()} == {len(SMALL)}
         assert len(findings(items, "size-differs")) == 2
+
+
+@pytest.mark.parametrize(("mebibytes", "differing"), [(4096, 0), (4097, 0), (4095, 1)])
+def test_a_size_that_32_bits_can_only_call_too_large_is_no_lie(mebibytes: int, differing: int) -> None:
+    """An old camera has no other statement; what it sends is counted (without a wire: that takes long)."""
+
+    class Camera(Session):
+        reach_bytes = 0
+
+        def __init__(self) -> None:
+            pass
+
+        def storages(self) -> tuple[int, ...]:
+            return (STORAGE,)
+
+        def storage(self, storage: int) -> StorageInfo:
+            return StorageInfo(64 * GIB, 0, "", "")
+
+        def children(self, storage: int, folder: int) -> tuple[int, ...]:
+            return (1,)
+
+        def object(self, handle: int) -> ObjectInfo:
+            return ObjectInfo(STORAGE, False, 0xFFFFFFFF, "A.MOV".encode("utf-16-le"), "", "")
+
+        def stated_size(self, handle: int) -> int | None:
+            return None
+
+        def whole(self, handle: int) -> Iterator[memoryview]:
+            return itertools.repeat(memoryview(bytes(1 << 20)), mebibytes)
+
+    _, file, *findings = Walk(Camera(), lambda: None)
+    assert isinstance(file, MtpFile)
+    assert (file.size_bytes, len(findings)) == (mebibytes << 20, differing)
 
 
 @pytest.mark.parametrize("operations", [READING, (*READING, PARTIAL)])

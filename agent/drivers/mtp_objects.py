@@ -110,6 +110,8 @@ class Walk:
         except RefusedError as error:
             yield MtpFile(handle, path, info, stated, 0, str(error))
             return
+        if other is None and stated == ALL <= size_bytes:
+            stated = size_bytes  # it means "more than can be said in 32 bits", and that is true
         yield MtpFile(handle, path, info, stated, size_bytes)
         if size_bytes != stated or other not in (None, stated):
             sizes = {"stated": info.size_bytes, "stated_in_64_bits": other, "found": size_bytes}
