@@ -103,8 +103,6 @@ def test_a_camera_and_a_microphone_of_the_station_are_recorded_by_the_service_as
     allow(machine)
     machine.run("modprobe vivid n_devs=1 node_types=0x1; modprobe snd-aloop; udevadm settle", LIMIT_S)
     machine.run(f"systemd-run -q --unit=tone {TONE}")
-    examined = json.loads(machine.call("capture-agent doctor --only rooms --json", LIMIT_S).output)["findings"]
-    assert [one["grade"] for one in examined] == ["good", "good", "unknown"], "a microphone has to be listened to"
     session = told(machine, "room start hearing --who 张三 --why 听证 --until +60")["session"]
 
     def seen() -> dict[str, Any]:
