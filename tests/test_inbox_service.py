@@ -62,6 +62,7 @@ def test_files_are_taken_over_once_with_a_receipt_for_each_batch_and_again_when_
         daemon.until(lambda: stored(daemon, 4))
         daemon.until(lambda: all(one.clearing is Clearing.CLEAR for one in dockings(made)))
         assert daemon.slot(SLOT)["phase"]["name"] == "finished"
+        assert daemon.slot(SLOT)["hold"]["zh"] == "本批已全部采集"
     assert taken(made) == [
         ("cam 1/a.txt", "pulled"), ("录音.wav", "pulled"), ("late.txt", "pulled"), ("late.txt", "pulled"),
     ]  # fmt: skip

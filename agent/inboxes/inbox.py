@@ -13,7 +13,7 @@ from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.folder import Batch, clip_of, inbox_device
 from agent.drivers.folder_reader import Mark
 from agent.inboxes.judging import Doubt
-from agent.model import Clip, Finding, Outcome
+from agent.model import INBOX_SLOT, Clip, Finding, Outcome
 
 Fates = Callable[[str, Sequence[Clip]], Awaitable[Sequence[Outcome | None]]]
 """(name of the inbox, files) -> what the journal says became of them, exactly as they are now."""
@@ -157,7 +157,9 @@ class InboxDock:
         self._batches += 1
         self._key = f"inbox {self._inbox.name} #{self._batches}"
         device = inbox_device(self._inbox.name, self._inbox.title)
-        self._listener.on_docked(DockedPath(self._key, self._folder, f"收件夹 {self._name}", device, batch=self._batch))
+        self._listener.on_docked(
+            DockedPath(self._key, self._folder, f"{INBOX_SLOT}{self._name}", device, batch=self._batch)
+        )
 
     def _next(self) -> tuple[Mark, ...]:
         """The oldest files that are pending, in the order of their paths."""

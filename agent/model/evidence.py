@@ -17,6 +17,9 @@ Clock = Callable[[], datetime]
 INBOX: Final = "folder"
 """The driver of an inbox: docked for ever, it gives batches of files; what it gave before need not be there still."""
 
+INBOX_SLOT: Final = "收件夹 "
+"""How the names of slots begin that are inboxes: there is nothing to unplug."""
+
 
 class Medium(StrEnum):
     """载体类型; from the file name until the content has been probed."""

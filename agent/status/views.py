@@ -14,6 +14,7 @@ from agent.config import Config, Milestone
 from agent.deadline import Coverage, Rules, Verdict
 from agent.journal.views import DockingView, EventView, Overview, RecordingView, Waiting
 from agent.model import (
+    INBOX_SLOT,
     AssetState,
     Completeness,
     Device,
@@ -252,7 +253,9 @@ def _hold_words(slot: SlotProgress, contact: str) -> dict[str, str]:
     hold = hold_of(slot)
     told = named(hold)
     missing = missing_files(slot)
-    if hold is Hold.GONE and missing:
+    if hold is Hold.TAKE and slot.slot.startswith(INBOX_SLOT):
+        told |= words("本批已全部采集", "all of this batch is here")
+    elif hold is Hold.GONE and missing:
         told |= words(f"已拔出，剩余 {missing} 个未采集", f"unplugged, {missing} not pulled")
     elif hold is Hold.GONE and slot.files_total == 0:
         told |= words("已拔出，尚未采集", "unplugged before anything was pulled")
