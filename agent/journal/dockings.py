@@ -211,7 +211,8 @@ class DockingQueries:
             limit,
         )
         found = [(from_text(Clip, clip), recording_id) for clip, recording_id in rows]
-        return found if numbers is None else sorted(found, key=lambda one: places.index(one[0].number))
+        order = {number: place for place, number in enumerate(places)}
+        return sorted(found, key=lambda one: order[one[0].number]) if order else found
 
     def newest_receipted(self) -> str:
         """Return the newest docking that has a receipt; raises JournalError if none has."""
