@@ -63,8 +63,8 @@ def config_page(text: str, epoch_s: int) -> str:
     ]  # fmt: skip
     said: list[str] = []
     for line in [*text.splitlines(), ""]:
-        if section := re.fullmatch(r"\[(.+)\]", line):
-            lines += [f'.SH "[{section[1]}]"', *_filled(said)]
+        if section := re.fullmatch(r"\[.+\]|# (\[\[.+\]\])", line):  # a table of which there is none is an example
+            lines += [f'.SH "{section[1] or line}"', *_filled(said)]
             said = []
         elif option := re.fullmatch(r"(?:# )?(\w+) = .*", line):
             lines += [".TP", f".B {_roff(option[1])}", *_filled(said)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,8 @@ def test_as_shipped_there_is_none(config: Path) -> None:
 def test_the_example_that_is_shipped_is_one_with_the_defaults(config: Path) -> None:
     text = (SHIPPED / "agent.toml").read_text("utf-8")
     example = text[text.index("# [[inbox]]") :]
-    lines = [line.removeprefix("# ") for line in example.splitlines()]
+    lines = re.findall(r"^# (\[\[.*|\w+ = .*)$", example, re.MULTILINE)
+    assert len(lines) == 1 + len(fields(Inbox))
     (one,) = load(written(config, "\n".join(lines))).inboxes
     assert one == Inbox("nvr", Path("/srv/inbox/nvr"), "机房录像机")
 
