@@ -9,6 +9,8 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +39,10 @@ class Drive:
 
     def arguments(self) -> list[str]:
         """Arguments of QEMU; the disk's write cache is on, so that what is not flushed is not safe."""
-        node = {"driver": self.format, "node-name": self.serial, "file": {"driver": "file", "filename": f"{self.path}"}}
+        node = {"driver": self.format, "node-name": self.serial, "file": _file(self.path)}
         if self.lossy:
-            log = {"driver": "file", "filename": f"{self.log}"}
-            node["node-name"] += "-medium"
+            node["node-name"] = f"{self.serial}-medium"
+            log = _file(self.log)
             node = {"driver": "blklogwrites", "node-name": self.serial, "file": node, "log": log}
         device = f"virtio-blk-pci,drive={self.serial},serial={self.serial},write-cache=on"
         return ["-blockdev", json.dumps(node), "-device", device]
@@ -73,6 +75,11 @@ class Drive:
                 medium.seek(at)
                 medium.write(log.read(size))
         return unflushed, lost
+
+
+def _file(path: Path) -> dict[str, object]:
+    """A file as QEMU opens it. It waits for no disk of this computer: what a killed QEMU has written stays written."""
+    return {"driver": "file", "filename": f"{path}", "cache": {"direct": False, "no-flush": True}}
 
 
 def _logged(log: Path) -> list[tuple[int, int, int, int]]:
@@ -132,11 +139,9 @@ PAPERS = (b'{"', b"<svg", b"<?xml", b"\xff\xd8\xff")
 """How what a station writes of recordings begins, where there is no access copy: JSON, drawings, pictures."""
 
 
-def originals(disk: Path, kept_in: str, folder: Path) -> dict[str, str]:
-    """SHA-256 of each original below `kept_in` on a stopped machine's ext4 disk, read from outside.
-
-    The filesystem must be sound, and each file there what its name says. Papers about originals are left out.
-    """
+@contextmanager
+def files(disk: Path, folder: Path) -> Iterator[Path]:
+    """A copy of all files on a stopped machine's ext4 disk, whose filesystem must be sound, as it is after a boot."""
     copy = folder / f"{disk.name}.read"
     copied(disk, copy)
     words = apart("e2fsck", "-p", "-E", "journal_only", copy)
@@ -147,12 +152,27 @@ def originals(disk: Path, kept_in: str, folder: Path) -> dict[str, str]:
     target.mkdir()
     tool("debugfs", "-R", f"rdump / {target}", copy)
     copy.unlink()
+    yield target
+    shutil.rmtree(target)
+
+
+def originals(disk: Path, kept_in: str, folder: Path) -> dict[str, str]:
+    """SHA-256 of each original below `kept_in` on a stopped machine's ext4 disk, read from outside.
+
+    The filesystem must be sound, and each file there what its name says. Papers about originals are left out.
+    """
     found = {}
-    for path in sorted((target / kept_in).rglob("*")):
+    with files(disk, folder) as root:
+        for path, content in named(root / kept_in):
+            if not content.startswith(PAPERS):
+                found[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def named(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Each file below a folder of originals, with its bytes, which must be what its name says."""
+    for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith("."):  # a copy under way
             content = path.read_bytes()
             assert blake3(content).hexdigest() == path.name, f"{path} is not what its name says"
-            if not content.startswith(PAPERS):
-                found[path.relative_to(target).as_posix()] = hashlib.sha256(content).hexdigest()
-    shutil.rmtree(target)
-    return found
+            yield path, content
