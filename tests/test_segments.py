@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from agent.errors import StoreError
 from agent.model import AssetState, SegmentTaken, SessionStarted
 from agent.pipeline import segments
-from agent.pipeline.segments import lying, salvage, take
+from agent.pipeline.segments import finish, lying, salvage, take
 from agent.pipeline.station import Station
 from agent.rooms.protocol import Closed, Track, Why
 from tests.conftest import SettableClock
@@ -124,6 +125,21 @@ async def test_a_disk_that_refuses_while_it_is_held_is_tried_again(
     assert lying(tmp_path) == []
     await salvage(station, started, tmp_path, found)
     assert station.journal.reader.asset(only(station).asset.asset_id).state is AssetState.HELD
+
+
+async def test_what_is_held_a_moment_later_is_not_called_lost(
+    station: Station, started: SessionStarted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is told to end while a segment is committed, and tries it once more before it goes."""
+    path = left(tmp_path, "cam-000001.mp4", b"film")
+    await take(station, started, tmp_path, Closed("cam", 1, path.name, Why.LENGTH, 1, 2, 1, 4, 25, 15, ()))
+    taken, reader = only(station), station.journal.reader
+    held = reader.asset(taken.asset.asset_id)
+    told = iter([replace(held, state=AssetState.WANTED), held])
+    with monkeypatch.context() as patched:
+        patched.setattr(type(reader), "asset", lambda *_: next(told))
+        await finish(station, tmp_path, taken)
+    assert reader.asset(taken.asset.asset_id).state is AssetState.HELD
 
 
 async def test_a_file_that_the_disk_does_not_let_us_open_is_no_crash(

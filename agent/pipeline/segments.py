@@ -99,7 +99,10 @@ async def finish(station: Station, folder: Path, taken: SegmentTaken) -> None:
         return
     settled = await station.on_disk(_settled, station.vault, station.journal.reader, asset, folder / taken.file)
     if settled is None:
-        await station.journal.record(AssetChanged(asset_id, Blocked(_LOST)))
+        # An attempt that was cut off may have been committed since its state was asked for: then nothing lies anywhere.
+        asset = await station.on_disk(station.journal.reader.asset, asset_id)
+        if asset.state is AssetState.WANTED:
+            await station.journal.record(AssetChanged(asset_id, Blocked(_LOST)))
     else:
         await hold(station, [ReadBack(settled)])
 
