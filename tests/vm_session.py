@@ -301,10 +301,14 @@ def holes(found: Matched) -> list[tuple[int, int]]:
 
 def assert_told(here: Hearing, left: Left) -> None:
     """Each hole is a gap of the ledger, as long as that, with its cause; there are no others."""
+    assert left.view.ended
+    ended_at = left.view.ended.ended_at
     for source, found in left.found.items():
         gaps = [note for note in left.view.notes if note.source == source and note.kind == "gap"]
         told = [(note.start, note.end) for note in gaps if note.end and note.end - note.start > timedelta(seconds=1)]
         missing = [(here.shown_at(a + 1), here.shown_at(b)) for a, b in holes(found)]
+        if told and told[-1][1] == ended_at:  # nothing came any more
+            missing.append((here.shown_at(found.pictures[-1] + 1), ended_at))
         here.story.told[f"{left.view.started.session_id} {source}"] = {"ledger": told, "missing": missing}
         here.story.tell()
         assert {note.cause for note in gaps} == {"recorder"}
