@@ -166,7 +166,8 @@ class Switchboard:
         for call in reversed(self._gone):
             heard = call.heard()
             is_other = call.serial and device.serial and call.serial != device.serial
-            if call.slot == slot and heard is not None and heard.is_disk and not is_other:
+            became = heard is not None and (heard.is_disk or ("disk", Trouble.GONE) in heard.failed)
+            if call.slot == slot and became and not is_other:  # it may go before its answer has come
                 self._gone.remove(call)
                 return call
         return None
