@@ -70,7 +70,7 @@ def slowed(service_pid: int) -> Iterator[None]:
 
 def _in_turns(service_pid: int, stop: threading.Event) -> None:
     known: list[int] = []
-    while not stop.wait(REST_S if known else RUN_S * 10):
+    while not stop.wait(REST_S if known else RUN_S):
         _tell(known, signal.SIGCONT)
         stop.wait(RUN_S)
         known = list(pullers(service_pid))

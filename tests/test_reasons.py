@@ -19,8 +19,8 @@ SAYING = [
     ROOT / "child.py",
     ROOT / "checked.py",
 ]
-SILENT = {"timeline.py", "laying.py", "playlist.py", "nal.py"}
-"""The first two have both languages already, one writes a list; what the last raises is shown by its kind alone."""
+SILENT = {"timeline.py", "laying.py", "playlist.py", "parts.py", "kinds.py", "nal.py"}
+"""Two have both languages already, two write lists, one has endings; what the last raises is shown by its kind alone."""
 NO_SENTENCES = {
     "ffconcat version 1.0", "duration {}", "file '",
     "capture-agent {}", "sound encoded", "pictures kept", "ffmpeg {}", "begins later", "ends earlier",

@@ -182,6 +182,7 @@ class Hearing:
             files[one.file] = here[0] if here else files[one.file]
         found = self.known[source].match([files[name] for name in sorted(files)])
         assert (found.repeated, found.foreign_sound) == (0, 0)
+        assert len(found.damaged) + len(found.unreadable) <= self.machine.boots, "more than what was begun at each cut"
         return found
 
     def check(self, left: Left, shown: Mapping[str, int], said_s: Mapping[str, int]) -> None:

@@ -181,7 +181,7 @@ def _counted(told: object) -> tuple[int, int]:
     match told:
         case [number, span_us]:
             return _number(number), _number(span_us)
-    raise ChildError("reported no count")
+    raise ChildError("reported something that is no count")
 
 
 def _stream(track: dict[str, object]) -> StreamFacts:

@@ -168,6 +168,7 @@ _SENTENCES: Final = (
         "记录仪有一部分无法读取，其中可能还有资料",
     ),
     (r"^This recorder's filesystem can't be read: ", "无法读取此记录仪的文件系统："),
+    (r"^This inbox can't be read: ", "无法读取此收件夹："),
     (r"^The reader of this recorder gave an impossible answer ", "读取此记录仪的程序应答有误"),
     (r"^The reader of this recorder( failed: it)?", "读取此记录仪的程序"),
     (r"^(.*): the recorder has no such place\.", r"记录仪中没有此位置：\1。"),
