@@ -53,7 +53,10 @@ def activity(parts: list[tuple[int, int]], gaps: list[tuple[int, int]]) -> dict[
         "activity_id": '"><script>', "stage": {"zh": "<b>现场</b>", "en": "<b>site</b>"},
         "arrived_at": at(0), "left_at": at(60),
         "recordings": [{"from": at(start), "to": at(start + lasts), "placed": True} for start, lasts in parts],
-        "gaps": [{"from": at(start), "to": at(start + lasts), "state": state} for start, lasts in gaps],
+        "gaps": [
+            {"from": at(start), "to": at(start + lasts), "state": state, "source": ""}
+            for start, lasts in gaps
+        ],
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ SAYING = [
     ROOT / "checked.py",
 ]
 SILENT = {"timeline.py", "laying.py", "playlist.py", "parts.py", "kinds.py", "nal.py"}
-"""Two have both languages already, two write lists, one has endings; what the last raises is shown by its kind alone."""
+"""Two have both languages, two write lists, one has endings of names; what the last raises is shown by its kind."""
 NO_SENTENCES = {
     "ffconcat version 1.0", "duration {}", "file '",
     "capture-agent {}", "sound encoded", "pictures kept", "ffmpeg {}", "begins later", "ends earlier",
