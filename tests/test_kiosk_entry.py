@@ -118,17 +118,30 @@ async def barriers(page: Page) -> list[str]:
     return found
 
 
+async def listening(page: Page) -> None:
+    """Wait until the page is there and keys go into its field: it shows its words before that."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(LeftError):
+                if await page.value("document.readyState === 'complete' && document.activeElement !== document.body"):
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def by_card(page: Page) -> None:
     """Another card first; a reader is a keyboard to the computer, and nobody has touched the field."""
+    await listening(page)
     await page.keys(f"{CARD[::-1]}\r")
     await page.shows("不正确")
     assert ["403" in one for one in page.console] == [True], "what the browser says of a refusal"
     page.console.clear()
+    await listening(page)
     await page.keys(f"{CARD}\r")
 
 
 async def by_pin(page: Page) -> None:
     await page.shows("请刷卡")
+    await listening(page)
     await page.keys("\t\ta017\t482913\r")
     await page.shows("填写人 signed in as a017")
 
