@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -30,13 +29,6 @@ Start = Callable[..., Cameras]
 
 
 KINDS = (("h264", "aac", "mp4"), ("hevc", "pcm_mulaw", "mov"), ("h264", "pcm_alaw", "mov"))
-
-
-def squeezed(path: Path) -> int:
-    """How many pictures were moved together by a sender report's correction, or FFmpeg's guess before the first."""
-    with av.open(str(path)) as file:
-        times = [packet.dts * packet.time_base for packet in file.demux(video=0) if packet.dts is not None]
-    return sum(b - a < 0.001 for a, b in pairwise(times))
 
 
 async def test_every_picture_and_sound_is_in_segments_without_a_seam(
@@ -64,8 +56,7 @@ async def test_every_picture_and_sound_is_in_segments_without_a_seam(
         assert [one.number for one in closed] == list(range(1, len(closed) + 1))
         assert [one.why for one in closed] == [Why.LENGTH] * (len(closed) - 1) + [Why.STOPPED]
         assert [one.file for one in closed] == [path.name for path in it.files(name)]
-        closer = 80_000 + 40_000 * sum(squeezed(path) for path in it.files(name))
-        assert sum(one.media_us for one in closed) == pytest.approx(len(found.pictures) * 40_000, abs=closer)
+        assert sum(one.media_us for one in closed) == pytest.approx(len(found.pictures) * 40_000, abs=80_000)
         assert [one.end_us for one in closed[:-1]] == [one.start_us for one in closed[1:]]
         assert found.sound > 20
         assert all(abs(one.av_us) < 2_000_000 for one in closed if one.av_us is not None)
@@ -176,8 +167,7 @@ async def test_time_stamps_that_leap_drift_or_wrap_cost_no_picture_and_no_durati
         assert all(abs(value - leap_s) <= 1 for _, value in told)
         plays_us = sum(one.media_us for one in it.all(Closed, name))
         factor = 1.01 if at == 3 else 1.0
-        closer = 500_000 if leap_s else 40_000  # a busy camera's sender reports move it by less than a picture
-        assert plays_us == pytest.approx(len(found.pictures) * 40_000 * factor, abs=closer)
+        assert plays_us == pytest.approx(len(found.pictures) * 40_000 * factor, abs=500_000 if leap_s else 10_000)
 
 
 @pytest.mark.root
