@@ -8,7 +8,9 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from statistics import median_low
 from typing import Final, TypeAlias
 
 from av.container import InputContainer
@@ -29,6 +31,7 @@ _ROOM_BYTES: Final = 16 << 20
 _REFUSED_LIMIT: Final = 250
 _CLOCK_OFF_US: Final = 1_000_000
 _TIMELESS_LIMIT: Final = 100
+_REORDERED: Final = 3
 _ASSUMED_STEP_US: Final = 40_000
 _CLOCK_EACH_US: Final = 60_000_000
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
@@ -117,7 +120,10 @@ class Connection:
                 self._wait_for_time(packet, index)
                 return
             dts = packet.dts = line.last - line.shift + max(1, line.typical)
-        elif index in self._timeless:
+        elif waiting := self._timeless.get(index):
+            if waiting[0].pts is None and sum(one.dts is not None for one in waiting) < _REORDERED:
+                waiting.append(packet)  # pictures that are shown before it may follow it
+                return
             self._release(index, packet, now_us)
         placed = line.place(dts, now_us)
         if self._see is not None:
@@ -153,7 +159,8 @@ class Connection:
         waiting = self._timeless.pop(index)
         assert packet.dts is not None
         shown = sorted(one.pts for one in (*waiting, packet) if one.pts is not None)
-        step = (shown[-1] - shown[0]) // (len(shown) - 1) if len(shown) > 1 else 0  # FFmpeg's guess of it may be wrong
+        # FFmpeg's guess of it may be wrong
+        step = median_low([b - a for a, b in pairwise(shown)]) if len(shown) > 1 else 0
         if not 0 < step <= self._lines[index].ticks(SECOND_US):
             step = packet.duration or self._lines[index].ticks(_ASSUMED_STEP_US)
         for at, one in enumerate(waiting):
