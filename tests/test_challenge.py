@@ -124,6 +124,73 @@ async def answering(answer: bytes, *, ends: bool = True) -> AsyncIterator[tuple[
         await asyncio.wait(served)
 
 
+SDP = (
+    b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=a\r\na=control:*\r\n"
+    b"m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t\r\n"
+)
+ASKS = (b"OPTIONS", b"DESCRIBE", b"SETUP", b"PLAY")
+
+
+@contextlib.asynccontextmanager
+async def asking_at(method: bytes, scheme: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A camera that lets everybody do what comes before `method`, and there wants a password in this way."""
+    heard: list[bytes] = []
+    served: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            try:
+                while True:
+                    heard.append(said := await reader.readuntil(b"\r\n\r\n"))
+                    number = next(line for line in said.split(b"\r\n") if line.startswith(b"CSeq"))
+                    status, more, body = b"200 OK", b"", b""
+                    if said.startswith(method):
+                        status, more = b"401 No", b"WWW-Authenticate: " + scheme + b' realm="a", nonce="b"\r\n'
+                    elif said.startswith(b"DESCRIBE"):
+                        more, body = b"Content-Type: application/sdp\r\nContent-Length: %d\r\n" % len(SDP), SDP
+                    elif said.startswith(b"SETUP"):
+                        more = b"Session: 5;timeout=60\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+                    writer.write(b"RTSP/1.0 " + status + b"\r\n" + number + b"\r\n" + more + b"\r\n" + body)
+                    await writer.drain()
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.create_task(serve(reader, writer)))
+
+    async with await asyncio.start_server(begin, HOST, 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield f"rtsp://{USER}:secret@{HOST}:{port}/live", heard
+        for task in served:
+            task.cancel()
+        await asyncio.wait(served)
+
+
+@pytest.mark.parametrize("method", ASKS[:3])
+@pytest.mark.parametrize("allowed", [False, True])
+async def test_wherever_a_camera_asks_before_it_plays(tmp_path: Path, method: bytes, allowed: bool) -> None:
+    """FFmpeg signs in at each of these, as the second case shows."""
+    async with asking_at(method, b"Basic") as (url, heard):
+        what = plan(tmp_path / "r", url, segment_s=1.0)
+        what = replace(what, sources=tuple(replace(one, plain_password=allowed) for one in what.sources))
+        async with recording(what) as it:
+            lost = await it.wait(Lost)
+        said = b"".join(heard)
+        readable = base64.b64encode(f"{USER}:secret".encode())
+        assert (lost.cause is Cause.READABLE, readable in said) == (not allowed, allowed)
+        assert method in said
+
+
+async def test_who_lets_everybody_in_is_asked_until_it_would_play_and_left(tmp_path: Path) -> None:
+    async with asking_at(b"PLAY", b"Basic") as (url, heard):
+        assert await asyncio.to_thread(schemes, url, 20.0) == frozenset()
+        assert [one.split()[0] for one in heard] == [*ASKS[:3], b"TEARDOWN"]
+        assert heard[2].split()[1] == url.replace(f"{USER}:secret@", "").encode() + b"/t"
+    async with asking_at(b"TEARDOWN", b"Basic") as (url, _):
+        assert await asyncio.to_thread(schemes, url, 20.0) == frozenset()
+
+
 async def test_the_doctor_tells_of_such_a_camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     secret = tmp_path / "capture-agent.camera-front"
@@ -153,14 +220,13 @@ async def test_the_doctor_tells_of_such_a_camera(monkeypatch: pytest.MonkeyPatch
         ('401 No\r\nWWW-Authenticate: Basic realm="a"\r\nWWW-Authenticate: Digest realm="a", nonce="b"\r\n\r\n',
          {"basic", "digest"}),
         ("401 Unauthorized\r\n\r\nWWW-Authenticate: Basic x", set()),
-        ("200 OK\r\nContent-Length: 3\r\n\r\nv=0", set()),
         ("404 Not Found\r\nWWW-Authenticate: Basic x\r\n\r\n", set()),
     ],
 )  # fmt: skip
 async def test_what_a_camera_asks_for_is_read_from_its_refusal(answer: str, told: set[str]) -> None:
     async with answering(f"RTSP/1.0 {answer}".encode(), ends=False) as (url, asked):
         assert await asyncio.to_thread(schemes, url, 20.0) == told
-    assert asked[0].startswith(b"DESCRIBE rtsp://127.0.0.1:")
+    assert asked[0].startswith(b"OPTIONS rtsp://127.0.0.1:")
     assert b"/live?channel=1 RTSP/1.0\r\n" in asked[0]
     assert USER.encode() not in asked[0]
     assert b"secret" not in asked[0]
@@ -181,5 +247,6 @@ async def test_silence_drips_and_floods_are_bounded() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(schemes, url, 0.3)
     async with answering(b"RTSP/1.0 200 OK\r\n" + b"x" * 1_000_000, ends=False) as (url, _):
-        assert await asyncio.to_thread(schemes, url, 20.0) == frozenset()
-    assert challenge._HEAD_LIMIT_BYTES < 65536
+        with pytest.raises(ValueError, match="RTSP"):
+            await asyncio.to_thread(schemes, url, 20.0)
+    assert challenge._LIMIT_BYTES < 65536
