@@ -214,6 +214,21 @@ async def test_a_share_that_fails_gives_no_byte_for_another(tmp_path: Path) -> N
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("rescue", [False, True])
+async def test_errors_of_a_share_whose_computer_is_gone_are_no_holes(tmp_path: Path, rescue: bool) -> None:
+    """Its path and what is known of its files stay for a while; by how full its disk is the other side is asked."""
+    behind = filled(tmp_path / "behind", {"a.mp4": b"a" * 3000, "b.mp4": b"b" * 1000})
+    with faulty_share(behind, tmp_path / "share") as share:
+        async with docked(share.path, tmp_path, "a.mp4", "b.mp4") as (one, clips):
+            share.fail(read=errno.EIO, statfs=errno.EHOSTDOWN)
+            requests = [FetchRequest(clip, f"{clip.number}.part", rescue=rescue) for clip in clips]
+            async with aclosing(one.fetch(requests)) as reports:
+                found = [report async for report in reports]
+            assert reasons(found) == {1: FailReason.GONE, 2: FailReason.GONE}
+            assert not any(isinstance(report, BlockWritten) for report in found)
+
+
+@pytest.mark.root
 async def test_a_share_that_hangs_costs_the_file_at_hand_and_a_limited_time(tmp_path: Path) -> None:
     behind = filled(tmp_path / "behind", {"a.mp4": b"a", "b.mp4": b"b"})
     with faulty_share(behind, tmp_path / "share") as share:

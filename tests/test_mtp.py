@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import errno
+import fcntl
 import hashlib
 import importlib.util
 import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +39,7 @@ from agent.drivers.mtp import Mtp
 from agent.drivers.mtp_objects import MtpFile, Walk, stamp_of
 from agent.drivers.ptp import (
     Conversation,
+    GoneError,
     ObjectInfo,
     Operation,
     PtpError,
@@ -43,7 +47,8 @@ from agent.drivers.ptp import (
     Session,
     StorageInfo,
 )
-from agent.drivers.ptp_usb import Interface, interface_of
+from agent.drivers.ptp_usb import USBDEVFS_BULK, Interface, PtpUsb, interface_of
+from agent.drivers.source import LOOKS
 from agent.errors import DeviceError
 from agent.model import BLOCK_BYTES, Clip, Device, FailReason, Finding, Phase, SlotProgress, Stamp, Volume
 from agent.pipeline.acquire import Docking, End
@@ -552,6 +557,45 @@ def test_the_interface_for_still_images_goes_before_those_of_the_maker() -> None
     assert interface_of(descriptors(serial, mtp)) == Interface(1, 0x82, 2, 512)
     with pytest.raises(PtpError):
         interface_of(descriptors(serial))
+
+
+class Usbfs:
+    """The node of a device whose transfers fail, after a silence; the kernel notices `looks` later that it is gone."""
+
+    def __init__(self, folder: Path, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / "001").write_bytes(descriptors((0, b"\6\1\1", (0x81, 1, 0x82))))
+        self.fd = os.open(folder / "001", os.O_RDONLY)
+        self.errors = itertools.chain([errno.ETIMEDOUT], itertools.repeat(errno.EPROTO))
+        self.looks = looks
+        self.pread = os.pread
+        monkeypatch.setattr(fcntl, "ioctl", self.ioctl)
+        monkeypatch.setattr(os, "pread", self.read)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    def ioctl(self, fd: int, request: int, _data: bytes) -> int:
+        if request == USBDEVFS_BULK:
+            raise OSError(next(self.errors), "the transfer failed")
+        return 0
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        self.looks -= size == 1
+        if self.looks < 0:
+            raise OSError(errno.ENODEV, "No such device")
+        return self.pread(fd, size, offset)
+
+
+@pytest.mark.parametrize(
+    ("looks", "raised"), [(0, GoneError), (LOOKS - 1, GoneError), (LOOKS, PtpError)], ids=["at once", "late", "never"]
+)
+def test_errors_shortly_before_it_is_known_to_be_unplugged_mean_that_it_is_gone(
+    looks: int, raised: type[PtpError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usb = Usbfs(tmp_path, looks, monkeypatch)
+    wire = PtpUsb(usb.fd, 1.0)
+    with pytest.raises(PtpError) as caught:
+        next(wire.converse(Operation.GET_DEVICE_INFO, 0, ()))
+    assert type(caught.value) is raised
+    os.close(usb.fd)
 
 
 @pytest.mark.parametrize(

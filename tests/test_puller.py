@@ -22,7 +22,7 @@ from agent.card import FailReason
 from agent.drivers import pulling, reading
 from agent.drivers.pulling import Order, Puller
 from agent.drivers.reading import FetchError, Layout, ReadAhead, Recorder, Rescue
-from agent.drivers.source import SECTOR_BYTES, open_read_only
+from agent.drivers.source import LOOK_S, LOOKS, SECTOR_BYTES, open_read_only
 from agent.model import Extent
 from tests.disks import MIB, ext4, loop, run, tmpfs
 
@@ -95,7 +95,8 @@ class Card:
         self.recorder = BadSectors(str(path), fd, identity)
         self.reports = Collected()
         self.now_s = 0.0
-        self.rescue = Rescue(self.recorder, 100.0, lambda: None, lambda: self.now_s)
+        self.pauses: list[float] = []
+        self.rescue = Rescue(self.recorder, 100.0, lambda: None, lambda: self.now_s, self.pause)
         self._staging_fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY)
         self.puller = Puller(self.recorder, self._staging_fd, self.reports, self.rescue)
 
@@ -104,6 +105,9 @@ class Card:
             self.puller.expect(order)
         for order in orders:
             self.puller.pull(order)
+
+    def pause(self, pause_s: float) -> None:
+        self.pauses.append(pause_s)
 
     def part(self, name: str = "a.part") -> bytes:
         return (self.staging / name).read_bytes()
@@ -370,7 +374,7 @@ def test_a_dead_card_takes_bounded_time(tmp_path: Path) -> None:
 
 def test_after_the_limit_what_is_readable_is_still_read(tmp_path: Path) -> None:
     with closing(Card(tmp_path / "card", CARD, tmp_path / "staging")) as card:
-        card.rescue = Rescue(card.recorder, 0.0, lambda: None)
+        card.rescue = Rescue(card.recorder, 0.0, lambda: None, pause=card.pause)
         card.puller = Puller(card.recorder, card._staging_fd, card.reports, card.rescue)
         card.recorder.bad = frozenset({0, 900})
         card.pull(Order(1, "a.part", layout_of([(0, MIB)]), rescue=True))
@@ -418,6 +422,56 @@ def test_a_read_error_while_the_path_is_something_else_is_gone(tmp_path: Path, s
         (tmp_path / "card").rename(tmp_path / "old")
         if swap:
             (tmp_path / "card").write_bytes(CARD)
+        with pytest.raises(FetchError) as caught:
+            card.recorder.raise_if_gone(OSError(errno.EIO, "Input/output error"))
+        assert caught.value.reason is FailReason.GONE
+
+
+class Unplugged(Card):
+    """A card that is pulled out: all reads give EIO, and only some pauses later nothing is at its path any more."""
+
+    pauses_left = 0
+
+    def pause(self, pause_s: float) -> None:
+        super().pause(pause_s)
+        if len(self.pauses) == self.pauses_left:
+            (self.staging.parent / "card").unlink()
+
+
+@pytest.mark.parametrize("part", ["a.part", ""], ids=["pulled", "compared"])
+@pytest.mark.parametrize("pauses_left", [1, LOOKS])
+def test_errors_shortly_before_it_is_known_to_be_unplugged_are_no_bad_sectors(
+    tmp_path: Path, part: str, pauses_left: int
+) -> None:
+    with closing(Unplugged(tmp_path / "card", CARD, tmp_path / "staging")) as card:
+        card.pauses_left = pauses_left
+        card.recorder.bad = frozenset(range(BLOCK // SECTOR_BYTES, MIB // SECTOR_BYTES))
+        with pytest.raises(FetchError) as caught:
+            card.pull(Order(1, part, layout_of([(0, 2 * BLOCK)]), rescue=True))
+        assert caught.value.reason is FailReason.GONE
+        assert (card.reports.holes, card.reports.done) == ([], [])
+        assert len(card.reports.blocks) == bool(part), "the block before is good"
+
+
+def test_a_hole_is_only_waited_for_where_nothing_behind_it_was_read(tmp_path: Path) -> None:
+    """What is read past the cache shows that the recorder was there; a hole that ends a block costs a second."""
+    with closing(Card(tmp_path / "card", CARD, tmp_path / "staging")) as card:
+        card.recorder.bad = frozenset({3, BLOCK // SECTOR_BYTES + 1})
+        card.pull(Order(1, "a.part", layout_of([(0, 2 * BLOCK)]), rescue=True))
+        assert card.reports.holes == [(3 * SECTOR_BYTES, SECTOR_BYTES), (BLOCK + SECTOR_BYTES, SECTOR_BYTES)]
+        assert card.pauses == [] or not card.recorder.is_direct
+        card.pauses.clear()
+        card.recorder.bad = frozenset({BLOCK // SECTOR_BYTES - 1})
+        card.pull(Order(2, "b.part", layout_of([(0, 2 * BLOCK)]), rescue=True))
+        assert card.pauses == [LOOK_S] * LOOKS
+        assert card.reports.holes[2:] == [(BLOCK - SECTOR_BYTES, SECTOR_BYTES)]
+
+
+def test_an_error_of_a_file_whose_disk_was_pulled_out_is_gone(tmp_path: Path) -> None:
+    """What is mounted of it stays, with paths and all."""
+    with closing(Card(tmp_path / "card", CARD, tmp_path / "staging")) as card:
+        card.recorder.raise_if_gone(OSError(errno.EIO, "only a bad sector"))
+        card.recorder._disk = "/sys/dev/block/0:0"
         with pytest.raises(FetchError) as caught:
             card.recorder.raise_if_gone(OSError(errno.EIO, "Input/output error"))
         assert caught.value.reason is FailReason.GONE

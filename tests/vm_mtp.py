@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.model import BLOCK_BYTES
 from simulator.content import Noise
 from tests.machine.machine import Machine
 from tests.vm_usb import dock, properties, pulled
@@ -22,26 +23,56 @@ FILMS = {
 """Sizes at which the data of an answer fill the last transfer or the last packet, and others."""
 
 
-def test_it_is_pulled_in_its_slot_unplugged_and_docked_again(machine: Machine, tmp_path: Path) -> None:
-    """A second docking finds all of it held; the folder that it shows is what it was."""
-    folder = tmp_path / "shown"
-    for path, film in FILMS.items():
+YANKED_BYTES = 160_000_000
+
+
+def shown(folder: Path, films: dict[str, Noise]) -> Path:
+    for path, film in films.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(film.read())
+    return folder
+
+
+def assert_stored_and_still_there(machine: Machine, folder: Path, films: dict[str, Noise]) -> None:
+    """The storage and the station hold what the host made and nothing else; the folder is what it was."""
+    machine.until("runuser -u capture-agent -- capture-agent unstored")
+    machine.power_off()
+    made = {hashlib.sha256(film.read()).hexdigest() for film in films.values()}
+    assert set(machine.stored().values()) == set(machine.vaulted().values()) == made
+    found = {f"{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == {path: film.read() for path, film in films.items()}
+
+
+def test_it_is_pulled_in_its_slot_unplugged_and_docked_again(machine: Machine, tmp_path: Path) -> None:
+    """A second docking finds all of it held; the folder that it shows is what it was."""
+    folder = shown(tmp_path / "shown", FILMS)
     dock(machine, port1="甲")
-    device = machine.usb.mtp(folder)
+    device = machine.usb.mtp(folder, "1")
     machine.until_status(pulled("甲"), 300)
     known = properties(machine, "/sys/bus/usb/devices/1-1")
     assert known["CAPTURE_AGENT"] == "mtp"
     assert machine.run(f"stat -c '%a %G' {known['DEVNAME']}").split() == ["660", "capture-agent"]
     machine.usb.yank(device)
     machine.until("journalctl -b -q -u capture-agent | grep -q ': gone 1-1#'")
-    machine.usb.mtp(folder)
+    machine.usb.mtp(folder, "1")
     status = machine.until_status(lambda status: len(status["dockings"]) == 2 and pulled("甲")(status), 300)
     assert status["dockings"][0]["accounting"]["already_held"] == len(FILMS)
-    machine.until("runuser -u capture-agent -- capture-agent unstored")
-    machine.power_off()
-    made = {hashlib.sha256(film.read()).hexdigest() for film in FILMS.values()}
-    assert set(machine.stored().values()) == set(machine.vaulted().values()) == made
-    found = {f"{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert found == {path: film.read() for path, film in FILMS.items()}
+    assert_stored_and_still_there(machine, folder, FILMS)
+
+
+def test_it_is_unplugged_while_it_is_read_and_goes_on_when_it_is_docked_again(machine: Machine, tmp_path: Path) -> None:
+    """The first docking ends as unplugged and calls nothing unreadable; the second reads the rest."""
+    films = {"DCIM/0001.MP4": Noise(YANKED_BYTES, 5), "0002.WAV": Noise(3000, 6)}
+    folder = shown(tmp_path / "shown", films)
+    dock(machine, port1="甲")
+    device = machine.usb.mtp(folder, "1")
+    machine.until_status(lambda status: status["slots"] and status["slots"][0]["bytes"]["done"] > BLOCK_BYTES)
+    machine.usb.yank(device)
+    machine.until_phase("unplugged", slot="甲")
+    machine.until("journalctl -b -q -u capture-agent | grep -q ': gone 1-1#'")
+    machine.usb.mtp(folder, "1")
+    status = machine.until_status(lambda status: len(status["dockings"]) == 2 and pulled("甲")(status), 300)
+    again, before = (docking["accounting"] for docking in status["dockings"])
+    assert (before["left"], before["unreadable"], before["pulled"]) == (1, 0, 1), status["dockings"]
+    assert (again["already_held"], again["pulled"]) == (1, 1), status["dockings"]
+    assert_stored_and_still_there(machine, folder, films)

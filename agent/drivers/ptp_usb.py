@@ -10,6 +10,7 @@ from ctypes import addressof, c_char
 from typing import Final, NamedTuple
 
 from agent.drivers.ptp import ALL, Conversation, GoneError, Operation, PtpError, Response
+from agent.drivers.source import LOOK_S, LOOKS
 
 READ_BYTES: Final = 64 * 1024
 """One bulk transfer; the kernel wants so much memory in one piece."""
@@ -102,7 +103,7 @@ class PtpUsb:
             except OSError as error:
                 if error.errno in _STALE_ERRNOS:
                     return
-                raise _broken(error, "can't be read") from error
+                raise self._failed(error, "can't be read") from error
 
     def converse(self, operation: Operation, transaction: int, parameters: Sequence[int]) -> Conversation:
         """See `ptp.Wire`."""
@@ -112,7 +113,7 @@ class PtpUsb:
         try:
             self._bulk(self._interface.bulk_out, size, self._timeout_s)
         except OSError as error:
-            raise _broken(error, "takes no request") from error
+            raise self._failed(error, "takes no request") from error
         view = self._container()
         length, kind, code, number = _HEADER.unpack_from(view)
         if kind == _DATA and number == transaction:
@@ -154,8 +155,18 @@ class PtpUsb:
         try:
             size = self._bulk(self._interface.bulk_in, asked, self._timeout_s)
         except OSError as error:
-            raise _broken(error, "does not answer") from error
+            raise self._failed(error, "does not answer") from error
         return memoryview(self._buffer)[:size]
+
+    def _failed(self, error: OSError, what: str) -> PtpError:
+        """What a failed transfer means: one that was unplugged gives other errors for the moment until a hub tells."""
+        for _ in range(LOOKS):
+            try:
+                os.pread(self._fd, 1, 0)  # its descriptors, which the kernel has; refused as soon as it knows
+            except OSError as gone:
+                return _broken(gone, what)
+            time.sleep(LOOK_S)
+        return _broken(error, what)
 
     def _bulk(self, endpoint: int, size: int, timeout_s: float) -> int:
         request = struct.pack("IIIP", endpoint, size, round(timeout_s * 1000), self._place)

@@ -16,7 +16,7 @@ from typing import Final
 
 from agent import durable
 from agent.card import Extent, FailReason
-from agent.drivers.source import GONE_ERRNOS, SECTOR_BYTES, Identity, identify
+from agent.drivers.source import GONE_ERRNOS, LOOK_S, LOOKS, SECTOR_BYTES, Identity, identify
 
 CHUNK_BYTES: Final = 256 * 1024
 """Reading and hashing unit: small enough to stay in the processor's cache."""
@@ -105,8 +105,11 @@ class Recorder:
         self._identity = identity
         self._read_run = (0, 0)
         self._is_block = stat.S_ISBLK(os.fstat(fd).st_mode)
+        disk = f"/sys/dev/block/{os.major(identity.dev)}:{os.minor(identity.dev)}"
+        self._disk = "" if self._is_block or not os.path.exists(disk) else disk
         self.read_ahead = ReadAhead(fd)
         durable.drop_cache(fd, 0, identity.size)  # what the parser has read is not the medium
+        self.is_direct = True
         self._direct_fd = self._open_direct()
         self._bounce = memoryview(mmap.mmap(-1, CHUNK_BYTES + 2 * SECTOR_BYTES))  # aligned, as O_DIRECT needs it
 
@@ -114,6 +117,7 @@ class Recorder:
         try:
             return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         except OSError:  # some filesystems have no O_DIRECT; then rescue works page by page
+            self.is_direct = False
             return os.dup(self._fd)
 
     def read(self, offset: int, view: memoryview) -> None:
@@ -171,11 +175,14 @@ class Recorder:
             if self._is_block and now != self._identity:
                 return False
             named = os.stat(self._path)
+            if not self._is_block:
+                os.fstatvfs(self._fd)  # a share's computer is asked; what is mounted of a disk stays when it goes
         except PermissionError:  # the sandbox may forbid looking at paths; the open device has answered
             return True
         except OSError:
             return False
-        return (named.st_dev, named.st_ino) == (self._identity.dev, self._identity.ino)
+        is_same = (named.st_dev, named.st_ino) == (self._identity.dev, self._identity.ino)
+        return is_same and (not self._disk or os.path.exists(self._disk))
 
     def fileno(self) -> int:
         """The descriptor that was handed over."""
@@ -192,7 +199,7 @@ class Rescue:
 
     Bad pieces are halved down to one sector while `left_s` lasts, which all clips of a docking share. After that a
     bad piece is given up whole, and the reading leaps on, twice as far each time, until something is readable again.
-    `alive` is called before every patient read.
+    `alive` is called before every patient read. A hole is only one if the recorder was there when it gave an error.
     """
 
     def __init__(
@@ -201,17 +208,30 @@ class Rescue:
         limit_s: float,
         alive: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._recorder = recorder
         self._alive = alive
         self._clock = clock
+        self._pause = pause
+        self._doubt: OSError | None = None
         self._left_s = limit_s
         self._holes: list[Extent] = []
         self._skip_bytes = 0
         self._leap_bytes = CHUNK_BYTES
 
     def take_holes(self) -> list[Extent]:
-        """Holes (offset in the file, length) since the last call, in order, neighbours joined."""
+        """Holes (offset in the file, length) since the last call, in order, neighbours joined.
+
+        Raises FetchError when the recorder was unplugged instead: what was read after an error shows that it was not,
+        else it is waited until the kernel would have noticed.
+        """
+        for _ in range(LOOKS):
+            if self._doubt is not None:
+                self._alive()
+                self._pause(LOOK_S)
+                self._recorder.raise_if_gone(self._doubt)
+        self._doubt = None
         holes, self._holes = self._holes, []
         return holes
 
@@ -243,7 +263,10 @@ class Rescue:
             self._alive()
             try:
                 self._recorder.read_sectors(offset + at, part)
-            except OSError:
+                if self._recorder.is_direct:
+                    self._doubt = None  # this came from the medium
+            except OSError as error:
+                self._doubt = error
                 first, last = (offset + at) // SECTOR_BYTES, (offset + at + length - 1) // SECTOR_BYTES
                 if first == last:
                     self._hole(part, file_offset + at)

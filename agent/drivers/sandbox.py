@@ -61,7 +61,7 @@ PULLER: Final[Mapping[str, tuple[int, int]]] = {
     "openat": (257, 56), "write": (1, 64), "writev": (20, 66), "pwrite64": (18, 68), "pwritev": (296, 70),
     "readv": (19, 65), "ftruncate": (77, 46), "fallocate": (285, 47), "sync_file_range": (277, 84),
     "newfstatat": (262, 79), "statx": (332, 291), "fcntl": (72, 25), "ppoll": (271, 73), "pselect6": (270, 72),
-    "poll": (7, 73), "select": (23, 72), "clock_nanosleep": (230, 115),
+    "poll": (7, 73), "select": (23, 72), "clock_nanosleep": (230, 115), "fstatfs": (138, 44),
 }  # fmt: skip
 """What the puller needs beside that; aarch64 has no poll and select, so their numbers there are ppoll's, pselect6's."""
 

@@ -19,6 +19,9 @@ READ_LIMIT_BYTES: Final = 64 * 1024 * 1024
 BAD_SECTORS_LIMIT: Final = 256  # a dying card takes up to a second for each
 BAD_FILL: Final = b"\xe5"  # neither an end mark nor a live entry, in FAT and in exFAT
 GONE_ERRNOS: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM})
+LOOKS: Final = 10
+LOOK_S: Final = 0.1
+"""For a second after it was unplugged a recorder may only give errors, as bad sectors do: hubs tell every 0.26 s."""
 
 
 class FilesystemError(DeviceError):

@@ -92,10 +92,10 @@ class Usb:
         self._device("usb-hub", name, port=port)
         return self._keep(Plugged(name))
 
-    def mtp(self, folder: Path) -> Plugged:
+    def mtp(self, folder: Path, port: str = "") -> Plugged:
         """Plug in a device that shows a folder over MTP; names must be ASCII."""
         name = self._name("mtp")
-        self._device("usb-mtp", name, rootdir=f"{folder.resolve()}", desc="Recorder", readonly=True)
+        self._device("usb-mtp", name, port=port, rootdir=f"{folder.resolve()}", desc="Recorder", readonly=True)
         return self._keep(Plugged(name))
 
     def yank(self, device: Plugged) -> None:
