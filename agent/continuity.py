@@ -171,7 +171,7 @@ def join(
         interval - missing,
         _share(interval - missing, interval),
         _share(interval - missing + possible, interval),
-        tuple(_gaps_of_sources(arrived_at, left_at, expected, placed, gaps)),
+        tuple(_gaps_of_sources(arrived_at, left_at, expected, ordered, gaps)),
     )
 
 
@@ -251,20 +251,21 @@ def _gaps(arrived_at: datetime, left_at: datetime, placed: Sequence[Segment]) ->
 
 
 def _gaps_of_sources(
-    arrived_at: datetime, left_at: datetime, expected: Iterable[Expected], placed: Iterable[Segment],
+    arrived_at: datetime, left_at: datetime, expected: Iterable[Expected], ordered: Iterable[Segment],
     gaps: Sequence[Gap],
 ) -> Iterator[Gap]:  # fmt: skip
     """Longer than a recorder loses by itself, and no part of the gaps that all sources have."""
     own: dict[str, list[Segment]] = {}
-    for part in placed:
+    for part in ordered:
         own.setdefault(part.device_id, []).append(part)
     for one in expected:
-        parts = own.get(one.device_id, [])
+        parts = [part for part in own.get(one.device_id, ()) if part.placed]
+        met = _may_meet([part for part in own.get(one.device_id, ()) if not part.placed])
         end = one.end or max((part.end for part in parts), default=one.start)
         for gap in _gaps(max(arrived_at, one.start), min(left_at, end), parts):
             in_time = not gap.before and gap.end <= one.due
             if gap.length > GAP_LIMIT and not in_time and not _is_part(gap, gaps):
-                yield replace(gap, device_id=one.device_id)
+                yield replace(gap, may_be_covered=met(gap), device_id=one.device_id)
 
 
 def _is_part(gap: Gap, gaps: Sequence[Gap]) -> bool:

@@ -85,6 +85,14 @@ def test_sessions_of_one_room_in_one_activity_each_expect_their_sources_for_them
     assert of(parts, *spans) == [("b", after(50), after(60))]
 
 
+def test_a_recording_of_an_unknown_time_may_lie_in_the_gaps_of_its_own_source() -> None:
+    somewhere = replace(part(25, 55, "b"), placed=False, lasts=timedelta(minutes=5))
+    parts = [part(0, 60), part(0, 10, "b"), part(20, 30, "b"), part(40, 60, "b"), part(0, 40, "c"), somewhere]
+    found = join(NOON, after(60), parts, [expected(one) for one in "abc"]).of_sources
+    told = [(gap.device_id, gap.start, gap.may_be_covered) for gap in found]
+    assert told == [("b", after(10), False), ("b", after(30), True), ("c", after(40), False)]
+
+
 SPANS = st.lists(st.tuples(st.integers(0, 600), st.integers(1, 90)), max_size=12)
 
 
