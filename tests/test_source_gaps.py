@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.continuity import START_LIMIT, Expected, Gap, GapState, Segment, join, judge
 from agent.deadline import Rules
-from agent.errors import JournalError
+from agent.errors import JournalError, UnknownError
 from agent.model import ActivityStated, SessionEnded
 from agent.pipeline import session as session_module
 from agent.pipeline.activities import explain
@@ -212,6 +212,38 @@ async def test_it_may_be_spoken_while_the_camera_is_away_since_another_one_hears
     }  # fmt: skip
     await explain(station, said | {"offset_ms": "120000"})
     assert view_of(station, session_id)["gaps"][0]["explanation"]["voice"]["offset_s"] == 120
+
+
+async def test_a_gap_is_asked_for_once_what_follows_it_is_taken_however_long_the_session_goes_on(
+    station: Station, studio: Studio, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quarter of an hour never comes here. Who has many segments to name speaks less often."""
+    for name, value in (("_SPEAK_EACH", 10**9), ("_SPEAK_SOON", 5), ("_SAID_EACH", 10**-9)):
+        monkeypatch.setattr(session_module, name, value)
+    async with studio.serving(station) as sessions:
+        session_id = await sessions.start("xunwen", ORDER)
+        recorder = await studio.recorder()
+        await lost(recorder, clock, sessions, "side", 30)
+        await segments_taken(recorder, station, session_id, "front", "side")
+        with pytest.raises(UnknownError):
+            view_of(station, session_id)
+        monkeypatch.setattr(session_module, "_SAID_EACH", 10)
+        await until(lambda: station.journal.reader.activity_heads(1))
+        (gap,) = view_of(station, session_id)["gaps"]
+        assert (gap["source"], gap["length_s"], gap["state"]["name"]) == ("side", 30, "unexplained")
+        seen = station.journal.reader.activity_heads(1)
+        recorder.begin()
+        clock.advance(60)
+        await segments_taken(recorder, station, session_id, "front", "side")
+        assert station.journal.reader.activity_heads(1) == seen, "nothing was missing since"
+
+
+async def segments_taken(recorder: Scripted, station: Station, session_id: str, *names: str) -> None:
+    """And some beats later."""
+    files = {(one.source, one.number) for one in map(recorder.close, names)}
+    reader = station.journal.reader
+    await until(lambda: files <= {(one.source, one.number) for one in reader.session(session_id).segments})
+    await asyncio.sleep(0.3)
 
 
 async def test_what_is_missing_at_the_end_is_known_with_the_end(

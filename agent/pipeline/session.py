@@ -25,7 +25,7 @@ from agent.model import (
     SourceLive,
 )
 from agent.pipeline.cameras import SessionCameras
-from agent.pipeline.ledger import Ledger
+from agent.pipeline.ledger import GAP, Ledger
 from agent.pipeline.reserve import Reserve, planned_bytes
 from agent.pipeline.segments import EPOCH, Lying, at, finish, salvage, take
 from agent.pipeline.session_words import speak
@@ -37,6 +37,10 @@ _BEAT_S: Final = 1.0
 _SPACE_EACH: Final = 5
 _SPEAK_EACH: Final = 900
 """Beats between two looks at the space, and between two words on what was taken until then."""
+_SPEAK_SOON: Final = 60
+"""Beats between two words at least where a gap has ended, of which somebody is to be asked while it is remembered."""
+_SAID_EACH: Final = 10
+"""Segments that are named in a beat on average at most: each word names them all, and stays in the journal."""
 _ADDRESS_LIMIT_S: Final = 3.0
 """So long the start waits for a camera that is asked for its address; it joins later."""
 _JOIN_LIMIT_S: Final = 30.0
@@ -96,7 +100,9 @@ class RunningSession:
         self._news = asyncio.Event()
         self._ending: SessionEnded | None = None
         self._stopping = asyncio.Event()
-        self._beats = 0
+        self._beats = self._spoken_at = 0
+        self._back: set[str] = set()
+        self._owes_word = False
         self.over = asyncio.Event()
 
     # For the screens
@@ -259,7 +265,10 @@ class RunningSession:
                 pass
         if isinstance(report, Begun | Closed):
             self._numbers[report.source] = max(self._numbers.get(report.source, 1), report.number + 1)
-        self._put(*self.ledger.hear(report))
+        lines = self.ledger.hear(report)
+        if any(line.kind == GAP and line.end is not None for line in lines):
+            self._back.add(report.source)
+        self._put(*lines)
 
     # What follows from it
 
@@ -294,6 +303,9 @@ class RunningSession:
         match job:
             case Closed():
                 await take(self._station, self.started, self._folder, job)
+                if job.source in self._back:  # now it is known from when to when the gap was
+                    self._back.remove(job.source)
+                    self._owes_word = True
             case Lying():
                 await salvage(self._station, self.started, self._folder, job)
             case SegmentTaken():
@@ -309,9 +321,15 @@ class RunningSession:
             self._put(*self.ledger.passing(self._station.clock()))
             if self._beats % _SPACE_EACH == 0:
                 await self._follow()
-            if self._beats % _SPEAK_EACH == 0:
+            if self._beats - self._spoken_at >= self._speak_after():
+                self._spoken_at, self._owes_word = self._beats, False
                 with contextlib.suppress(JournalError, StoreError, EvidenceError):
                     await speak(self._station, self.started.session_id, self.room.title)
+
+    def _speak_after(self) -> int:
+        """How many beats after the last word on what was taken."""
+        soon = max(_SPEAK_SOON, sum(self._numbers.values()) // _SAID_EACH)
+        return min(soon, _SPEAK_EACH) if self._owes_word else _SPEAK_EACH
 
     async def _follow(self) -> None:
         with contextlib.suppress(OSError, JournalError):
