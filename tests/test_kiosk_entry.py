@@ -302,6 +302,23 @@ async def test_where_an_article_wants_it_spoken_the_place_is_asked_for(tmp_path:
         assert (await dock.post("/kiosk/dockings/d1/gap", **said | {"from": "x"}, offset="5"))[0] == 409
 
 
+async def test_what_was_spoken_after_a_gap_that_nothing_follows_is_refused_not_left_out(
+    tmp_path: Path, clock: SettableClock
+) -> None:
+    async with standing(tmp_path, clock) as dock:
+        times = {"arrived": "2026-11-20T09:00:00", "left": "2026-11-20T12:00:00"}
+        await dock.post("/kiosk/dockings/d1/activity", stage="S10", **times)
+        (activity,) = (await dock.entry())["activities"]
+        (gap,) = [one for one in activity["gaps"] if not one["after"]]
+        said = {"activity": activity["activity_id"], "from": gap["from"], "to": gap["to"], "code": "INT-03", "why": "没电"}
+        status, text = await dock.post("/kiosk/dockings/d1/gap", **said, offset="5")
+        assert (status, "语音说明不在本次执法活动中" in text) == (409, True)
+        page = await dock.get("/kiosk/dockings/d1")
+        number = activity["activity_id"] + str(gap["number"])
+        assert (f'id="why-{number}"' in page, f'id="offset-{number}"' in page) == (True, False)
+        assert (await dock.post("/kiosk/dockings/d1/gap", **said))[0] == 303
+
+
 async def test_a_written_statement_is_sealed_as_it_was_typed_and_each_one_stays(
     tmp_path: Path, clock: SettableClock
 ) -> None:
@@ -319,6 +336,9 @@ async def test_a_written_statement_is_sealed_as_it_was_typed_and_each_one_stays(
             ({"offset": "5"}, "未恢复记录的，不可能有语音说明"),
             ({"code": "INT-11"}, "不能填写此中断原因"),
             ({"ended": "", "offset": "999999"}, "超出录制时长"),
+            ({"ended": "", "offset": "9" * 30}, "应为秒数"),
+            ({"ended": "", "offset": "五"}, "应为秒数"),
+            ({"ended": "", "offset": "-5"}, "应为秒数"),
             ({"why": "x" * 600}, "各为一行"),
         ):
             status, text = await dock.post("/kiosk/dockings/d1/gap", **written | refused)

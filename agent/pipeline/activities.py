@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ Answer = dict[str, object]
 
 _UNCHANGED: Final = "Nothing was changed."
 _SAME: Final = timedelta(seconds=1)
+_OFFSET: Final = re.compile(r"[0-9]{1,9}")
 
 
 async def state(station: Station, asked: Asked) -> Answer:
@@ -262,6 +264,9 @@ def _voice(view: ActivityView, gap: Gap, asked: Asked) -> Voice:
     if row is None:
         what = f"语音说明不在本次执法活动中 (recording {asked['voice'][:64]} is not one of this activity)."
         raise JournalError(what, safe=_UNCHANGED, do="Name the recording in which the cause was spoken.")
+    if not _OFFSET.fullmatch(asked["offset_ms"]):
+        what = "语音说明的位置应为秒数 (where it was spoken must be a number of seconds, like 12)."
+        raise JournalError(what, safe=_UNCHANGED, do="Give the offset from the beginning of the recording.")
     part, offset = segment_of(row), timedelta(milliseconds=int(asked["offset_ms"]))
     lasts = part.end - part.start if part.placed else part.lasts
     if not timedelta() <= offset <= (lasts if lasts is not None else offset):

@@ -48,6 +48,8 @@ _AWAY: Final = (
     "未保存：本站暂时无法读写流转记录，请稍候再试，如持续出现请联系管理员；已采集的资料安全",
     "not saved: the journal can't be used now, try again or call the administrator; what was pulled is safe",
 )
+_NO_RECORDING: Final = "-"
+"""Follows a gap that goes on to the end: who says that it was spoken there is told that it can't be."""
 _ANEW: Final = words("请更正后重新填写", "correct it and fill it in again")
 
 
@@ -139,5 +141,5 @@ def gap_said(view: Json, asked: Mapping[str, str]) -> dict[str, str] | None:
         return None
     said = {name: asked.get(name, "").strip() for name in ("from", "to", "code", "why", "ended", "statement")}
     if offset := asked.get("offset", "").strip():
-        said |= {"voice": gap["after"], "offset_ms": f"{offset}000"}
+        said |= {"voice": gap["after"] or _NO_RECORDING, "offset_ms": f"{offset}000"}
     return said | {"id": asked["activity"], "device": gap["device_id"]}
