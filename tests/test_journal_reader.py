@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import JournalError
+from agent.errors import JournalError, UnknownError
 from agent.journal import Journal, Reader
 from agent.journal.codec import decode
 from agent.journal.views import DurableBlock, SettledNote
@@ -185,6 +185,8 @@ async def test_content_is_found_by_its_digest_in_the_states_that_are_asked_for(
 async def test_an_unknown_asset_is_told_in_words(reader: Reader) -> None:
     with pytest.raises(JournalError, match="There is no"):
         reader.asset("x")
+    with pytest.raises(UnknownError, match="nothing of such a name"):
+        reader.asset("\udcff")
     assert reader.accounting("x").seen == 0
 
 

@@ -310,7 +310,13 @@ async def test_what_was_spoken_after_a_gap_that_nothing_follows_is_refused_not_l
         await dock.post("/kiosk/dockings/d1/activity", stage="S10", **times)
         (activity,) = (await dock.entry())["activities"]
         (gap,) = [one for one in activity["gaps"] if not one["after"]]
-        said = {"activity": activity["activity_id"], "from": gap["from"], "to": gap["to"], "code": "INT-03", "why": "没电"}
+        said = {
+            "activity": activity["activity_id"],
+            "from": gap["from"],
+            "to": gap["to"],
+            "code": "INT-03",
+            "why": "没电",
+        }
         status, text = await dock.post("/kiosk/dockings/d1/gap", **said, offset="5")
         assert (status, "语音说明不在本次执法活动中" in text) == (409, True)
         page = await dock.get("/kiosk/dockings/d1")

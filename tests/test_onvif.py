@@ -410,7 +410,7 @@ async def test_nobody_is_there() -> None:
     with pytest.raises(RoomError) as raised:
         await identify(HOST, free_port(), USER, PASSWORD)
     assert raised.value.cause == Cause.REFUSED
-    for host in ("no such name", "camera.invalid", "[", ""):
+    for host in ("no such name", "camera.invalid", "[", "", "256.1.1.1", "a" * 300 + ".invalid"):
         with pytest.raises(RoomError) as raised:
             await identify(host, 80, USER, PASSWORD)
         assert raised.value.cause == Cause.UNREACHABLE

@@ -137,3 +137,5 @@ def test_a_disk_of_this_computer_is_identified_and_never_offered(tmp_path: Path)
     assert told["known"]["/dev/null"]["SUBSYSTEM"] == "mem"
     missing = call(made, "device", "identify", "/dev/none")
     assert (missing.returncode, "Traceback" in missing.stderr) == (4, False)
+    (tmp_path / "round").symlink_to("round")
+    assert call(made, "device", "identify", str(tmp_path / "round")).returncode == 4

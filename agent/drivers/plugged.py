@@ -87,10 +87,10 @@ def named_node(path: Path) -> Node:
     Raises OSError if there is none.
     """
     try:
-        device = pyudev.Devices.from_device_file(udev(), str(path.resolve()))
+        device = pyudev.Devices.from_device_file(udev(), str(path.resolve(strict=True)))
         disk = device.find_parent("block", "disk") if device.device_type == "partition" else device
         return _node(disk, busy_now())
-    except WORLD as error:
+    except (*WORLD, RuntimeError) as error:  # links that go round are a RuntimeError
         raise OSError(str(error)) from error
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from agent.errors import AwayError, JournalError
+from agent.errors import AwayError, JournalError, UnknownError
 from agent.journal.schema import MIGRATIONS, connect, version_of
 
 
@@ -50,6 +50,8 @@ class Connection:
         try:
             with self._lock:
                 return self._db.execute(query, values).fetchall()
+        except UnicodeEncodeError as error:  # a lone surrogate, as from a command line in another encoding
+            raise UnknownError("There is nothing of such a name.", do="Check it; the status shows names.") from error
         except sqlite3.Error as error:
             raise AwayError(
                 f"The journal {self._path} can't be read: {error}.",

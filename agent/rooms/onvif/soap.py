@@ -34,6 +34,7 @@ _WSSE: Final = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-"
 _REFUSED: Final = frozenset({401, 403})
 _UNAUTHORISED: Final = frozenset({"NotAuthorized", "FailedAuthentication", "FailedCheck", "InvalidSecurityToken"})
 _CODE: Final = re.compile(r"(?:[\w.-]{1,40}:)?([A-Za-z]{1,60})")
+_NO_ADDRESS: Final = "The address of the camera is none."
 
 
 class FaultError(RoomError):
@@ -245,9 +246,7 @@ def _address(host: str, port: int) -> URL:
     try:
         return URL.build(scheme="http", host=host, port=port)
     except (ValueError, TypeError) as error:
-        raise RoomError(
-            "The address of the camera is none.", cause=Cause.UNREACHABLE, do="Check rooms.toml."
-        ) from error
+        raise RoomError(_NO_ADDRESS, cause=Cause.UNREACHABLE, do="Check rooms.toml.") from error
 
 
 def _new_session() -> aiohttp.ClientSession:
@@ -276,6 +275,8 @@ def _unreachable(error: Exception, limit_s: float) -> NoReturn:
             do = "Allow the cameras' network in the service's drop-in: IPAddressAllow= (docs/rooms.md)."
         case aiohttp.ClientConnectorError():
             what, cause = f"No connection to the camera: {os.strerror(error.errno or 0)}.", Cause.UNREACHABLE
+        case aiohttp.InvalidURL() | UnicodeError():
+            what, cause, do = _NO_ADDRESS, Cause.UNREACHABLE, "Check rooms.toml."
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError() | ValueError():
             raise malformed("what is no HTTP") from error
         case _:
