@@ -15,9 +15,10 @@ from agent.drivers.dock import DockedPath
 from agent.drivers.mass_storage import MassStorage
 from agent.lines.announced import Announced
 from agent.lines.asking import Heard
+from agent.lines.wire import Trouble
 from agent.model import Device, Finding, Volume
 from simulator.card import Card
-from simulator.serial_recorder import Fault
+from simulator.serial_recorder import Fault, SerialRecorder
 from tests.dock_listener import Ear, running
 from tests.driver_conformance import CARD, DriverConformance
 from tests.fakes import FakeRecorder
@@ -59,6 +60,39 @@ async def test_a_recorder_that_becomes_a_disk_is_switched_and_what_it_said_goes_
         assert heard.is_disk
         assert await dock.board.before("3", DISK) is None, "what sits there next said nothing"
     assert recorder.heard.count("MSDC") == 1
+
+
+class Leaving(SerialRecorder):
+    """Becomes a disk before its answer to that has come, or is pulled out at another request."""
+
+    leaves_at = "MSDC"
+
+    def reply(self, request: str) -> str:
+        """As ever."""
+        if request == self.leaves_at:
+            self.fault, self.fault_from = Fault.GONE, 0
+        return SerialRecorder.reply(self, request)
+
+
+@pytest.mark.parametrize("leaves_at", ["MSDC", "POWER?", "INFO?"])
+async def test_one_that_goes_before_it_has_said_that_it_will_be_a_disk_is_known_again_and_no_other(
+    dock: Dock, leaves_at: str
+) -> None:
+    with Leaving(ahead_s=60, tenths=True) as recorder:
+        recorder.leaves_at = leaves_at
+        dock.plug("3", recorder, serial="SN1")
+        dock.board.looked()
+        (call,) = dock.board._here.values()
+        assert call.task is not None
+        spoken = await call.task
+        dock.ports.clear()
+        heard = await dock.board.before("3", DISK)
+    assert spoken.failed[-1] == ("disk" if leaves_at == "MSDC" else "tell", Trouble.GONE)
+    assert spoken.offset_ms is not None
+    assert heard == (spoken if leaves_at == "MSDC" else None)
+    assert dock.kinds() == ["line"]
+    assert dock.board.problems() == ()
+    assert await dock.board.before("3", DISK) is None
 
 
 @pytest.mark.parametrize("why", ["other slot", "other serial", "too late", "never switched"])

@@ -49,7 +49,7 @@ def test_a_recorder_is_spoken_to_over_usb_switched_and_pulled_with_its_clock_com
     machine.run("systemctl daemon-reload; systemctl restart capture-agent", 300)
     dock(machine, port3="3")
     ahead_s = AHEAD_S + time.time() - float(machine.run("date +%s.%N"))
-    line = machine.usb.serial(recorder.node, port="3")
+    line = machine.usb.serial(recorder.node, port="3", number="SN-1")
     end = time.monotonic() + 240
     while not recorder.is_disk:
         assert time.monotonic() < end, (recorder.heard, machine.run("journalctl -b -q -u capture-agent | tail -20"))
@@ -60,7 +60,9 @@ def test_a_recorder_is_spoken_to_over_usb_switched_and_pulled_with_its_clock_com
     assert recorder.heard[:2] == ["INIT", f"PASS {PASSWORD}"]
     events = machine.run("runuser -u capture-agent -- sqlite3 -readonly /var/lib/capture-agent/journal.db"
                          " \"SELECT detail FROM event WHERE kind = 'observed'\"")  # fmt: skip
-    (said,) = (json.loads(line)["finding"]["detail"] for line in events.splitlines() if '"line"' in line)
+    found = [json.loads(line)["finding"]["detail"] for line in events.splitlines() if '"line"' in line]
+    assert len(found) == 1, (events, machine.journal())
+    (said,) = found
     assert said["told"]["device_no"] == "0000217"
     assert abs(said["offset_ms"] - ahead_s * 1000) <= said["uncertainty_ms"] + 3000, "the guest was asked meanwhile"
     assert PASSWORD not in machine.run("journalctl -b -q")

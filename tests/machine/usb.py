@@ -72,12 +72,15 @@ class Usb:
         self.plugged.append(parts)
         return parts
 
-    def serial(self, node: str = "", port: str = "") -> Plugged:
-        """Plug in an FTDI serial adapter (0403:6001), at whose other end is this computer's line `node`, or nobody."""
+    def serial(self, node: str = "", port: str = "", number: str = "") -> Plugged:
+        """Plug in an FTDI serial adapter (0403:6001), at whose other end is this computer's line `node`, or nobody.
+
+        `number` is its serial number, instead of the one that QEMU makes up.
+        """
         name = self._name("serial")
         backend = {"type": "serial", "data": {"device": node}} if node else {"type": "null", "data": {}}
         self.qemu.command("chardev-add", id=f"{name}-line", backend=backend)
-        self._device("usb-serial", name, port=port, chardev=f"{name}-line", always_plugged=True)
+        self._device("usb-serial", name, port=port, serial=number, chardev=f"{name}-line", always_plugged=True)
         return self._keep(Plugged(name))
 
     def keyboard(self, port: str = "") -> Plugged:
