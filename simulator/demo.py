@@ -18,6 +18,7 @@ from agent.status.absences import absence_view
 from simulator import demo_lines, proof
 from simulator.console import Console
 from simulator.demo_copies import Copies
+from simulator.demo_inbox import Inbox
 from simulator.demo_kit import Kits
 from simulator.demo_receipts import Receipts
 from simulator.demo_s3 import ceph_store
@@ -27,7 +28,7 @@ from simulator.demo_words import Words
 from simulator.hand import Hand, slowed
 from simulator.handling import LOOK_S, Handling, ReadMeter, Slot, recordings
 from simulator.outage import Outage, Server
-from simulator.recorders import Fate, Recorder, body_camera, long_camera, site_camera
+from simulator.recorders import Fate, Original, Recorder, body_camera, long_camera, site_camera
 from simulator.show import Show, megabytes, share_of
 from simulator.stage import CHECKOUT, DemoError, Service, Stage, configure, enlist, serving
 from simulator.telling import exit_with, options, told
@@ -84,6 +85,7 @@ class Demo:
         self._show = show
         self._scale = scale
         self._recorders: list[Recorder] = []
+        self._inbox = Inbox(stage, FOOTAGE)
 
     def run(self, *, stay: bool) -> None:
         """Tell it; raises DemoError at the first claim that is not true."""
@@ -100,8 +102,9 @@ class Demo:
             accounts = ", ".join(f"{role.value} {secret}" for role, secret in signs_in.items())
             show.say(f"登录 sign in (this demo's own accounts): {accounts}")
             handling = Handling(service, show)
-            self._dock_in_peace(handling, body)
-            demo_lines.tell(self._stage, show, body, line)
+            with self._inbox.uploading(show):
+                self._dock_in_peace(handling, body)
+                demo_lines.tell(self._stage, show, body, line)
             self._dock_and_yank(handling, service, site)
             self._wait_until_stored(service)
             if self._store.server:
@@ -253,8 +256,12 @@ class Demo:
 
     # What became of it.
 
+    def _originals(self) -> list[Original]:
+        on_cards = [original for recorder in self._recorders for original in recorder.originals]
+        return [*on_cards, *self._inbox.originals]
+
     def _distinct(self) -> int:
-        return len({original.blake3 for recorder in self._recorders for original in recorder.originals})
+        return len({original.blake3 for original in self._originals()})
 
     def _wait_until_stored(self, service: Service) -> None:
         self._show.step("入库", "every original goes to the store")
@@ -293,7 +300,7 @@ class Demo:
 
     def _prove(self, copies: Copies) -> None:
         self._show.step("证明", "sha256sum and b3sum, without the agent")
-        originals = [original for recorder in self._recorders for original in recorder.originals]
+        originals = self._originals()
         for recorder in self._recorders:
             self._show.claim(f"{recorder.image.name} is unchanged", proof.differs_from_note(recorder.image), "")
         made = copies.files()
@@ -302,7 +309,7 @@ class Demo:
         locks |= {row["blake3"]: row["locked_until"] for row in self._stored()}
         self._store.prove(kept, locks, self._show)
         wrong = proof.differs("b3sum", self._stage.vault, kept, self._stage.root / "vault.b3")
-        self._show.claim("every file in the vault is what was on the card, or made of it (b3sum --check)", wrong, "")
+        self._show.claim("every file in the vault is what was brought in, or made of it (b3sum --check)", wrong, "")
         distinct = len({one.blake3 for one in kept})
         self._show.claim("nothing else is kept there", proof.kept_files(self._stage.vault), distinct)
 

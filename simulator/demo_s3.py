@@ -164,7 +164,7 @@ class CephStore:
                 s3.download_file(BUCKET, version.key, str(path), ExtraArgs={"VersionId": version.version_id})
         for tool in ("sha256sum", "b3sum"):
             wrong = proof.differs(tool, folder, originals, self._stage.root / f"store.{tool}")
-            show.claim(f"every version, downloaded, is what was on the card or made of it ({tool} --check)", wrong, "")
+            show.claim(f"every version, downloaded, is what was brought in or made of it ({tool} --check)", wrong, "")
         shutil.rmtree(folder)
 
     def _prove_locks(self, versions: Sequence[Version], locked_until: Mapping[str, str | None], show: Show) -> str:

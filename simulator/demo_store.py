@@ -59,6 +59,6 @@ class FolderStore:
         del locked_until  # a folder has no such lock
         kept = self._stage.store / "originals"
         wrong = proof.differs("sha256sum", kept, originals, self._stage.root / "store.sha256")
-        show.claim("every file in the store is what was on the card, or made of it (sha256sum --check)", wrong, "")
+        show.claim("every file in the store is what was brought in, or made of it (sha256sum --check)", wrong, "")
         distinct = len({original.blake3 for original in originals})
         show.claim("nothing else is kept there", proof.kept_files(kept), distinct)

@@ -184,7 +184,7 @@ class _Build:
             valid = int(size_of(content) * WRITTEN_SHARE) if shot.fate is Fate.RESERVED else None
             created = taken.replace(tzinfo=None)
             card.add(path, content, created=created, modified=created + timedelta(seconds=46), valid_bytes=valid)
-            originals.append(_original(path, content, valid, shot.fate))
+            originals.append(original_of(path, content, valid, shot.fate))
         deleted = tuple(original.path for original in originals if original.fate is Fate.DELETED)
         for path in deleted:
             card.delete(path)
@@ -216,7 +216,8 @@ class _Build:
         )
 
 
-def _original(path: str, content: Content, valid_bytes: int | None, fate: Fate) -> Original:
+def original_of(path: str, content: Content, valid_bytes: int | None, fate: Fate) -> Original:
+    """The truth about a file of which `valid_bytes` (None: all) are really on its card."""
     fast, slow = blake3(), hashlib.sha256()
     for chunk in _as_read(content, valid_bytes):
         fast.update(chunk)

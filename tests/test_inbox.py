@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from agent.child import ChildError
 from agent.config.inboxes import Inbox
 from agent.drivers.folder import clip_of
+from agent.drivers.folder_reader import Folder as FolderOf
 from agent.drivers.folder_reader import Mark
+from agent.drivers.parser import Output
 from agent.inboxes import inbox as inboxes
 from agent.inboxes.inbox import InboxDock
-from agent.inboxes.watcher import local_device
+from agent.inboxes.judging import Patience
+from agent.inboxes.watcher import Watcher, local_device
 from agent.model import Clip, Outcome
 from tests.disks import faulty_share
 from tests.dock_listener import Ear, running
@@ -212,6 +221,79 @@ async def test_with_a_marker_only_what_is_marked_counts(folder: Path) -> None:
         await place.stays("a.mp4")
 
 
+async def test_what_somebody_holds_for_himself_is_waited_for_and_not_refused(
+    folder: Path,
+) -> None:
+    """As Samba does while a client may write: whoever opens the file is told to come back later."""
+    heard = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    (folder / "a.txt").write_bytes(b"a")
+    fd = os.open(folder / "a.txt", os.O_RDWR)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        async with watched(folder, replace(QUICK, give_up_s=0.9)) as place:
+            await place.ear.until(lambda: any("1 files are not finished" in told for told in place.ear.troubles))
+            assert not place.batch()
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            os.close(fd)
+            fd = -1
+            await place.docks("a.txt")
+            assert place.findings() == {}
+            assert not any("can't be read" in told for told in place.ear.troubles)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        signal.signal(signal.SIGIO, heard)
+
+
+AS_NOBODY = """
+import os, sys
+from agent.inboxes.watcher import main
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.root
+def test_a_folder_into_which_nobody_may_look_hides_only_itself() -> None:
+    with TemporaryDirectory(dir="/dev/shm") as name:  # pytest's own folders are root's alone
+        folder = Path(name)
+        folder.chmod(0o755)
+        for mode in (0o744, 0o700):
+            (folder / f"{mode:o}").mkdir()
+            (folder / f"{mode:o}/a.txt").write_bytes(b"a")
+            (folder / f"{mode:o}").chmod(mode)
+        (folder / "b.txt").write_bytes(b"b")
+        words = [sys.executable, "-c", AS_NOBODY, name, "0.1", "0.1", "9", "0.1"]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as watcher:
+            assert watcher.stdout
+            assert watcher.stdin
+            told: list[dict[str, list[object]]] = []
+            while not any("file" in line for line in told):
+                told.append(json.loads(watcher.stdout.readline()))
+            watcher.stdin.close()
+        assert {bytes.fromhex(str(line["file"][0])) for line in told if "file" in line} == {b"b.txt"}
+        refused = {bytes.fromhex(str(line["refused"][0])): line["refused"][1] for line in told if "refused" in line}
+        assert refused == dict.fromkeys([b"744/a.txt", b"700"], "unreadable: Permission denied")
+
+
+def test_what_was_remembered_of_a_file_and_is_not_so_any_more_is_not_told(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As NFS remembers times and sizes for a minute; the file says when it is opened."""
+    (folder / "a.txt").write_bytes(b"half")
+    found = (folder / "a.txt").stat()
+    remembered = Mark(b"a.txt", found.st_ino, 2, found.st_mtime_ns, found.st_ctime_ns)
+    output, opened = Output(1), FolderOf(str(folder))
+    watcher = Watcher(opened, None, Patience(1, 1, 1), output)
+    assert not watcher._judge(remembered, 100, {})
+    assert watcher._judge(remembered._replace(size_bytes=4), 100, {})
+    os.close(opened.fd)
+    output.flush()
+    assert capfd.readouterr().out.count('"file"') == 1
+
+
 async def test_links_pipes_and_sockets_are_refused_and_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/other.txt").write_bytes(b"not here")
@@ -318,6 +400,19 @@ async def test_on_a_share_nothing_is_heard_and_who_writes_is_not_known_so_files_
 
 
 @pytest.mark.root
+async def test_a_share_whose_server_is_away_is_told_in_its_words_and_looked_at_again(tmp_path: Path) -> None:
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    with faulty_share(behind, tmp_path / "share") as share:
+        async with watched(share.path) as place:
+            share.fail(readdir=errno.EHOSTDOWN)
+            await place.ear.until(lambda: any("Host is down" in told for told in place.ear.troubles))
+            share.fail()
+            (behind / "b.txt").write_bytes(b"b")
+            await place.docks("b.txt")
+
+
+@pytest.mark.root
 async def test_a_share_that_hangs_holds_up_nobody_and_is_looked_at_again(tmp_path: Path) -> None:
     behind = tmp_path / "behind"
     behind.mkdir()
@@ -335,7 +430,7 @@ async def test_a_share_that_hangs_holds_up_nobody_and_is_looked_at_again(tmp_pat
             await place.docks("b.txt")
 
 
-async def test_what_no_watcher_says_ends_it(folder: Path) -> None:
+async def test_what_no_watcher_says_ends_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dock = InboxDock(replace(QUICK, folder=folder), Ear(), Place(folder).fates_of, stall_s=1)
     numbers = [1, 2, 3, 4]
     lines: tuple[object, ...] = (
@@ -348,3 +443,6 @@ async def test_what_no_watcher_says_ends_it(folder: Path) -> None:
             await dock._hear(line)
     await dock._hear({"file": ["61", *numbers, ""]})
     assert dock._new == [Mark(b"a", *numbers)]
+    monkeypatch.setattr(inboxes, "FILES_LIMIT", 1)
+    with pytest.raises(ChildError, match="more files than it may"):
+        await dock._hear({"file": ["62", *numbers, ""]})

@@ -124,6 +124,11 @@ class Folder:
         finally:
             recorder.close()
 
+    def ask_again(self, mark: Mark) -> None:
+        """Have a share ask its server about a file: NFS does when it is opened, and remembers else; nfs(5)."""
+        with contextlib.suppress(OSError, FetchError):  # one that is gone was still read as it was
+            os.close(self._open(mark.path))
+
     def _open(self, path: bytes) -> int:
         *folders, name = path.split(b"/")
         with contextlib.ExitStack() as passed:
@@ -150,6 +155,7 @@ def _pull(daemon: Daemon, folder: Folder, order: Order, staging_fd: int, rescue_
         fd = recorder.fileno()
 
         def check() -> None:
+            folder.ask_again(mark)
             if not mark.is_still(os.fstat(fd)):
                 raise FetchError(FailReason.CHANGED, "it was changed while it was read")
 

@@ -13,6 +13,7 @@ from agent.drivers.dock import DockedPath, DockListener
 from agent.drivers.folder import Batch, clip_of, inbox_device
 from agent.drivers.folder_reader import Mark
 from agent.inboxes.judging import Doubt
+from agent.inboxes.watcher import FILES_LIMIT
 from agent.model import INBOX_SLOT, Clip, Finding, Outcome
 
 Fates = Callable[[str, Sequence[Clip]], Awaitable[Sequence[Outcome | None]]]
@@ -89,6 +90,8 @@ class InboxDock:
         match line:
             case {"file": [str(path), *numbers, str(doubt)]} if doubt in list(Doubt):
                 mark = _mark(path, numbers)
+                if len(self._new) == FILES_LIMIT:
+                    raise ChildError("reported more files than it may")
                 self._new.append(mark)
                 if doubt:
                     self._found("inbox-file-doubtful", mark.path, doubt)

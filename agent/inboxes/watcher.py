@@ -11,6 +11,7 @@ Nothing is opened but to read: to ask for a lease, and for the lengths that a co
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -37,6 +38,9 @@ _ALIVE_S: Final = 2.0
 _GATHER_S: Final = 0.5
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HELD: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
+"""Somebody has it for himself: by a write lease, as Samba takes them, or on SMB by denying others to open it."""
+
 LOCAL: Final = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay", "vfat", "exfat", "ntfs3"}
 )
@@ -159,15 +163,16 @@ class Watcher:
             return False
         try:
             with self._opened(mark.path) as fd:
-                closer, has_marker = (
-                    OpenFile(fd, mark, self._broken, self._local_dev),
-                    bool(marker) and mark.path + marker in found,
-                )
+                if not mark.is_still(os.fstat(fd)):
+                    return False  # NFS may remember a file for a minute, and asks its server when it is opened; nfs(5)
+                closer = OpenFile(fd, mark, self._broken, self._local_dev)
+                has_marker = bool(marker) and mark.path + marker in found
                 doubt = judged(rested_s, mark.size_bytes, self._patience, closer, has_marker=has_marker)
         except FileNotFoundError:
             return True  # taken out since: the next look doesn't see it
         except OSError as error:
-            self._refuse(mark.path, f"unreadable: {error.strerror}")
+            if error.errno not in _HELD:
+                self._refuse(mark.path, f"unreadable: {error.strerror}")
             return False
         self._live(0)
         if doubt is None:
@@ -190,31 +195,37 @@ class Watcher:
         while todo:
             path, depth = todo.pop()
             self._listen(path)
+            for below, entry in self._entries(path):
+                if stat.S_ISDIR(entry.st_mode) and depth < DEPTH_LIMIT:
+                    todo.append((below, depth + 1))
+                elif stat.S_ISREG(entry.st_mode):
+                    yield Mark(below, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
+                else:
+                    self._refuse(below, next((kind for is_it, kind in _KINDS if is_it(entry.st_mode)), "too-deep"))
+
+    def _entries(self, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        """What lies in a folder and can be looked at; raises OSError if that is the inbox itself and can't be."""
+        with contextlib.ExitStack() as opened:
             try:
                 fd = os.open(path or b".", _FOLDER, dir_fd=self._folder.fd)
+                opened.callback(os.close, fd)
+                for entry in opened.enter_context(os.scandir(fd)):
+                    if not entry.name.startswith("."):
+                        yield from self._looked_at(path + b"/" * bool(path) + os.fsencode(entry.name), entry)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # taken out while we looked: it is not there
+                pass  # taken out while we looked: it is not there
             except OSError as error:
+                if not path:
+                    raise
                 self._refuse(path, f"unreadable: {error.strerror}")
-                continue
-            try:
-                for name, entry in self._entries(fd):
-                    below = path + b"/" + name if path else name
-                    if stat.S_ISDIR(entry.st_mode) and depth < DEPTH_LIMIT:
-                        todo.append((below, depth + 1))
-                    elif stat.S_ISREG(entry.st_mode):
-                        yield Mark(below, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
-                    else:
-                        self._refuse(below, next((kind for is_it, kind in _KINDS if is_it(entry.st_mode)), "too-deep"))
-            finally:
-                os.close(fd)
 
-    def _entries(self, fd: int) -> Iterator[tuple[bytes, os.stat_result]]:
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    with contextlib.suppress(FileNotFoundError):
-                        yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+    def _looked_at(self, path: bytes, entry: os.DirEntry[str]) -> Iterator[tuple[bytes, os.stat_result]]:
+        try:
+            yield path, entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._refuse(path, f"unreadable: {error.strerror}")
 
     def _listen(self, path: bytes) -> None:
         try:
@@ -251,7 +262,8 @@ def watch(watcher: Watcher, folder: Folder, settle_s: float, rescan_s: float) ->
         if 0 in ready:
             return True
         if ready:
-            time.sleep(max(min(_GATHER_S, pause_s), 5 * lasted_s))  # a burst is one look, and looking no full-time work
+            # A burst is one look, and looking no full-time work; but whoever is silent for longer counts as hanging.
+            time.sleep(min(rescan_s, max(min(_GATHER_S, pause_s), 5 * lasted_s)))
             while ears.heard():
                 pass
     return False
