@@ -24,6 +24,10 @@ class DeviceError(AgentError):
     """A recorder, card or image can't be read, or is no longer the one that was opened."""
 
 
+class UnpluggedError(DeviceError):
+    """It is not there any more."""
+
+
 class UnknownRecorderError(DeviceError):
     """The inventory doesn't have this recorder, and the policy is to refuse such."""
 

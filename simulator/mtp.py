@@ -61,7 +61,8 @@ class Thing:
 class MtpDevice:
     """A device to be served. `reads` hears of every request for bytes before it is answered, and may change all.
 
-    `surplus` bytes follow each object. The connection breaks after `gone_after` bytes, or is still after `stall_after`.
+    `surplus` bytes follow each object; `refused` has codes with which questions for storages are answered. The
+    connection breaks after `gone_after` bytes, or is still after `stall_after`.
     """
 
     things: dict[int, Thing] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class MtpDevice:
     gone_after: int | None = None
     stall_after: int | None = None
     busy: int = 0
+    refused: Mapping[int, int] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
     sent_bytes: int = 0
     port: int = 0
@@ -119,6 +121,8 @@ class MtpDevice:
                 return OK, None, ()
             case 0x1004:
                 return self._data(array("I", *self.storages))
+            case 0x1005 if first in self.refused:
+                return self.refused[first], None, ()
             case 0x1005:
                 sizes = struct.pack("<HHHQQI", 4, 2, 0, 64 << 30, 1 << 30, ALL)
                 return self._data(sizes + text("Internal storage") + text(self.storages[first]))

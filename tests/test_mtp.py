@@ -203,37 +203,44 @@ async def test_more_than_4_gib_of_an_old_device_are_counted_by_reading_all(tmp_p
         assert len(findings(items, "size-differs")) == 2
 
 
+class Camera(Session):
+    """An old camera with one film, that it gives only as a whole, without a wire: that would take long."""
+
+    reach_bytes = 0
+
+    def __init__(self, mebibytes: int | None) -> None:
+        self._film = itertools.repeat(memoryview(bytes(1 << 20)), *([] if mebibytes is None else [mebibytes]))
+
+    def storages(self) -> tuple[int, ...]:
+        return (STORAGE,)
+
+    def storage(self, storage: int) -> StorageInfo:
+        return StorageInfo(64 * GIB, 0, "", "")
+
+    def children(self, storage: int, folder: int) -> tuple[int, ...]:
+        return (1,)
+
+    def object(self, handle: int) -> ObjectInfo:
+        return ObjectInfo(STORAGE, False, 0xFFFFFFFF, "A.MOV".encode("utf-16-le"), "", "")
+
+    def stated_size(self, handle: int) -> int | None:
+        return None
+
+    def whole(self, handle: int) -> Iterator[memoryview]:
+        return self._film
+
+
 @pytest.mark.parametrize(("mebibytes", "differing"), [(4096, 0), (4097, 0), (4095, 1)])
 def test_a_size_that_32_bits_can_only_call_too_large_is_no_lie(mebibytes: int, differing: int) -> None:
-    """An old camera has no other statement; what it sends is counted (without a wire: that takes long)."""
-
-    class Camera(Session):
-        reach_bytes = 0
-
-        def __init__(self) -> None:
-            pass
-
-        def storages(self) -> tuple[int, ...]:
-            return (STORAGE,)
-
-        def storage(self, storage: int) -> StorageInfo:
-            return StorageInfo(64 * GIB, 0, "", "")
-
-        def children(self, storage: int, folder: int) -> tuple[int, ...]:
-            return (1,)
-
-        def object(self, handle: int) -> ObjectInfo:
-            return ObjectInfo(STORAGE, False, 0xFFFFFFFF, "A.MOV".encode("utf-16-le"), "", "")
-
-        def stated_size(self, handle: int) -> int | None:
-            return None
-
-        def whole(self, handle: int) -> Iterator[memoryview]:
-            return itertools.repeat(memoryview(bytes(1 << 20)), mebibytes)
-
-    _, file, *findings = Walk(Camera(), lambda: None)
+    """It has no other statement; what it sends is counted."""
+    _, file, *findings = Walk(Camera(mebibytes), lambda: None)
     assert isinstance(file, MtpFile)
     assert (file.size_bytes, len(findings)) == (mebibytes << 20, differing)
+
+
+def test_an_object_without_an_end_is_left_when_it_is_larger_than_its_storage() -> None:
+    with pytest.raises(PtpError, match="more of an object than its storage holds"):
+        list(Walk(Camera(None), lambda: None))
 
 
 @pytest.mark.parametrize("operations", [READING, (*READING, PARTIAL)])
@@ -438,6 +445,19 @@ async def test_a_locked_telephone_without_a_storage_is_told_what_to_do(tmp_path:
             await listing(driver)
 
 
+async def test_a_storage_that_tells_nothing_of_itself_and_too_many_of_them_are_told_and_cost_no_other(
+    tmp_path: Path,
+) -> None:
+    device = with_file()
+    device.storages = {STORAGE + (number << 16): "" for number in range(20)} | {STORAGE - 0x10000: ""}
+    device.refused = {STORAGE - 0x10000: 0x2013}
+    async with docked(device, tmp_path) as driver:
+        items = await listing(driver)
+    assert list(clips(items)) == [f"volume-2/{PATH}"]
+    whys = [str(found["why"]) for found in findings(items, "directory-damaged")]
+    assert [why.rpartition(" ")[2] for why in whys] == ["storages", "0x2013"]
+
+
 async def test_operations_of_another_maker_are_not_used_by_their_number(tmp_path: Path) -> None:
     """What reads in Android's devices may do anything in a camera that has the same number for something of its own."""
     device = with_file()
@@ -486,6 +506,17 @@ async def test_a_docking_whose_sizes_were_lies_has_all_and_is_not_called_complet
         assert shown.phase is Phase.FAILED
         assert reason_words(shown.message)["zh"].startswith("1 个文件的大小与记录仪所述不符")
         await assert_not_done(station, shown)
+
+
+@pytest.mark.parametrize("gone_after", [0, 300])
+async def test_unplugged_while_it_is_listed_is_told_as_unplugged(
+    gone_after: int, tmp_path: Path, clock: SettableClock
+) -> None:
+    device = with_file()
+    device.gone_after = gone_after
+    async with opened(tmp_path / "root", clock) as station, served(device) as where:
+        end, shown = await pulled(station, Path(where), "1")
+        assert (end, shown.phase, shown.message) == (End.YANKED, Phase.UNPLUGGED, "")
 
 
 async def test_unplugged_in_the_middle_and_docked_again_it_goes_on(tmp_path: Path, clock: SettableClock) -> None:

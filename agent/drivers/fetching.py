@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Final
 
 from agent.child import Child, ChildError
@@ -109,6 +111,16 @@ class Fetching(ABC):
         """Called when detection says that the device is gone: every fetch under way ends with GONE."""
         self._gone = True
         await self.close()
+
+    @staticmethod
+    async def _start(module: str, arguments: Sequence[object], staging_dir: Path, stall_limit_s: float) -> Child:
+        """A child that may write into one folder, whose descriptor is its last argument. Raises ChildError."""
+        fd = os.open(staging_dir, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            words = [str(word) for word in (*arguments, fd)]
+            return await Child.start(module, words, stall_limit_s=stall_limit_s, pass_fds=[fd])
+        finally:
+            os.close(fd)
 
     async def _stop_puller(self) -> None:
         puller, self._puller = self._puller, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -133,14 +132,10 @@ class Folder(Fetching):
 
     async def _started_puller(self) -> Child:
         if self._puller is None:
-            staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
-            arguments = [str(self._path), str(self._limits.rescue_s), str(staging_fd)]
-            try:
-                self._puller = await Child.start(
-                    "agent.drivers.folder_reader", arguments, stall_limit_s=self._limits.stall_s, pass_fds=[staging_fd]
-                )
-            finally:
-                os.close(staging_fd)
+            arguments = (self._path, self._limits.rescue_s)
+            self._puller = await self._start(
+                "agent.drivers.folder_reader", arguments, self._staging_dir, self._limits.stall_s
+            )
             await self._puller.send(*_mark_lines(self._batch.marks))
         return self._puller
 

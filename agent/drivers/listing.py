@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from agent.drivers.base import Listing, ListingEnd, RefusedEntry
 from agent.drivers.source import Identity
-from agent.errors import DeviceError
+from agent.errors import DeviceError, UnpluggedError
 from agent.model import Clip, Extent, Finding, Space, Stamp, Volume
 
 MAX_CLIPS: Final = 400_000
@@ -221,6 +221,12 @@ def _space(raw: object) -> Space | None:
 
 
 def _unreadable(kind: str, message: str) -> DeviceError:
+    if kind == "gone":
+        return UnpluggedError(
+            f"This recorder was unplugged while it was listed: {message}.",
+            safe="Nothing was changed on it.",
+            do="Dock it again.",
+        )
     return DeviceError(
         f"This recorder's filesystem can't be read: {message} ({kind}).",
         safe="Nothing was changed on it and nothing was pulled.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import os
 from array import array
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,16 +101,9 @@ class MassStorage(Fetching):
         if self._puller is None:
             assert self._source is not None, "fetch() before clips()"
             source = self._source
-            staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
-            numbers = (source.rdev, source.ino, source.size, source.diskseq, self._limits.rescue_s, staging_fd)
-            arguments = [str(self._path), *map(str, numbers)]
-            stall_s = self._limits.stall_s
-            try:
-                self._puller = await Child.start(
-                    "agent.drivers.puller", arguments, stall_limit_s=stall_s, pass_fds=[staging_fd]
-                )
-            finally:
-                os.close(staging_fd)
+            limits, numbers = self._limits, (source.rdev, source.ino, source.size, source.diskseq)
+            arguments = (self._path, *numbers, limits.rescue_s)
+            self._puller = await self._start("agent.drivers.puller", arguments, self._staging_dir, limits.stall_s)
         return self._puller
 
     def _lines(self, requests: Sequence[FetchRequest]) -> Iterator[object]:

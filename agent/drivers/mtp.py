@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,7 +11,7 @@ from agent.child import Child, ChildError
 from agent.drivers.base import Listing, ListingEnd
 from agent.drivers.listing import CheckedListing
 from agent.drivers.mass_storage import MassStorage, reader_failed
-from agent.errors import DeviceError
+from agent.errors import DeviceError, UnpluggedError
 from agent.model import Volume
 
 _TIMEOUTS_PER_STALL: Final = 2
@@ -25,7 +24,6 @@ class Mtp(MassStorage):
     """
 
     _listed_blake3 = ""
-    _left = False
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on it; raises DeviceError."""
@@ -39,12 +37,14 @@ class Mtp(MassStorage):
         listing = CheckedListing()
         volumes: list[Volume] = []
         try:
-            self._parser = child = await self._start()
+            stall_s = self._limits.stall_s
+            arguments = (self._path, stall_s / _TIMEOUTS_PER_STALL)
+            child = await self._start("agent.drivers.mtp_child", arguments, self._staging_dir, stall_s)
+            self._parser = child
             while self._parser is not None:
                 line = await child.line()
                 if line is None:
                     raise ChildError("ended before the listing was complete")
-                self._left = _says_gone(line)
                 items = listing.feed(line) if line != {"alive": True} else []
                 for item in items:
                     if isinstance(item, Volume):
@@ -64,16 +64,6 @@ class Mtp(MassStorage):
             parser, self._parser = self._parser, None
             await self._stop(parser)
 
-    async def _start(self) -> Child:
-        stall_s = self._limits.stall_s
-        staging_fd = os.open(self._staging_dir, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            arguments = [str(self._path), str(stall_s / _TIMEOUTS_PER_STALL), str(staging_fd)]
-            module = "agent.drivers.mtp_child"
-            return await Child.start(module, arguments, stall_limit_s=stall_s, pass_fds=[staging_fd])
-        finally:
-            os.close(staging_fd)
-
     async def _started_puller(self) -> Child:
         """The child that has listed; one that is new must list the same. Raises ChildError."""
         if self._puller is None:
@@ -83,16 +73,9 @@ class Mtp(MassStorage):
                     async for _ in items:
                         pass
             except DeviceError as error:
-                self._gone |= self._left
+                self._gone |= isinstance(error, UnpluggedError)
                 raise ChildError(f"could not go on: {error.what}") from error
             if self._listed_blake3 != before:
                 raise ChildError("finds something else than was listed")
         assert self._puller is not None
         return self._puller
-
-
-def _says_gone(line: object) -> bool:
-    match line:
-        case {"error": {"kind": "gone"}}:
-            return True
-    return False

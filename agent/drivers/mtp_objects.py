@@ -7,10 +7,14 @@ from typing import Final
 
 from agent.card import NO_STAMP, Finding, Stamp, Volume
 from agent.drivers.names import join_path, safe_name
-from agent.drivers.ptp import ALL, NOTHING_THERE, ObjectInfo, RefusedError, Session
+from agent.drivers.ptp import ALL, NOTHING_THERE, ObjectInfo, PtpError, RefusedError, Session
 
+STORAGES_LIMIT: Final = 16
 OBJECTS_LIMIT: Final = 400_000
 DEPTH_LIMIT: Final = 32
+UNTOLD_BYTES: Final = 1 << 40
+"""What a storage is taken to hold at most that doesn't say."""
+
 _TIME: Final = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)(?:\.(\d))?\d*(Z|[+-]\d{4})?")
 Alive = Callable[[], None]
 
@@ -60,15 +64,25 @@ class Walk:
         self._session = session
         self._alive = alive
         self._seen: set[int] = set()
+        self._holds_bytes = UNTOLD_BYTES
 
     def __iter__(self) -> Iterator[Volume | MtpFile | Finding]:
         """Raises PtpError when the device fails, and RefusedError when it does not even show its storages."""
-        for number, storage in enumerate(self._session.storages(), 1):
-            told = self._session.storage(storage)
+        storages = self._session.storages()
+        if len(storages) > STORAGES_LIMIT:
+            yield Finding("directory-damaged", {"path": "", "why": f"more than {STORAGES_LIMIT} storages"})
+        for number, storage in enumerate(storages[:STORAGES_LIMIT], 1):
+            # As on a card with several volumes: two may hold the same path, and nearly all devices have only one.
+            root = "" if number == 1 else f"volume-{number}"
+            try:
+                told = self._session.storage(storage)
+            except RefusedError as error:
+                yield Finding("directory-damaged", {"path": root, "why": str(error)})
+                continue
+            self._holds_bytes = told.capacity_bytes or UNTOLD_BYTES
             name = safe_name(told.volume) if told.volume else f"{storage:08x}"
             yield Volume("mtp", name, safe_name(told.description), 1, min(told.capacity_bytes, 1 << 62), dirty=False)
-            # As on a card with several volumes: two may hold the same path, and nearly all devices have only one.
-            yield from self._folder(storage, ALL, "" if number == 1 else f"volume-{number}", 0)
+            yield from self._folder(storage, ALL, root, 0)
 
     def _folder(self, storage: int, folder: int, path: str, depth: int) -> Iterator[MtpFile | Finding]:
         try:
@@ -106,7 +120,7 @@ class Walk:
         stated = other if info.size_bytes == ALL and other is not None else info.size_bytes
         guesses = (stated,) if other is None else (stated, other)
         try:
-            size_bytes = measured(self._session, handle, guesses, self._alive)
+            size_bytes = measured(self._session, handle, guesses, self._alive, max(self._holds_bytes, *guesses))
         except RefusedError as error:
             yield MtpFile(handle, path, info, stated, 0, str(error))
             return
@@ -118,8 +132,8 @@ class Walk:
             yield Finding("size-differs", {"path": path, **sizes})
 
 
-def measured(session: Session, handle: int, guesses: tuple[int, ...], alive: Alive) -> int:
-    """The size of an object as reading shows it; raises RefusedError if it can't be read.
+def measured(session: Session, handle: int, guesses: tuple[int, ...], alive: Alive, limit_bytes: int) -> int:
+    """The size of an object as reading shows it; raises RefusedError if it can't be read, PtpError if it has no end.
 
     An object that can't be reached in pieces is read as a whole, to count: there is no other way to know.
     """
@@ -127,7 +141,7 @@ def measured(session: Session, handle: int, guesses: tuple[int, ...], alive: Ali
         if 0 < guess < session.reach_bytes and _reads(session, handle, guess - 1, 2) == 1:
             return guess
     size_bytes = _searched(session, handle, alive) if session.reach_bytes else 0
-    return size_bytes if size_bytes < session.reach_bytes else _counted(session, handle, alive)
+    return size_bytes if size_bytes < session.reach_bytes else _counted(session, handle, alive, limit_bytes)
 
 
 def _reads(session: Session, handle: int, offset: int, count: int) -> int:
@@ -158,9 +172,11 @@ def _searched(session: Session, handle: int, alive: Alive) -> int:
     return low
 
 
-def _counted(session: Session, handle: int, alive: Alive) -> int:
+def _counted(session: Session, handle: int, alive: Alive, limit_bytes: int) -> int:
     size_bytes = 0
     for piece in session.whole(handle):
         size_bytes += len(piece)
         alive()
+        if size_bytes > limit_bytes:
+            raise PtpError("the device sends more of an object than its storage holds")
     return size_bytes

@@ -1,4 +1,4 @@
-"""PTP over TCP (CIPA DC-005): the wire to cameras in a network, and to the recorders that the tests make."""
+"""PTP over TCP (CIPA DC-005): the wire to the recorders that the tests make. No dock leads to cameras in a network."""
 
 import os
 import select
@@ -47,7 +47,8 @@ class PtpIp:
                 case 9:
                     pass  # the length that it states counts for nothing: what comes, comes
                 case 10 | 12:
-                    yield memoryview(body)[4:]
+                    if len(body) > 4:  # none with nothing in it is a sign of life
+                        yield memoryview(body)[4:]
                 case 7 if len(body) >= 6:
                     code, number = struct.unpack_from("<HI", body)
                     return Response(code, number, struct.unpack_from(f"<{(len(body) - 6) // 4}I", body, 6))

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent.drivers.base import Docked, Failed, Fetched, FetchRequest, ListingEnd
 from agent.drivers.base import Progress as ReadProgress
-from agent.errors import AgentError, DeviceError, EvidenceError, JournalError, UnknownRecorderError
+from agent.errors import AgentError, DeviceError, EvidenceError, JournalError, UnknownRecorderError, UnpluggedError
 from agent.journal import new_id
 from agent.journal.views import PendingClip
 from agent.model import (
@@ -77,6 +77,11 @@ class Docking:
         """Do everything; an unreadable recorder or a full or failing disk ends as FAILED, to be tried again."""
         try:
             return await self._run()
+        except UnpluggedError as error:  # detection tells it a moment later
+            self._unplugged.set()
+            self._meter.phase(Phase.UNPLUGGED)
+            await self._finish_holding()
+            return await self._failed_as_a_whole(error)
         except AgentError as error:
             is_unknown = isinstance(error, UnknownRecorderError)
             self._meter.phase(Phase.UNREGISTERED if is_unknown else Phase.FAILED, str(error))
