@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import threading
 import time
 import tty
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from agent.config.recorders import Does, RecorderProfile, read_recorders
 from agent.lines.asking import Heard, _with, converse
-from agent.lines.talk import Line
+from agent.lines.talk import Line, UnheardError
 from agent.lines.wire import Trouble
 from simulator.serial_recorder import Fault, SerialRecorder
 
@@ -110,6 +111,34 @@ def test_what_came_unasked_is_no_answer() -> None:
         assert line.answer(time.monotonic() + 10) == b"TIME 20261123101500"
         assert not line.half
     finally:
+        for fd in ends:
+            os.close(fd)
+
+
+def test_who_talks_on_is_a_flood_however_slowly_and_what_lay_there_before_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.lines.talk._HUSH_LIMIT_S", 0.3)
+    ends = os.openpty()
+    tty.setraw(ends[1])
+    ended = threading.Event()
+
+    def drip() -> None:
+        while not ended.wait(0.01):
+            os.write(ends[0], b"U")
+
+    talking = threading.Thread(target=drip)
+    try:
+        line = Line(ends[1], b"\r\n", limit_bytes=256)
+        os.write(ends[0], b"x" * 3000)
+        line.hush(0.05)
+        talking.start()
+        with pytest.raises(UnheardError) as told:
+            line.hush(5.0)
+        assert told.value.trouble is Trouble.FLOOD
+    finally:
+        ended.set()
+        talking.join()
         for fd in ends:
             os.close(fd)
 

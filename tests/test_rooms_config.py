@@ -52,7 +52,7 @@ def test_as_shipped_there_is_no_room_and_its_example_is_the_defaults(tmp_path: P
     assert source.secret is not None
     assert source.secret.name == "capture-agent.camera-hearing"
     assert source.name == "front"
-    stated = {"title", "schedule", "button", "sources", "name"}
+    stated = {"title", "schedule", "button", "lamp", "sources", "name"}
     kept = {option.name: getattr(found["hearing"], option.name) for option in fields(Room)} | {"sources": ()}
     assert replace(Room(), **{name: kept[name] for name in kept.keys() - stated}) == Room()
 

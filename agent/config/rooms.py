@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from agent.config import lamps
 from agent.config.environment import credential
+from agent.config.lamps import Lamp, lamp_of
 from agent.config.options import (
     NAME,
     TomlFile,
@@ -94,6 +96,15 @@ def _button() -> str:
     return option("", 'evdev:/dev/input/…, serial:/dev/…, or "" for none', read)
 
 
+def _lamp() -> str:
+    def read(value: object) -> str:
+        if isinstance(value, str):  # what it says is looked at later: no recording hangs on it
+            return value
+        raise Unfit(f"must be {lamps.TAKES}")
+
+    return option("", lamps.TAKES, read)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One camera or microphone of a room. `url` has no password: `credential` names the systemd credential that has it.
@@ -119,7 +130,7 @@ class Source:
 class Room:
     """One room; `schedule` is an iCalendar file or a TOML file with [[session]], None without one.
 
-    `button` is evdev:/dev/input/… or serial:/dev/…[#cts|#dsr], empty without one.
+    `button` is evdev:/dev/input/… or serial:/dev/…[#cts|#dsr], empty without one; so is `lamp` (config.lamps).
     """
 
     name: str = ""
@@ -132,6 +143,7 @@ class Room:
     schedule: Path | None = folder_or_off()
     overrun_min: int = integer(30, 0, 1440, "minutes")
     button: str = _button()
+    lamp: str = _lamp()
     test_before_s: int = integer(900, 0, 86400, "seconds")
     test_each_s: int = integer(300, 60, 86400, "seconds")
 
@@ -139,7 +151,7 @@ class Room:
 def read_rooms(path: Path) -> tuple[Mapping[str, Room], tuple[str, ...]]:
     """The rooms by name, none without the file, and what is wrong with it.
 
-    A wrong room is left out as a whole: no recorder in the dock has to wait for it.
+    A wrong room is left out as a whole: no recorder in the dock has to wait for it. Of a wrong lamp only the lamp is.
     """
     problems: list[str] = []
     if not os.path.lexists(path):
@@ -153,6 +165,18 @@ def read_rooms(path: Path) -> tuple[Mapping[str, Room], tuple[str, ...]]:
         room = _read_room(file, name, entry)
         if len(problems) == before:
             found[name] = room
+    lit: dict[str, Lamp] = {}
+    for name, room in found.items():
+        try:
+            lamp = lamp_of(room.lamp)
+            wrong = lamps.clash(lit, lamp) if lamp is not None else ""
+        except ValueError as error:
+            lamp, wrong = None, str(error)
+        if wrong:
+            file.problem(f"room.{name}.lamp", room.lamp, wrong)
+            found[name] = replace(room, lamp="")
+        elif lamp is not None:
+            lit[name] = lamp
     return found, tuple(problems)
 
 

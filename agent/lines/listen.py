@@ -8,14 +8,13 @@ Its order is one JSON line on stdin; of each time that the receiver tells, [told
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from typing import Final
 
 from agent.drivers.sandbox import lock_line
 from agent.lines.nmea import time_of
-from agent.lines.talk import Line, UnheardError, opened
+from agent.lines.talk import Line, UnheardError, opened, tell
 from agent.lines.wire import HEARD_LIMIT_BYTES, ORDER_LIMIT, Trouble
 
 _TIMES: Final = 3
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> int:
     try:
         port = opened(order)
     except OSError:
-        _tell({"trouble": Trouble.BUSY})
+        tell({"trouble": Trouble.BUSY})
         return 0
     with port:
         lock_line(port.fileno())
@@ -39,12 +38,8 @@ def main(arguments: list[str]) -> int:
             while left and (answer := line.answer(until)) is not None:
                 heard_ms = time.time_ns() // 1_000_000
                 if (told := time_of(answer)) is not None:
-                    _tell({"time": [round(told.timestamp() * 1000), heard_ms]})
+                    tell({"time": [round(told.timestamp() * 1000), heard_ms]})
                     left -= 1
         except UnheardError as error:
-            _tell({"trouble": error.trouble})
+            tell({"trouble": error.trouble})
     return 0
-
-
-def _tell(value: object) -> None:
-    os.write(1, f"{json.dumps(value)}\n".encode("ascii"))

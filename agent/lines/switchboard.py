@@ -19,7 +19,7 @@ from agent.drivers.dock import DockedPath, DockListener
 from agent.lines.announced import Announced
 from agent.lines.asking import Heard, converse
 from agent.lines.ports import SerialPort, serial_ports
-from agent.lines.wire import Trouble
+from agent.lines.wire import WORDS, Trouble
 from agent.model import Device, Incident
 
 log: Final = logging.getLogger("capture-agent")
@@ -30,20 +30,6 @@ _GONE_LIMIT: Final = 64
 
 _READING: Final = (Does.GREET, Does.UNLOCK, Does.CLOCK, Does.TELL)
 _SETTING: Final = (Does.GREET, Does.UNLOCK, Does.CLOCK, Does.SET_CLOCK)
-
-_WORDS: Final[Mapping[Trouble, str]] = {
-    Trouble.SILENT: "没有应答",
-    Trouble.ECHO: "只有回显",
-    Trouble.HALF: "应答不完整",
-    Trouble.GARBAGE: "应答是乱码，请核对波特率",
-    Trouble.OTHER: "应答与型号配置不符",
-    Trouble.FLOOD: "不停发送数据",
-    Trouble.REFUSED: "拒绝（如口令不对）",
-    Trouble.GONE: "通讯中断开",
-    Trouble.BUSY: "串口无法打开",
-    Trouble.BROKEN: "通讯程序出错",
-    Trouble.NO_SECRET: "读不到口令",
-}
 
 Speaker = Callable[[RecorderProfile, str, Sequence[Does]], Awaitable[Heard]]
 
@@ -199,7 +185,7 @@ class Switchboard:
         if heard.failed:
             self.record(Incident("line", {"slot": call.slot, "profile": call.profile.name, "failed": failed}))
         if heard.failed and not heard.is_whole:
-            words = _WORDS[heard.failed[-1][1]]
+            words = WORDS[heard.failed[-1][1]]
             told = f"端口 {call.slot} 的记录仪串口通讯失败：{words}；录制内容照常采集"
             self._troubles[call.slot] = f"{told} (its serial line failed at {failed}; footage is pulled all the same)"
         self._compare_numbers(call, heard)

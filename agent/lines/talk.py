@@ -28,6 +28,10 @@ _SECOND_NS: Final = 1_000_000_000
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _PIECE_BYTES: Final = 512
 _QUIET_S: Final = 0.05
+_HUSH_LIMIT_S: Final = 2.0
+"""Who hasn't been quiet by then, however slowly it talks, doesn't stop talking."""
+_HUSH_PIECES: Final = 256
+"""More than the kernel keeps of what nobody has read yet."""
 _ASK_TWICE: Final = frozenset({"greet", "tell"})
 """What may be asked again: it changes nothing on the recorder, and an answer that comes late is as good.
 
@@ -61,10 +65,16 @@ class Line:
 
     def hush(self, quiet_s: float) -> None:
         """Throw away what came unasked, until it is quiet for so long: no late answer is taken for another's."""
-        self._heard_bytes = 0
-        while self._read(quiet_s):
-            pass
-        self._rest, self._heard_bytes = b"", 0
+        until = time.monotonic() + _HUSH_LIMIT_S
+        for _ in range(_HUSH_PIECES):
+            self._heard_bytes = -_PIECE_BYTES  # what lay there is no flood
+            if not self._read(quiet_s):
+                self._rest, self._heard_bytes = b"", 0
+                return
+            self._rest = b""
+            if time.monotonic() > until:
+                break
+        raise UnheardError(Trouble.FLOOD)
 
     def send(self, request: bytes, wait_s: float) -> None:
         """Say it."""
@@ -83,6 +93,14 @@ class Line:
             if left_s <= 0 or not self._read(left_s):
                 return None
         found, _, self._rest = self._rest.partition(self._end)
+        return found
+
+    def piece(self, until: float) -> bytes | None:
+        """What comes next, of whatever length; None if nothing came in time."""
+        left_s = until - time.monotonic()
+        if left_s <= 0 or not self._read(left_s):
+            return None
+        found, self._rest = self._rest, b""
         return found
 
     @property
@@ -235,7 +253,8 @@ def opened(order: Mapping[str, Any]) -> serial.Serial:
     )  # fmt: skip
 
 
-def _tell(value: object) -> None:
+def tell(value: object) -> None:
+    """One JSON line for who has started this."""
     os.write(1, f"{json.dumps(value)}\n".encode("ascii"))
 
 
@@ -257,9 +276,9 @@ def main(arguments: list[str]) -> int:
     try:
         line = opened(order)
     except OSError:
-        _tell({"failed": "open", "trouble": Trouble.BUSY, "optional": False})
+        tell({"failed": "open", "trouble": Trouble.BUSY, "optional": False})
         return 0
     with line:
         lock_line(line.fileno())
-        Talk(Line(line.fileno(), order["end"].encode(order["encoding"])), order, _tell).hold()
+        Talk(Line(line.fileno(), order["end"].encode(order["encoding"])), order, tell).hold()
     return 0

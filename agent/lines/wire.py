@@ -1,5 +1,6 @@
 """What daemon and talking child have in common: what can go wrong on a line, and how much is listened to."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -32,3 +33,19 @@ class Trouble(StrEnum):
     BUSY = "busy"  # another program has the line, or it can't be opened
     BROKEN = "broken"  # our child ended, hung or spoke nonsense
     NO_SECRET = "no-secret"  # noqa: S105 - the password can't be read here
+
+
+WORDS: Final[Mapping[Trouble, str]] = {
+    Trouble.SILENT: "没有应答",
+    Trouble.ECHO: "只有回显",
+    Trouble.HALF: "应答不完整",
+    Trouble.GARBAGE: "应答是乱码，请核对波特率",
+    Trouble.OTHER: "应答与型号配置不符",
+    Trouble.FLOOD: "不停发送数据",
+    Trouble.REFUSED: "拒绝（如口令不对）",
+    Trouble.GONE: "通讯中断开",
+    Trouble.BUSY: "串口无法打开",
+    Trouble.BROKEN: "通讯程序出错",
+    Trouble.NO_SECRET: "读不到口令",
+}
+"""The same for the screens."""

@@ -1,4 +1,4 @@
-"""Everything that a station does for its rooms: sessions, schedule, buttons, tests; idle without a room."""
+"""Everything that a station does for its rooms: sessions, schedule, buttons, lamps, tests; idle without a room."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import datetime
 from agent.config.rooms import Room
 from agent.model import LiveSession
 from agent.pipeline.buttons import Buttons
+from agent.pipeline.lamps import Lamps
 from agent.pipeline.readiness import Readiness
 from agent.pipeline.scheduling import Scheduler
 from agent.pipeline.session import Record
@@ -25,6 +26,7 @@ class Rooms:
         self.sessions = Sessions(station, rooms, addresses, record)
         self._scheduler = Scheduler(station, self.sessions, rooms)
         self._buttons = Buttons(self.sessions, rooms, self._scheduler.meant)
+        self._lamps = Lamps(self.sessions.running, rooms)
         self._readiness = Readiness(station, self.sessions, self._scheduler, rooms, addresses, record)
 
     def use(self, rooms: Mapping[str, Room]) -> None:
@@ -32,6 +34,7 @@ class Rooms:
         self.sessions.rooms = rooms
         self._scheduler.use(rooms)
         self._buttons.use(rooms)
+        self._lamps.use(rooms)
         self._readiness.use(rooms)
 
     def running(self) -> tuple[LiveSession, ...]:
@@ -44,7 +47,8 @@ class Rooms:
 
     def problems(self) -> tuple[str, ...]:
         """What a person should look at, in words, besides what is running."""
-        return (*self.sessions.problems(), *self._scheduler.problems(), *self._buttons.problems())
+        beside = (*self._buttons.problems(), *self._lamps.problems())
+        return (*self.sessions.problems(), *self._scheduler.problems(), *beside)
 
     def version(self) -> tuple[object, ...]:
         """Another one when the screens should be drawn again at once."""
@@ -64,4 +68,5 @@ class Rooms:
             group.create_task(self.sessions.run())
             group.create_task(self._scheduler.run())
             group.create_task(self._buttons.run())
+            group.create_task(self._lamps.run())
             group.create_task(self._readiness.run())
