@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from agent.journal.segments import continuity_of
 from agent.model import AssetState, Completeness, Missing, StartedBy, Statement
 from agent.pipeline import session as session_module
 from agent.pipeline.station import Station
-from agent.rooms.protocol import Cause, Kind, Noticed
+from agent.rooms.protocol import Cause, Kind, Noticed, Why
 from tests.conftest import SettableClock
 from tests.journal_entries import assert_consistent
 from tests.stations import opened
@@ -417,6 +417,27 @@ async def test_what_the_disk_refuses_is_taken_when_it_lets_us(
         await sessions.stop(session_id, "张三", "问完")
         assert len(station.journal.reader.session(session_id).segments) == 3
         assert station.journal.reader.overview(clock()).assets[AssetState.HELD].files == 3
+
+
+@pytest.mark.parametrize("why", [Why.LENGTH, Why.DISK])
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"")])
+async def test_a_file_that_somebody_took_away_is_a_recording_whose_bytes_are_lost(
+    station: Station, studio: Studio, clock: SettableClock, spoil: Callable[[Path], object], why: Why
+) -> None:
+    async with studio.serving(station) as sessions:
+        session_id = await sessions.start("xunwen", ORDER)
+        recorder = await studio.recorder()
+        recorder.begin("front")
+        path = Path(recorder.plan.folder) / recorder.file("front")
+        clock.advance(5)
+        written = path.stat().st_size
+        recorder.close("front", why=why)
+        spoil(path)
+        await sessions.stop(session_id, "张三", "问完")
+        (segment,) = station.journal.reader.session(session_id).segments
+        asset = station.journal.reader.asset(segment.asset.asset_id)
+        assert (asset.state, asset.expected_bytes) == (AssetState.STUCK, written)
+        assert "丢失" in asset.reason
 
 
 async def test_no_address_with_a_password_is_in_the_journal(

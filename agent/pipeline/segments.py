@@ -75,6 +75,7 @@ def lying(folder: Path) -> list[Lying]:
 async def take(station: Station, started: SessionStarted, folder: Path, closed: Closed) -> None:
     """Make a closed file a recording, and have the vault hold it. Safe to repeat, also after a crash.
 
+    What its recorder wrote and somebody took away is a recording, too: one whose bytes are lost.
     Raises JournalError, StoreError or EvidenceError; the file is then where it was, or a part of the asset.
     """
     reader = station.journal.reader
@@ -82,11 +83,11 @@ async def take(station: Station, started: SessionStarted, folder: Path, closed: 
     if taken is None:
         path = folder / closed.file
         size_bytes = await station.on_disk(_make_durable, path)
-        if not size_bytes:
+        if not size_bytes and not closed.size_bytes:
             return  # nothing was ever written into it; it stays where it is
-        if closed.why in _TORN:
+        if size_bytes and closed.why in _TORN:
             closed = await _counted(started, path, closed)
-        taken = _taken(station, started, closed, size_bytes)
+        taken = _taken(station, started, closed, size_bytes or closed.size_bytes)
         await station.journal.record(taken)
     await finish(station, folder, taken)
 
@@ -196,6 +197,16 @@ def _make_durable(path: Path) -> int:
         with durable.opened(path) as fd:
             durable.fdatasync(fd)
         durable.fsync_dir(path.parent)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise _refused(path, error) from error
+    return _size_bytes(path)
+
+
+def _size_bytes(path: Path) -> int:
+    """0 if it isn't there."""
+    try:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
@@ -209,7 +220,7 @@ def _settled(vault: Vault, reader: Reader, asset: Asset, path: Path) -> Settled 
     if noted is not None:
         return noted
     if vault.part_bytes(asset.asset_id) is None:
-        if not path.exists():
+        if not _size_bytes(path):
             return None
         vault.take_in(path, asset.asset_id)
     part = vault.staging_dir / vault.part_name(asset.asset_id)
