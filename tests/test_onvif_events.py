@@ -166,6 +166,7 @@ async def test_the_name_that_a_camera_gives_a_subscription_goes_with_each_questi
     "answer",
     [
         subscribed(""), subscribed("http://[/"), subscribed("x", parameters="<y>" + "z" * 5000 + "</y>"),
+        subscribed("x", parameters="<y>" * 5000 + "</y>" * 5000),
         fault("Receiver", "MaxNumberOfSubscriptions"), envelope("<x/>"), "",
     ],
 )  # fmt: skip

@@ -215,6 +215,25 @@ async def test_a_bug_in_here_ends_no_recording(
     assert PASSWORD not in caplog.text
 
 
+async def test_when_a_bug_ends_the_hearing_nothing_is_heard_and_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrong(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(cameras_module, "_DEAF", timedelta(seconds=0.1))
+    monkeypatch.setattr(events_module, "_happening", wrong)
+    async with puppet() as camera:
+        camera.replies |= {
+            "CreatePullPointSubscription": subscribed(f"http://{HOST}:{camera.port}/sub"),
+            "PullMessages": noticed(TAMPER, "true"),
+        }
+        async with beside(url(camera)) as told:
+            await told.until(lambda: told.of(Kind.UNHEARD))
+    assert [one.end_us for one in told.of(Kind.UNHEARD)] == [None]
+    assert "bug" in caplog.text
+
+
 async def test_a_session_has_it_in_its_ledger_across_lives_of_the_service(
     tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ class _Side:
         self._source, self._clock, self._tell = source, clock, tell
         self._read: ClockReading | None = None
         self._events: Events | None = None
+        self._hears = True
         self._going: dict[Kind, Noticed] = {}
         self._on: dict[Kind, set[tuple[str, str]]] = {kind: set() for kind in _KINDS.values()}
 
@@ -108,16 +109,19 @@ class _Side:
     async def _listen(self) -> None:
         host, port, _ = onvif_place(self._source)
         self._events = Events(host, port, *self._who(), self._clock)
-        async with contextlib.aclosing(aiter(self._events)) as heard:
-            async for happening in heard:
-                self._heard(happening)
+        try:
+            async with contextlib.aclosing(aiter(self._events)) as heard:
+                async for happening in heard:
+                    self._heard(happening)
+        finally:
+            self._hears = False
 
     async def _follow(self) -> None:
         """Tell that nothing is heard once that lasts, from when it began, and as soon as it is over."""
         since_us, is_told = 0, False
         while True:
             events, now_us = self._events, self._now_us()
-            if events is None or not events.trouble:
+            if events is None or (self._hears and not events.trouble):
                 since_us = 0
                 self._end(Kind.UNHEARD, now_us)
             elif not events.is_able:

@@ -137,7 +137,10 @@ class _Subscription:
         if not address:
             raise malformed("a subscription without an address")
         parameters = reference.find("{*}ReferenceParameters") if reference is not None else None
-        given = "".join(ET.tostring(item, "unicode") for item in parameters) if parameters is not None else ""
+        try:
+            given = "".join(ET.tostring(item, "unicode") for item in parameters) if parameters is not None else ""
+        except RecursionError as error:
+            raise malformed("a subscription with a very deep name") from error
         if len(given) > _REFERENCE_LIMIT:
             raise malformed("a subscription with a very long name")
         return cls(camera.talk, camera.talk.path_of(address), f"<a:To>{escape(address)}</a:To>{given}", _left_s(answer))
