@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,10 +97,25 @@ async def test_digest_is_answered_and_asked_for_once(
 
 
 @contextlib.asynccontextmanager
+async def serving(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]],
+) -> AsyncIterator[str]:
+    """Host and port of who serves each that connects; all have been served in the end."""
+    served: list[asyncio.Task[None]] = []
+
+    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.create_task(serve(reader, writer)))
+
+    async with await asyncio.start_server(begin, HOST, 0) as listening:
+        yield f"{HOST}:{listening.sockets[0].getsockname()[1]}"
+        await asyncio.sleep(0.05)  # who has only connected is taken, too
+        await asyncio.wait(served)
+
+
+@contextlib.asynccontextmanager
 async def answering(answer: bytes, *, ends: bool = True) -> AsyncIterator[tuple[str, list[bytes]]]:
     """The address of somebody who says just that to whoever connects, and what was asked."""
     asked: list[bytes] = []
-    served: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -114,14 +129,8 @@ async def answering(answer: bytes, *, ends: bool = True) -> AsyncIterator[tuple[
                 writer.close()
                 await writer.wait_closed()
 
-    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.append(asyncio.create_task(serve(reader, writer)))
-
-    async with await asyncio.start_server(begin, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        yield f"rtsp://{USER}:secret@{HOST}:{port}/live?channel=1", asked
-        await asyncio.sleep(0.05)  # who has only connected is taken, too
-        await asyncio.wait(served)
+    async with serving(serve) as place:
+        yield f"rtsp://{USER}:secret@{place}/live?channel=1", asked
 
 
 SDP = (
@@ -135,7 +144,6 @@ ASKS = (b"OPTIONS", b"DESCRIBE", b"SETUP", b"PLAY")
 async def asking_at(method: bytes, scheme: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
     """A camera that lets everybody do what comes before `method`, and there wants a password in this way."""
     heard: list[bytes] = []
-    served: list[asyncio.Task[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -156,15 +164,8 @@ async def asking_at(method: bytes, scheme: bytes) -> AsyncIterator[tuple[str, li
                 writer.close()
                 await writer.wait_closed()
 
-    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.append(asyncio.create_task(serve(reader, writer)))
-
-    async with await asyncio.start_server(begin, HOST, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
-        yield f"rtsp://{USER}:secret@{HOST}:{port}/live", heard
-        for task in served:
-            task.cancel()
-        await asyncio.wait(served)
+    async with serving(serve) as place:
+        yield f"rtsp://{USER}:secret@{place}/live", heard
 
 
 @pytest.mark.parametrize("method", ASKS[:3])
