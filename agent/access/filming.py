@@ -32,7 +32,6 @@ _NEAR_MS: Final = 50
 _SOUND_NEAR_MS: Final = 500
 _DAMAGED_SHARE: Final = 50
 """One in so many pictures may be damaged as it came from the camera; more than that is the joining's fault."""
-_TOLD_CARDS: Final = 300
 _PATHS_LIMIT: Final = 700
 _TOTAL_S: Final = 48 * 3600.0
 _OUTPUT_BYTES: Final = 1 << 40
@@ -185,8 +184,7 @@ class _Work:
             starts.append(piece.at_us + first_us - lead_us)
             names.append(str(files[piece.part]) if piece.part is not None else f"card{number}.mov")
             if piece.part is None:
-                told = piece.lines if len(names) - len(files) <= _TOLD_CARDS else piece.lines[:3]
-                await make_card(told, piece.lasts_us, form, self.folder / names[-1], self._run)
+                await make_card(piece.lines, piece.lasts_us, form, self.folder / names[-1], self._run)
         ends = [*starts[1:], pieces[-1].at_us + pieces[-1].lasts_us + first_us]
         lines = ["ffconcat version 1.0"]
         for name, start, end in zip(names, starts, ends, strict=True):
