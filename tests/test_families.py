@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from agent.access.parts import Part, parts_m3u8
 from agent.deadline import ZONE
+from agent.drivers.folder import inbox_device
 from agent.families import Filed, Kin, families
+from agent.journal.ids import device_id
 from agent.kit import exporting
 from agent.kit.contents import Wanted
 from agent.media.formats import FORMATS
@@ -321,6 +323,42 @@ async def test_what_is_still_being_listed_is_looked_up_again_and_a_huge_card_say
     status_families._kept.cache_clear()
     assert kin() == []
     status_families._kept.cache_clear()
+
+
+async def test_a_sidecar_in_a_later_batch_of_an_inbox_is_linked_and_one_of_a_recorder_or_of_another_day_is_not(
+    station: Station, clock: SettableClock
+) -> None:
+    journal, nvr = station.journal, inbox_device("nvr")
+    batches = {
+        "d1": (nvr, {"a": "V/a.mp4", "p1": "V/DSC1.ARW"}), "d2": (inbox_device("ftp"), {"other": "V/a.thm"}),
+        "d3": (nvr, {"s": "V/a.srt", "p2": "V/DSC1.JPG", "b": "W/a.srt"}), "d4": (nvr, {"a-again": "V/a.mp4"}),
+        "d5": (DEVICE, {"m": "V/a.mp4"}), "d6": (DEVICE, {"t": "V/a.thm"}), "late": (nvr, {"g": "V/a.gpx"}),
+    }  # fmt: skip
+    for docking_id, (device, made) in batches.items():
+        if docking_id == "late":
+            clock.now += timedelta(hours=25)
+        await journal.record(DockingOpened(docking_id, device_id(device), device, "1"))
+        for number, (name, path) in enumerate(made.items(), 1):
+            place = (clip(number, 900, path=path), Mode.PULL, name, recording(name), wanted(name, 9))
+            await journal.record(ClipSeen(docking_id, *place))
+        await journal.record(DockingListed(docking_id, len(made), "00" * 32))
+
+    def kin(name: str) -> list[tuple[str, int, list[str]]]:
+        found = related(journal.reader, journal.reader.recording(name), SHIPPED.forms.names)
+        return [
+            (
+                one["kind"]["name"],
+                one["place"],
+                [member["recording_id"].removeprefix("rec-") for member in one["members"]],
+            )
+            for one in found
+        ]
+
+    assert kin("a") == [("sidecar", 1, ["a", "s"])]
+    assert kin("s") == [("sidecar", 2, ["a-again", "s"])], "of two versions that of the nearest batch"
+    assert kin("a-again") == [("sidecar", 1, ["a-again", "s"])]
+    assert kin("p1") == [("pair", 2, ["p2", "p1"])]
+    assert [kin(name) for name in ("other", "b", "m", "t", "g")] == [[]] * 5
 
 
 async def test_parts_play_in_order_by_a_list_of_what_is_in_a_kit_and_of_what_the_vault_has(

@@ -22,6 +22,7 @@ from agent.journal.rows import (
 )
 from agent.journal.views import Accounting, DockingView, ReceiptView, TakenFile, Tally
 from agent.model import (
+    INBOX,
     Asset,
     AssetState,
     Clearing,
@@ -67,6 +68,29 @@ class DockingQueries:
         return (
             datetime.fromisoformat(row[0]) + timedelta(seconds=min(0.0, max(row[1], -LONGEST_STEP_S))) if row else None
         )
+
+    def batches_beside(self, docking_id: str, most: int) -> tuple[str, ...]:
+        """Return other batches of the same inbox, listed and opened within a day of this one, the nearest first.
+
+        At most so many before it and so many behind; none for a recorder, whose dockings each list all that is on it.
+        """
+        row = self._db.one("SELECT seq, device_id, opened_at FROM docking WHERE docking_id = ?", docking_id)
+        if row is None or self._opened(row[0]).device.driver != INBOX:
+            return ()
+        found: list[tuple[int, str]] = []
+        for side in ("< ? ORDER BY seq DESC", "> ? ORDER BY seq"):
+            rows = self._db.all(
+                "SELECT seq, docking_id, opened_at FROM docking"  # noqa: S608
+                f" WHERE device_id = ? AND listed_at IS NOT NULL AND seq {side} LIMIT ?",
+                row[1],
+                row[0],
+                most,
+            )
+            for seq, other_id, opened_at in rows:
+                apart = datetime.fromisoformat(opened_at) - datetime.fromisoformat(row[2])
+                if abs(apart) <= timedelta(days=1):
+                    found.append((abs(seq - row[0]), other_id))
+        return tuple(other_id for _, other_id in sorted(found))
 
     def listed_before(self, docking_id: str, device_id: str) -> str:
         """Return the docking of this device that was listed last before this one; "" if there is none."""

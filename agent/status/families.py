@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -25,7 +26,15 @@ MEMBERS_SHOWN: Final = 100
 LISTED_MAX: Final = 20_000
 """Of a card with more files nothing is said: it would take seconds, and a hundred megabytes."""
 
-_Families = Mapping[int, Sequence[Family]]
+BATCHES_BESIDE: Final = 50
+"""Of an inbox: in how many batches before one and behind it what belongs to its files is looked for."""
+
+_Place = tuple[str, int]
+"""A docking, and a clip's number in it."""
+
+_Families = Mapping[int, Sequence[tuple[Family, tuple[_Place, ...]]]]
+
+_BY_NAME: Final = (Kin.SIDECAR, Kin.PAIR)
 _EXIF_ASKED: Final = 50
 _SHOTS: Final = timedelta(seconds=2)
 _KIN: Final[Mapping[Kin, tuple[str, str]]] = {
@@ -52,21 +61,21 @@ def related(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) -
     """
     if row.clip is None:
         return []
-    found = []
-    for family in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
-        members = reader.listing(row.docking_id, family.members[:MEMBERS_SHOWN])
+    found, own = [], (row.docking_id, row.clip.number)
+    for family, places in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
+        members = _listed(reader, places[:MEMBERS_SHOWN])
         by = _by(reader, family, [name for _, name in members])
         if by:
-            found.append(_view(family, row.clip.number, by, members))
+            found.append(_view(family, places.index(own) + 1, by, members))
     return found
 
 
 def parts_of(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) -> list[RecordingView]:
     """The parts of the long recording that this one is of, in order; only itself if it is whole."""
     if row.clip is not None:
-        for family in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
+        for family, places in _of_docking(reader, row.docking_id, names).get(row.clip.number, ()):
             if family.kin is Kin.PARTS:
-                return [reader.recording(name) for _, name in reader.listing(row.docking_id, family.members) if name]
+                return [reader.recording(name) for _, name in _listed(reader, places) if name]
     return [row]
 
 
@@ -81,10 +90,19 @@ def playlist(reader: Reader, row: RecordingView, names: tuple[NamingRule, ...]) 
     return found
 
 
-def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tuple[Clip, str]]) -> Json:
+def _listed(reader: Reader, places: Sequence[_Place]) -> list[tuple[Clip, str]]:
+    """The clips at these places, each with its recording's id."""
+    found: dict[_Place, tuple[Clip, str]] = {}
+    for docking_id in {at for at, _ in places}:
+        for clip, name in reader.listing(docking_id, [number for at, number in places if at == docking_id]):
+            found[docking_id, clip.number] = clip, name
+    return [found[place] for place in places]
+
+
+def _view(family: Family, place: int, by: Sequence[str], members: Sequence[tuple[Clip, str]]) -> Json:
     return {
         "kind": {"name": family.kin.value, **words(*_KIN[family.kin])},
-        "place": family.members.index(number) + 1,
+        "place": place,
         "count": len(family.members),
         "members": [{"path": clip.path, "recording_id": name, "size_bytes": clip.size_bytes} for clip, name in members],
         "by": [{"name": one, **words(*_BECAUSE[one])} for one in by],
@@ -93,20 +111,42 @@ def _view(family: Family, number: int, by: Sequence[str], members: Sequence[tupl
 
 def _of_docking(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> _Families:
     """The families of each clip; while the card is still being listed only of what is known so far."""
-    return (_kept if reader.is_listed(docking_id) else _found)(reader, docking_id, names)
+    if not reader.is_listed(docking_id):
+        return _found(reader, docking_id, (), names)
+    return _kept(reader, docking_id, reader.batches_beside(docking_id, BATCHES_BESIDE), names)
 
 
-def _found(reader: Reader, docking_id: str, names: tuple[NamingRule, ...]) -> _Families:
+def _found(reader: Reader, docking_id: str, beside: Sequence[str], names: tuple[NamingRule, ...]) -> _Families:
+    """Of one docking all families; of the batches beside it what names alone tell, by the nearest file of a name."""
     listing = reader.listing(docking_id, limit=LISTED_MAX + 1)
-    found: dict[int, list[Family]] = {}
-    for family in families(_filed(clip, names) for clip, _ in listing) if len(listing) <= LISTED_MAX else ():
-        for number in family.members:
-            found.setdefault(number, []).append(family)
+    if len(listing) > LISTED_MAX:
+        return {}
+    clips = [((docking_id, clip.number), clip) for clip, _ in listing]
+    paths = {clip.path for clip, _ in listing}
+    for other in beside:
+        more = reader.listing(other, limit=LISTED_MAX - len(clips) + 1)
+        if len(clips) + len(more) > LISTED_MAX:
+            break
+        clips += [((other, clip.number), clip) for clip, _ in more if clip.path not in paths]
+        paths |= {clip.path for clip, _ in more}
+    files = [replace(_filed(clip, names), number=index) for index, (_, clip) in enumerate(clips)]
+    kin = list(families(files[: len(listing)]))
+    if len(files) > len(listing):
+        kin = [
+            *(one for one in kin if one.kin not in _BY_NAME),
+            *(one for one in families(files) if one.kin in _BY_NAME),
+        ]
+    found: dict[int, list[tuple[Family, tuple[_Place, ...]]]] = {}
+    for family in kin:
+        places = tuple(clips[index][0] for index in family.members)
+        for at, number in places:
+            if at == docking_id:
+                found.setdefault(number, []).append((family, places))
     return found
 
 
 _kept: Final = lru_cache(maxsize=4)(_found)
-"""What a docking listed doesn't change, and manifests of all its recordings ask for it."""
+"""What dockings listed doesn't change, and manifests of all their recordings ask for it."""
 
 
 def _filed(clip: Clip, names: tuple[NamingRule, ...]) -> Filed:
