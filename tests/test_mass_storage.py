@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from agent.child import ChildError
 from agent.drivers.base import Docked, Fetched, FetchRequest
 from agent.drivers.listing import Layout
 from agent.drivers.mass_storage import MassStorage
+from agent.errors import DeviceError, UnpluggedError
 from agent.model import Clip, Device, Stamp
 from simulator.card import Card
+from tests.disks import loop
 from tests.driver_conformance import CARD, DriverConformance
 
 
@@ -70,3 +75,30 @@ async def test_a_killed_helper_that_the_kernel_still_holds_is_told_until_it_is_g
     assert storage.hangs
     held.ended = True
     assert not storage.hangs
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_disk_that_can_not_be_listed_and_is_gone_soon_was_unplugged(tmp_path: Path, stays: bool) -> None:
+    """While it goes away its reads fail, so that the filesystem looks damaged."""
+    (tmp_path / "card").write_bytes(bytes(1 << 20))
+    with loop(tmp_path / "card") as disk:
+        node = tmp_path / "sda"
+        node.symlink_to(disk.path)
+        storage = MassStorage(node, Device("mass_storage"), tmp_path)
+        removal = asyncio.create_task(vanished(node, storage)) if not stays else None
+        with pytest.raises(DeviceError) as caught:
+            async for _ in storage.clips():
+                pass
+        assert isinstance(caught.value, UnpluggedError) is not stays
+        if removal is not None:
+            await removal
+
+
+async def vanished(node: Path, storage: MassStorage) -> None:
+    """Takes the node away once its reader has ended."""
+    while storage._parser is None:
+        await asyncio.sleep(0.01)
+    while storage._parser is not None:
+        await asyncio.sleep(0.01)
+    node.unlink()

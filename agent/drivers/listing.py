@@ -220,13 +220,18 @@ def _space(raw: object) -> Space | None:
     return Space(*(_number(number, 0, _MAX_BYTES, "space") for number in numbers))
 
 
+def unplugged(message: str) -> UnpluggedError:
+    """The recorder went while it was listed."""
+    return UnpluggedError(
+        f"This recorder was unplugged while it was listed: {message}.",
+        safe="Nothing was changed on it.",
+        do="Dock it again.",
+    )
+
+
 def _unreadable(kind: str, message: str) -> DeviceError:
     if kind == "gone":
-        return UnpluggedError(
-            f"This recorder was unplugged while it was listed: {message}.",
-            safe="Nothing was changed on it.",
-            do="Dock it again.",
-        )
+        return unplugged(message)
     return DeviceError(
         f"This recorder's filesystem can't be read: {message} ({kind}).",
         safe="Nothing was changed on it and nothing was pulled.",

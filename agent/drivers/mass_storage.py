@@ -7,6 +7,7 @@ import itertools
 import math
 from array import array
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,8 @@ from typing import Final
 from agent.child import Child, ChildError
 from agent.drivers.base import FetchRequest, Listing
 from agent.drivers.fetching import Fetching
-from agent.drivers.listing import CheckedListing, Layout
-from agent.drivers.source import Identity
+from agent.drivers.listing import CheckedListing, Layout, unplugged
+from agent.drivers.source import LOOK_S, LOOKS, Identity
 from agent.errors import DeviceError
 from agent.model import Clip, Device, Extent, Volume
 
@@ -47,9 +48,28 @@ class MassStorage(Fetching):
         self._layouts: dict[int, Layout] = {}
         self._source: Identity | None = None
         self._parser: Child | None = None
+        self._is_disk = path.is_block_device()
 
     async def clips(self) -> AsyncGenerator[Listing, None]:
         """List everything on the recorder; raises DeviceError if the filesystem or the parser fails."""
+        try:
+            async with aclosing(self._listed()) as items:
+                async for item in items:
+                    yield item
+        except DeviceError as error:
+            if await self._is_gone():
+                raise unplugged(error.what) from error
+            raise
+
+    async def _is_gone(self) -> bool:
+        """Whether it is no disk any more, or soon: until then its filesystem only seemed to be damaged."""
+        for _ in range(LOOKS if self._is_disk else 0):
+            if not self._path.exists():
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
+
+    async def _listed(self) -> AsyncGenerator[Listing, None]:
         limits = self._limits
         arguments = [str(self._path), str(math.ceil(limits.parser_s)), str(limits.parser_memory_bytes)]
         listing = CheckedListing()
