@@ -14,7 +14,7 @@ from agent.deadline import ZONE, coverage
 from agent.doctor.finding import Case, Finding, Grade
 from agent.errors import AgentError, ConfigError
 from agent.journal import Reader, verify
-from agent.lines.receiver import station_ahead_ms
+from agent.lines.receiver import Compared, compared
 from agent.lines.wire import Trouble
 from agent.model import Clock
 from agent.opening import opened_store
@@ -67,19 +67,30 @@ def look_at_clock(case: Case) -> Iterator[Finding]:
         yield Finding(Grade.GOOD, f"已校准（{clock.by}）", f"kept right, says {clock.by}")
     if case.config is not None and case.config.dock.receiver is not None:
         dock = case.config.dock
-        yield _by_satellite(asyncio.run(station_ahead_ms(str(dock.receiver), dock.receiver_baud)))
+        yield _by_satellite(asyncio.run(compared(str(dock.receiver), dock.receiver_baud)))
 
 
-def _by_satellite(ahead: int | Trouble) -> Finding:
-    """What a receiver at the dock says of this station's clock; it tells each second up to a second late."""
-    if isinstance(ahead, Trouble):
+def _by_satellite(said: Compared | Trouble) -> Finding:
+    """What a receiver at the dock says of this station's clock, and where it says it is; nothing is kept of either."""
+    if isinstance(said, Trouble):
         do = ("检查天线、串口和波特率", "Look at its antenna, its line and the baud rate.")
-        told = f"the satellite receiver tells no time: {ahead}"
-        return Finding(Grade.WARNING, f"卫星授时接收机无可用时间（{ahead}）", told, *do)
-    grade = Grade.GOOD if -_RECEIVER_MS <= ahead <= _RECEIVER_MS else Grade.WARNING
+        told = f"the satellite receiver tells no time: {said}"
+        return Finding(Grade.WARNING, f"卫星授时接收机无可用时间（{said}）", told, *do)
+    ahead_ms, (zh, en) = said.ahead_ms, _where(said)
+    grade = Grade.GOOD if -_RECEIVER_MS <= ahead_ms <= _RECEIVER_MS else Grade.WARNING
     do = ("", "") if grade is Grade.GOOD else ("校准本机时钟", "Have this station's clock set right.")
-    told = f"by the satellite receiver this clock is {ahead / 1000:+.1f} s ahead"
-    return Finding(grade, f"与卫星授时接收机相差 {ahead / 1000:+.1f} 秒", told, *do)
+    told = f"by the satellite receiver this clock is {ahead_ms / 1000:+.1f} s ahead{en}"
+    return Finding(grade, f"与卫星授时接收机相差 {ahead_ms / 1000:+.1f} 秒{zh}", told, *do)
+
+
+def _where(said: Compared) -> tuple[str, str]:
+    """As the receiver says, to some hundred metres."""
+    if said.place is None:
+        return "", ""
+    north, east = said.place
+    zh = f"{'南' if north < 0 else '北'}纬 {abs(north):.3f}°，{'西' if east < 0 else '东'}经 {abs(east):.3f}°"
+    en = f"{abs(north):.3f}° {'S' if north < 0 else 'N'}, {abs(east):.3f}° {'W' if east < 0 else 'E'}"
+    return f"；接收机自报位置 {zh}（WGS 84）", f"; it says that it is at {en} (WGS 84)"
 
 
 _RECEIVER_MS: Final = 2000

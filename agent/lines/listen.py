@@ -1,8 +1,8 @@
-"""Listens to a satellite receiver at a serial line and says what time it told when: a locked child, as `talk`.
+"""Listens to a satellite receiver at a serial line and says what it told when: a locked child, as `talk`.
 
     python -I -m agent.lines.listen
 
-Its order is one JSON line on stdin; of each time that the receiver tells, [told, heard] in milliseconds goes to stdout.
+Its order is one JSON line on stdin; of each fix, `time` as [told, heard] in milliseconds and `place` go to stdout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from agent.drivers.sandbox import lock_line
-from agent.lines.nmea import time_of
+from agent.lines.nmea import fix_of
 from agent.lines.talk import Line, UnheardError, opened, tell
 from agent.lines.wire import HEARD_LIMIT_BYTES, ORDER_LIMIT, Trouble
 
@@ -37,8 +37,8 @@ def main(arguments: list[str]) -> int:
         try:
             while left and (answer := line.answer(until)) is not None:
                 heard_ms = time.time_ns() // 1_000_000
-                if (told := time_of(answer)) is not None:
-                    tell({"time": [round(told.timestamp() * 1000), heard_ms]})
+                if (fix := fix_of(answer)) is not None:
+                    tell({"time": [round(fix.at.timestamp() * 1000), heard_ms], "place": fix.place})
                     left -= 1
         except UnheardError as error:
             tell({"trouble": error.trouble})
