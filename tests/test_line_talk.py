@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import termios
 import threading
 import time
 import tty
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from agent.config.recorders import Does, RecorderProfile, read_recorders
 from agent.lines.asking import Heard, _with, converse
-from agent.lines.talk import Line, UnheardError
+from agent.lines.talk import Line, UnheardError, opened
 from agent.lines.wire import Trouble
 from simulator.serial_recorder import Fault, SerialRecorder
 
@@ -243,6 +244,19 @@ async def test_a_line_that_is_not_there_or_belongs_to_another_is_told(quick: Rec
         one, other = await asyncio.gather(*(converse(quick, recorder.node, READING) for _ in range(2)))
         assert sorted([one.is_whole, other.is_whole]) == [False, True]
         assert {one.failed, other.failed} == {(), (("open", Trouble.BUSY),)}
+
+
+@pytest.mark.parametrize("error", [ValueError("custom baud rate"), termios.error(5, "Input/output error")])
+def test_a_line_that_can_t_be_set_up_is_one_that_can_t_be_opened(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(termios, "tcsetattr", refuse)
+    line = {"baud": 115200, "bits": 8, "parity": "none", "stop_bits": 1, "flow": "none"}
+    with quick_recorder() as recorder, pytest.raises(OSError):
+        opened({**line, "node": recorder.node})
 
 
 async def test_two_recorders_of_one_number_are_spoken_to_at_once(quick: RecorderProfile) -> None:

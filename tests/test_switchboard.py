@@ -201,6 +201,18 @@ async def test_the_clock_is_set_after_everything_was_taken_over_and_only_where_t
     assert abs(int(str(told.detail["offset_ms"])) - 3_600_000) < 1000, "how wrong it was is kept"
 
 
+async def test_who_has_refused_its_password_doesn_t_hear_it_again_when_its_clock_could_be_set(dock: Dock) -> None:
+    with quick_recorder(ahead_s=3600, password="654321") as recorder:
+        dock.wired("3", recorder.node, set_clock=True)
+        heard = await dock.board.before("3", DISK)
+        assert heard is not None
+        assert heard.failed == (("unlock", Trouble.REFUSED),)
+        dock.board.emptied("3")
+        await asyncio.gather(*dock.board._tasks)
+    assert recorder.heard == ["INIT", "PASS 000000"]
+    assert dock.kinds() == ["line"]
+
+
 async def test_a_look_that_fails_is_a_trouble_and_hinders_no_docking(dock: Dock) -> None:
     def blind() -> list[object]:
         raise OSError(5, "Input/output error")

@@ -117,10 +117,16 @@ class Switchboard:
         return call.heard()
 
     def emptied(self, slot: str) -> None:
-        """All that was on the recorder in `slot` was taken over: now its clock may be set, where that is wanted."""
+        """All that was on the recorder in `slot` was taken over: now its clock may be set, where that is wanted.
+
+        Not that of one whose clock couldn't be compared: how wrong it was would be lost, and one that has refused its
+        password would hear it again.
+        """
         places = {slot, slot.partition(" ")[0]}
         for call in (*self._here.values(), *self._wired.values()):
-            if call.slot in places and call.profile.set_clock and not call.is_set:
+            heard = call.heard()
+            is_compared = heard is not None and heard.offset_ms is not None
+            if call.slot in places and call.profile.set_clock and is_compared and not call.is_set:
                 call.is_set = True
                 self._spawn(self._set_clock(call))
 

@@ -14,6 +14,7 @@ import os
 import re
 import select
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -245,12 +246,15 @@ class Talk:
 
 
 def opened(order: Mapping[str, Any]) -> serial.Serial:
-    """The line, set up and for nobody else; raises OSError (as pyserial's errors are)."""
-    return serial.Serial(
-        order["node"], order["baud"], bytesize=order["bits"], parity=_PARITIES[order["parity"]],
-        stopbits=order["stop_bits"], rtscts=order["flow"] == "rtscts", xonxoff=order["flow"] == "xonxoff",
-        timeout=0, exclusive=True,
-    )  # fmt: skip
+    """The line, set up, and for nobody else who locks it (flock); raises OSError."""
+    try:
+        return serial.Serial(
+            order["node"], order["baud"], bytesize=order["bits"], parity=_PARITIES[order["parity"]],
+            stopbits=order["stop_bits"], rtscts=order["flow"] == "rtscts", xonxoff=order["flow"] == "xonxoff",
+            timeout=0, exclusive=True,
+        )  # fmt: skip
+    except (ValueError, termios.error) as error:  # a rate that its driver doesn't know; it was pulled out just now
+        raise OSError(str(error)) from error
 
 
 def tell(value: object) -> None:
