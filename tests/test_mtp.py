@@ -441,7 +441,7 @@ async def test_a_busy_device_is_asked_again(tmp_path: Path) -> None:
 
 async def test_a_locked_telephone_without_a_storage_is_told_what_to_do(tmp_path: Path) -> None:
     async with docked(MtpDevice(storages={}), tmp_path) as driver:
-        with pytest.raises(DeviceError, match="unlock"):
+        with pytest.raises(DeviceError, match="Unlock it, and choose file transfer"):
             await listing(driver)
 
 

@@ -16,6 +16,7 @@ from agent.status.reasons import both, reason_words
 ROOT = Path(agent.__file__).parent
 SAYING = [
     *(path for folder in ("access", "media", "absence") for path in sorted((ROOT / folder).glob("*.py"))),
+    *(ROOT / "drivers" / f"{name}.py" for name in ("ptp", "ptp_usb", "mtp_objects", "mtp_child")),
     ROOT / "child.py",
     ROOT / "checked.py",
 ]

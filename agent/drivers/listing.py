@@ -230,8 +230,21 @@ def unplugged(message: str) -> UnpluggedError:
 
 
 def _unreadable(kind: str, message: str) -> DeviceError:
-    if kind == "gone":
-        return unplugged(message)
+    match kind:
+        case "gone":
+            return unplugged(message)
+        case "no-storage":
+            return DeviceError(
+                "This recorder shows no storage.",
+                safe="Nothing was changed on it and nothing was pulled.",
+                do="Unlock it, and choose file transfer (MTP) on its screen.",
+            )
+        case "mtp":
+            return DeviceError(
+                f"This recorder can't be read by MTP: {message}.",
+                safe="Nothing was changed on it and nothing was pulled.",
+                do="Dock it again; if it happens again, keep it and call the administrator.",
+            )
     return DeviceError(
         f"This recorder's filesystem can't be read: {message} ({kind}).",
         safe="Nothing was changed on it and nothing was pulled.",

@@ -24,7 +24,7 @@ from blake3 import blake3
 from agent.card import Extent, FailReason, Finding, Volume
 from agent.drivers.mtp_objects import MtpFile, Walk
 from agent.drivers.names import safe_name
-from agent.drivers.ptp import GoneError, PtpError, RefusedError, Session, Wire
+from agent.drivers.ptp import GoneError, NoStorageError, PtpError, RefusedError, Session, Wire
 from agent.drivers.ptp_ip import PtpIp
 from agent.drivers.ptp_usb import GONE_ERRNOS, USED_LATER, PtpUsb
 from agent.drivers.puller import Parent, ParentGoneError, work
@@ -196,7 +196,7 @@ class Listing:
                 case MtpFile():
                     self._file(item)
         if not volumes:
-            raise PtpError("it shows no storage: unlock it, and choose file transfer (MTP) on its screen")
+            raise NoStorageError("the device shows no storage")
         digest = self._digest.hexdigest()
         self._say({"end": {"entries": len(self.files), "metadata_blake3": digest, "space": None}})
 
@@ -257,8 +257,7 @@ def main(arguments: Sequence[str]) -> int:
             session.open()
             listing.print(session)
         except (PtpError, RefusedError) as error:
-            kind = "gone" if isinstance(error, GoneError) else "unreadable"
-            parent.say({"error": {"kind": kind, "message": str(error)}})
+            parent.say({"error": {"kind": error.kind, "message": str(error)}})
             return 0
         reader = ObjectReader(session, listing.files, parent)
         try:

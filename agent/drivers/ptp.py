@@ -44,13 +44,25 @@ OBJECT_SIZE: Final = 0xDC04
 class PtpError(Exception):
     """The device does not answer, or not sensibly; nothing more is to be expected of this connection."""
 
+    kind = "mtp"
+
 
 class GoneError(PtpError):
     """The device is not there any more."""
 
+    kind = "gone"
+
+
+class NoStorageError(PtpError):
+    """The device shows no storage: it is locked, or its owner has not consented."""
+
+    kind = "no-storage"
+
 
 class RefusedError(Exception):
     """The device answered with an error; it can be asked for something else."""
+
+    kind = "mtp"
 
     def __init__(self, operation: Operation, code: int) -> None:
         super().__init__(f"{operation.name} was answered with 0x{code:04x}")

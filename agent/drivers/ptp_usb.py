@@ -78,7 +78,7 @@ class PtpUsb:
         try:
             fcntl.ioctl(fd, USBDEVFS_CLAIM, struct.pack("I", self._interface.number))
         except OSError as error:
-            raise _broken(error, "can't be claimed") from error
+            raise _broken(error, "the device can't be claimed") from error
         self._drain()
 
     def recover(self) -> None:
@@ -91,7 +91,7 @@ class PtpUsb:
                 fcntl.ioctl(self._fd, code, what)
             except OSError as error:
                 if error.errno in GONE_ERRNOS:
-                    raise _broken(error, "is gone") from error
+                    raise _broken(error, "the device is gone") from error
         self._drain()
 
     def _drain(self) -> None:
@@ -103,7 +103,7 @@ class PtpUsb:
             except OSError as error:
                 if error.errno in _STALE_ERRNOS:
                     return
-                raise self._failed(error, "can't be read") from error
+                raise self._failed(error, "the device can't be read") from error
 
     def converse(self, operation: Operation, transaction: int, parameters: Sequence[int]) -> Conversation:
         """See `ptp.Wire`."""
@@ -113,7 +113,7 @@ class PtpUsb:
         try:
             self._bulk(self._interface.bulk_out, size, self._timeout_s)
         except OSError as error:
-            raise self._failed(error, "takes no request") from error
+            raise self._failed(error, "the device takes no request") from error
         view = self._container()
         length, kind, code, number = _HEADER.unpack_from(view)
         if kind == _DATA and number == transaction:
@@ -155,7 +155,7 @@ class PtpUsb:
         try:
             size = self._bulk(self._interface.bulk_in, asked, self._timeout_s)
         except OSError as error:
-            raise self._failed(error, "does not answer") from error
+            raise self._failed(error, "the device does not answer") from error
         return memoryview(self._buffer)[:size]
 
     def _failed(self, error: OSError, what: str) -> PtpError:
@@ -175,4 +175,4 @@ class PtpUsb:
 
 def _broken(error: OSError, what: str) -> PtpError:
     kind = GoneError if error.errno in GONE_ERRNOS else PtpError
-    return kind(f"the device {what}: {error.strerror}")
+    return kind(f"{what}: {error.strerror}")
