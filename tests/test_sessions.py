@@ -107,6 +107,9 @@ async def test_what_is_asked_for_and_can_not_be_is_refused_in_words(
     async with studio.serving(station) as sessions:
         with pytest.raises(RequestError, match="no room 'nowhere'; there are: xunwen"):
             await sessions.start("nowhere", ORDER)
+        for end in (clock(), clock() - timedelta(days=2000), clock() + timedelta(hours=24, seconds=1)):
+            with pytest.raises(RequestError, match="in the next 24 hours"):
+                await sessions.start("xunwen", replace(ORDER, planned_end=end, anyway=True))
         session_id = await sessions.start("xunwen", ORDER)
         with pytest.raises(RequestError, match="recording already"):
             await sessions.start("xunwen", ORDER)

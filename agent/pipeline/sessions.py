@@ -128,9 +128,7 @@ class Sessions:
     async def extend(self, session_id: str, planned_end: datetime, who: str, why: str) -> int:
         """Have a session last until another time; returns how many bytes the disk lacks for it; raises as `start`."""
         session, now = self._known(session_id), self._station.clock()
-        if not now < planned_end <= now + _LONGEST:
-            what = "结束时间应在今后 24 小时内 (the end must lie in the next 24 hours)."
-            raise RequestError(what, safe=_UNCHANGED, do="State another time.")
+        _check_end(planned_end, now, now)
         await self._station.journal.record(extension(session_id, now, planned_end, who, why))
         return await session.extend(planned_end)
 
@@ -144,6 +142,8 @@ class Sessions:
     async def _start(self, room: Room, order: Order) -> str:
         station = self._station
         now = station.clock()
+        if order.planned_end is not None:
+            _check_end(order.planned_end, now, max(now, order.planned_start or now))
         session_id = order.session_id or new_id(station.clock)
         started = SessionStarted(
             session_id, room.name, order.title, now, order.started_by, order.who, order.why, order.stage or room.stage,
@@ -236,6 +236,13 @@ class Sessions:
             told = f"{left.room.title}：录制于 {since} 中断，未继续 (interrupted, and not gone on with)"
             self._interrupted[left.room.name] = told
         self._serve(session)
+
+
+def _check_end(planned_end: datetime, now: datetime, start: datetime) -> None:
+    """Whether it is to come, and within a day of the start."""
+    if not now < planned_end <= start + _LONGEST:
+        what = "结束时间应在今后 24 小时内 (the end must lie in the next 24 hours)."
+        raise RequestError(what, safe=_UNCHANGED, do="State another time.")
 
 
 def _planned(started: SessionStarted, room: Room) -> timedelta:
