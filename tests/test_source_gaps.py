@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.continuity import START_LIMIT, Expected, Gap, GapState, Segment, join, judge
 from agent.deadline import Rules
 from agent.errors import JournalError, UnknownError
-from agent.model import ActivityStated, SessionEnded
+from agent.model import ActivityStated, ClockTrust, SessionEnded
 from agent.pipeline import session as session_module
 from agent.pipeline.activities import explain
 from agent.pipeline.sessions import Sessions
@@ -306,6 +306,21 @@ async def test_the_session_page_its_json_and_the_room_s_form_tell_of_each_source
         assert (await ask(served, "/sessions/s1/gaps", **said, device=own["device_id"]))[0] == 303
         assert asked[0]["device"] == "room:xunwen:face"
         assert (await ask(served, "/sessions/s1"))[0] == 200
+
+
+async def test_the_pages_of_a_session_tell_that_a_recording_of_an_unknown_time_may_lie_in_a_gap(tmp_path: Path) -> None:
+    async with standing(tmp_path) as served:
+        await recorded(served)
+        lost = taken(served, "lost", 4, NOW - MINUTE, NOW)
+        unclear = replace(lost.recording, captured_earliest=None, clock_trust=ClockTrust.UNTRUSTED)
+        stated = served.journal.reader.activity("s1").stated
+        told = replace(stated, recordings=(*stated.recordings, "rec-lost"))
+        ended = SessionEnded("s1", NOW, "李四", "问完", "stopped")
+        await served.journal.record(replace(lost, recording=unclear), told, ended)
+        for page in ("/sessions/s1", "/sessions/s1/gaps", "/recordings/rec-face1"):
+            _, text = await ask(served, page)
+            assert "可能有时间待核的音像记录" in text, page
+        assert "face · 其中部分时段另一路信号有录制" in text, "and of which source it is"
 
 
 async def test_unexplained_gaps_of_a_source_count_on_the_status_page_once_its_session_has_ended(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ async def state(station: Station, asked: Asked) -> Answer:
     entry = replace(entry, recordings=tuple(asked["recordings"].split()))
     changed = await enter(station, entry, known=bool(asked.get("id")))
     found = continuity_of(await station.on_disk(station.journal.reader.activity, entry.activity_id))
-    return {"activity": entry.activity_id, "gaps": len(found.gaps), "limits_changed": changed}
+    return {"activity": entry.activity_id, "gaps": len(found.gaps) + len(found.of_sources), "limits_changed": changed}
 
 
 async def enter(station: Station, entry: ActivityStated, *, known: bool = False, ends: bool = True) -> int:
