@@ -10,6 +10,7 @@ import pytest
 from agent.model import BLOCK_BYTES
 from simulator.content import Noise
 from tests.machine.machine import Machine
+from tests.vm_devices import told
 from tests.vm_usb import dock, properties, pulled
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -52,8 +53,12 @@ def test_it_is_pulled_in_its_slot_unplugged_and_docked_again(machine: Machine, t
     known = properties(machine, "/sys/bus/usb/devices/1-1")
     assert known["CAPTURE_AGENT"] == "mtp"
     assert machine.run(f"stat -c '%a %G' {known['DEVNAME']}").split() == ["660", "capture-agent"]
+    (row,) = (row for row in told(machine, "device list")["plugged"] if row["port"].endswith("-usb-0:1"))
+    assert (row["state"]["name"], row["slot"], row["mark"]) == ("docked", "甲", "mtp"), row
+    assert [(one["driver"], one["progress"]["phase"]) for one in row["docked"]] == [("mtp", "finished")], row
     machine.usb.yank(device)
     machine.until("journalctl -b -q -u capture-agent | grep -q ': gone 1-1#'")
+    assert all(row["mark"] != "mtp" for row in told(machine, "device list")["plugged"])
     machine.usb.mtp(folder, "1")
     status = machine.until_status(lambda status: len(status["dockings"]) == 2 and pulled("甲")(status), 300)
     assert status["dockings"][0]["accounting"]["already_held"] == len(FILMS)
