@@ -12,7 +12,7 @@ for folder in gpu infiniband net/ethernet net/wireless net/fddi net/arcnet net/w
   rm -rf "drivers/$folder"
 done
 rm -rf sound/soc sound/pci sound/firewire sound/isa net/bluetooth net/mac80211 net/wireless net/nfc net/tipc net/sctp \
-  net/rxrpc net/ceph net/atm fs/ocfs2 fs/gfs2 fs/ceph fs/afs fs/nilfs2 fs/ubifs fs/dlm fs/coda fs/jfs fs/smb
+  net/rxrpc net/ceph net/atm fs/ocfs2 fs/gfs2 fs/ceph fs/afs fs/nilfs2 fs/ubifs fs/dlm fs/coda fs/jfs
 rm -rf /boot/initrd* /boot/System.map* /usr/share/doc /usr/share/man /usr/share/icons /usr/share/lintian /var/lib/apt/lists/*
 depmod -a "$kernel"
 cd /
@@ -79,6 +79,10 @@ systemctl set-default multi-user.target
 systemctl enable machine-net.service
 systemctl disable e2scrub_reap.service getty@tty1.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
   e2scrub_all.timer fstrim.timer smartmontools.service smartd.service udisks2.service || true
+# Started by the tests that need them.
+for unit in nfs-server nfs-client.target nfs-blkmap rpcbind.service rpcbind.socket smbd nmbd winbind samba-ad-dc; do
+  systemctl disable "$unit" || true
+done
 systemctl mask getty@.service serial-getty@.service console-getty.service getty.target systemd-binfmt.service \
   proc-sys-fs-binfmt_misc.automount systemd-pstore.service systemd-firstboot.service systemd-machine-id-commit.service \
   systemd-repart.service systemd-update-utmp.service systemd-update-utmp-runlevel.service sys-kernel-tracing.mount \
