@@ -28,7 +28,7 @@ from agent.drivers.parser import Output
 from agent.inboxes import inbox as inboxes
 from agent.inboxes.inbox import InboxDock
 from agent.inboxes.judging import Patience
-from agent.inboxes.watcher import Watcher, local_device
+from agent.inboxes.watcher import Watcher, breath_s, local_device
 from agent.model import Clip, Outcome
 from tests.disks import faulty_share
 from tests.dock_listener import Ear, running
@@ -292,6 +292,12 @@ def test_what_was_remembered_of_a_file_and_is_not_so_any_more_is_not_told(
     os.close(opened.fd)
     output.flush()
     assert capfd.readouterr().out.count('"file"') == 1
+
+
+def test_after_a_slow_look_the_watcher_rests_and_never_longer_than_it_may_be_silent() -> None:
+    assert breath_s(lasted_s=0.001, pause_s=5, rescan_s=60) == 0.5
+    assert breath_s(lasted_s=2, pause_s=5, rescan_s=60) == 10
+    assert breath_s(lasted_s=100, pause_s=5, rescan_s=60) == 60
 
 
 async def test_links_pipes_and_sockets_are_refused_and_told(folder: Path, tmp_path: Path) -> None:

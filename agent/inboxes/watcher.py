@@ -246,6 +246,14 @@ class Watcher:
             self._output.flush()
 
 
+def breath_s(lasted_s: float, pause_s: float, rescan_s: float) -> float:
+    """How long not to look after a hint: a burst is one look, and looking no full-time work.
+
+    Whoever is silent for longer than `rescan_s` counts as hanging.
+    """
+    return min(rescan_s, max(min(_GATHER_S, pause_s), 5 * lasted_s))
+
+
 def watch(watcher: Watcher, folder: Folder, settle_s: float, rescan_s: float) -> bool:
     """Look until nobody listens any more or the folder is gone; after a hint soon, else now and then."""
     ears = watcher.ears
@@ -262,8 +270,7 @@ def watch(watcher: Watcher, folder: Folder, settle_s: float, rescan_s: float) ->
         if 0 in ready:
             return True
         if ready:
-            # A burst is one look, and looking no full-time work; but whoever is silent for longer counts as hanging.
-            time.sleep(min(rescan_s, max(min(_GATHER_S, pause_s), 5 * lasted_s)))
+            time.sleep(breath_s(lasted_s, pause_s, rescan_s))
             while ears.heard():
                 pass
     return False
