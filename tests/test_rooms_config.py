@@ -93,6 +93,8 @@ def test_the_documented_default_is_the_real_one() -> None:
         ("[room.a1.source.f]\nurl = 'v4l2:/etc/passwd'\n", "url = '…': must be like rtsp://"),
         ("[room.a1.source.f]\nurl = 'rtsp://h:99999/x'\n", "url = '…': must be like rtsp://"),
         ("[room.a1.source.f]\nurl = 'rtsp://[/x'\n", "url = '…': must be like rtsp://"),
+        ("[room.a1.source.f]\nurl = 'rtsp://a..b/x'\n", "url = '…': must be like rtsp://"),
+        (f"[room.a1.source.f]\nurl = 'onvif://{'a' * 64}.cn'\n", "url = '…': must be like rtsp://"),
         (f"{GOOD}transport = 'http'\n", 'room.a1.source.front.transport = \'http\': must be "tcp" or "udp" (line 3)'),
         (f"{GOOD}[room.a1.source.b]\nurl = 'rtsp://10.1.2.3/main'\n", "b.url = None: is also the address of another"),
         ("[room.'第一']\ntitle = 'x'\n", "room = '第一': must be a name of letters"),

@@ -54,6 +54,7 @@ def _checked_url(value: object) -> str:
     try:
         parts = urlsplit(value)
         port, host = parts.port, parts.hostname
+        (host or "").encode("idna")  # what no name server can be asked for, either
     except ValueError:
         port, host, parts = None, None, urlsplit("")
     if "@" in value or _PASSWORD.search(value):
