@@ -60,6 +60,27 @@ def test_a_recorder_that_is_pulled_out_goes_on_where_it_was(machine: Machine, tm
     assert sha256(card) == before
 
 
+def test_a_recorder_that_is_pulled_out_while_it_is_read_patiently_gets_no_holes_by_that(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """A bad sector made it slow and patient; when it is docked again its reader is better, and all of it is taken."""
+    content = clips(1, 12 * MIB)
+    card = image(tmp_path / "card", content)
+    bad = card.read_bytes().index(content["DCIM/10.MP4"].read()[: 4 * MIB]) // 512 + 4096
+    stick = machine.usb.disk(card, "REC1", port="1", rate_bps=RATE_BPS, bad_sectors=[bad])
+    machine.until("test $(dmesg | grep -c 'I/O error, dev sda') -ge 6")  # pieces of a piece: the patient pass
+    machine.usb.yank(stick)
+    shown = machine.until_phase("unplugged", slot=FIRST)
+    assert not shown["may_remove"]
+    machine.usb.disk(card, "REC1", port="1")
+    assert machine.until_phase("finished", slot=FIRST)["may_remove"]
+    dockings = machine.until_status(lambda status: status["dockings"])["dockings"]
+    before = dockings[-1]["accounting"]
+    assert (before["seen"], before["left"], before["unreadable"]) == (1, 1, 0)
+    until_all_is_stored(machine)
+    assert_stored(machine, content)
+
+
 def _until_read_on(machine: Machine, size_bytes: int) -> None:
     """Wait until that much more has been read of the first recorder."""
 
