@@ -47,7 +47,7 @@ class Known:
 
 
 def rooms_view(rooms: Mapping[str, Room], known: Known, now: datetime) -> list[Json]:
-    """Every room in the order of the configuration; no person, no case and no address is named.
+    """Every room in the order of the configuration; no person, no case and no camera's address is named.
 
     Behind them what still runs in one that is no longer configured.
     """
