@@ -8,9 +8,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from statistics import median_low
 from typing import Final, TypeAlias
 
 from av.container import InputContainer
@@ -19,10 +17,12 @@ from av.stream import Stream
 
 from agent.rooms.parameters import sets_before, size_of
 from agent.rooms.protocol import Back, Begun, Cause, Closed, Kind, Lost, Noticed, Report, Why
+from agent.rooms.stamps import Stamps
 from agent.rooms.timing import SECOND_US, Arrival, Clock, Line, Odd, Oddity, Shifts
 from agent.rooms.writer import FAILED, Flusher, Input, Segment, described, fits
 
 _LOOK_US: Final = 100_000
+_SOUND_LOOK_US: Final = 500_000
 _TELL_US: Final = 1_000_000
 _UNSEEN_US: Final = 10_000_000
 _SETTLED_US: Final = 1_500_000
@@ -30,9 +30,8 @@ _TRY_DISK_US: Final = 2_000_000
 _ROOM_BYTES: Final = 16 << 20
 _REFUSED_LIMIT: Final = 250
 _CLOCK_OFF_US: Final = 1_000_000
-_TIMELESS_LIMIT: Final = 100
-_REORDERED: Final = 3
-_ASSUMED_STEP_US: Final = 40_000
+_PARSED: Final = frozenset({"h264", "hevc"})
+"""FFmpeg gives such a picture out when the next one begins, with what the camera reported by then."""
 _CLOCK_EACH_US: Final = 60_000_000
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
@@ -90,16 +89,17 @@ class Connection:
         self._lines = {
             s.index: Line((s.time_base or 1).numerator, (s.time_base or 1).denominator, shifts) for s in self.streams
         }
-        self._timeless: dict[int, list[Packet[Stream]]] = {}
         self._lead_index, self._last_index = self.streams[0].index, self.streams[-1].index
         self._lead = self._lines[self._lead_index]
         self._codec = self.streams[0].codec_context.name if pictures else ""
         self._clock, self._arrival = Clock(), Arrival()
+        self._stamps = {s.index: self._stamps_of(s) for s in self.streams}
         self._open: _Begun | None = None
         self._sets, self._size = b"", (0, 0)
         self._is_undescribed = bool(self._codec) and not described(self.streams[0]).width  # it was opened too soon
         self._cut_for: Why | None = None
-        self._look_us = self._tell_us = self._seen_us = self._full_until_us = self._end_us = 0
+        self._tell_us = self._seen_us = self._full_until_us = self._end_us = 0
+        self._look_us = dict.fromkeys(self._lines, 0)
         self._began_us = wall_us()
         self._damaged = self._refused = 0
         self._camera_us: dict[int, int] = {}
@@ -112,20 +112,19 @@ class Connection:
 
         `has_waited`: we for it, not it for us; only then is it known when it arrived.
         """
+        stamps = self._stamps[packet.stream_index]
+        if stamps.is_plain and packet.dts is not None:
+            self._take(packet, now_us, has_waited=has_waited)
+            return
+        has_report = packet.has_sidedata("prft")
+        for one in (ready := stamps.ready(packet, has_report=has_report, has_waited=has_waited)):
+            self._take(one, now_us, has_waited=has_waited and one is ready[-1])
+
+    def _take(self, packet: Packet[Stream], now_us: int, *, has_waited: bool) -> None:
         index = packet.stream_index
         line = self._lines[index]
-        dts = packet.dts
-        if dts is None:
-            if not packet.size or not line.at_us:
-                self._wait_for_time(packet, index)
-                return
-            dts = packet.dts = line.last - line.shift + max(1, line.typical)
-        elif waiting := self._timeless.get(index):
-            if waiting[0].pts is None and sum(one.dts is not None for one in waiting) < _REORDERED:
-                waiting.append(packet)  # pictures that are shown before it may follow it
-                return
-            self._release(index, packet, now_us)
-        placed = line.place(dts, now_us)
+        assert packet.dts is not None
+        placed = line.place(packet.dts, now_us)
         if self._see is not None:
             self._see(packet)
         if line is self._lead and packet.is_keyframe:
@@ -145,30 +144,24 @@ class Connection:
             self._totals.video_bytes += size
         else:
             self._totals.audio_bytes += size
-        if now_us >= self._look_us and (has_waited or now_us >= self._look_us + _TELL_US):
+        look_us = self._look_us[index]
+        if now_us >= look_us and (has_waited or now_us >= look_us + _TELL_US):
             self._look(packet, index, now_us, has_waited=has_waited)
 
-    def _wait_for_time(self, packet: Packet[Stream], index: int) -> None:
-        """FFmpeg knows no DTS of what comes first, which is the first key frame: it waits until one is known."""
-        waiting = self._timeless.setdefault(index, [])
-        if packet.size and len(waiting) < _TIMELESS_LIMIT:
-            waiting.append(packet)
+    def _stamps_of(self, stream: Stream) -> Stamps:
+        is_lead = stream.index == self._lead_index
+        return Stamps(
+            self._lines[stream.index], is_reported=len(self.streams) > 1,
+            is_parsed=stream.codec_context.name in _PARSED, early_us=self._early_us,
+            others=[line for line in self._lines.values() if line is not self._lead] if is_lead else None,
+        )  # fmt: skip
 
-    def _release(self, index: int, packet: Packet[Stream], now_us: int) -> None:
-        """Those that waited come one after the other before this packet, and are shown in its order."""
-        waiting = self._timeless.pop(index)
-        assert packet.dts is not None
-        shown = sorted(one.pts for one in (*waiting, packet) if one.pts is not None)
-        # FFmpeg's guess of it may be wrong
-        step = median_low([b - a for a, b in pairwise(shown)]) if len(shown) > 1 else 0
-        if not 0 < step <= self._lines[index].ticks(SECOND_US):
-            step = packet.duration or self._lines[index].ticks(_ASSUMED_STEP_US)
-        for at, one in enumerate(waiting):
-            one.dts = packet.dts - step * (len(waiting) - at)
-            if one.pts is None:
-                one.pts = min(shown, default=one.dts) - step
-                shown.append(one.pts)
-            self.take(one, now_us, has_waited=False)
+    def _early_us(self, media_us: int) -> int:
+        return SECOND_US if self._arrival.offset_us is None else self._arrival.wall_us(media_us) - wall_us()
+
+    def is_due(self, now_us: int) -> bool:
+        """Whether a track is to be looked at: its next packet is worth waiting for, unless it is a second late."""
+        return any(0 <= now_us - look_us < _TELL_US for look_us in self._look_us.values())
 
     @property
     def has_recorded(self) -> bool:
@@ -229,12 +222,12 @@ class Connection:
             base_us = min((media_us, *(us for us in others if media_us - us < _TELL_US)))
         said = {self._lead_index: (self._sets, self._size)}
         inputs = [Input(s, self._lines[s.index], *said.get(s.index, ())) for s in self.streams]
-        segment = Segment(self._folder, self._source, self._totals.number, inputs, base_us)
+        segment = Segment(self._folder, self._source, self._totals.number, inputs, base_us, is_first=is_first)
         self._totals.number = segment.number + 1
         start_us = None if is_first else self._end_us
         self._open = _Begun(segment, media_us, start_us, now_us)
         self._lag_us.clear()
-        self._look_us = now_us
+        self._look_us = dict.fromkeys(self._lines, now_us)
 
     def _close(self, why: Why, end_media_us: int) -> None:
         """Close the file; how long it plays counts from its first key frame."""
@@ -313,12 +306,14 @@ class Connection:
 
     def _look(self, packet: Packet[Stream], index: int, now_us: int, *, has_waited: bool) -> None:
         """Some times a second: have flushed what is written; by and by see what time it is."""
-        self._look_us = now_us + _LOOK_US
         begun, line = self._open, self._lines[index]
+        self._look_us[index] = now_us + (_LOOK_US if line is self._lead else _SOUND_LOOK_US)
         assert begun is not None
         if begun.segment.grown():
             self._flusher.flush(begun.segment, self._begun(begun))
         self._ask_camera(packet, index, wall_us(), has_waited=has_waited)
+        if has_waited:
+            line.seen(now_us)
         if has_waited and line is self._lead:
             media_us = line.us(line.last)
             self._see_arrival(media_us, now_us, has_waited=True)

@@ -31,6 +31,8 @@ _FIRST_PAUSE_S: Final = 0.25
 _LAST_PAUSE_S: Final = 1.0
 """With a second for opening and a group of pictures, what is recorded begins within three of the camera's answer."""
 _WAITED_US: Final = 3000
+_FRESH_US: Final = 20_000
+"""What follows at once on a packet that was waited for came after it."""
 _NAP_S: Final = 0.15
 """TCP's buffers hold far more; UDP's would lose packets."""
 _LOCKED_OUT_S: Final = 60.0
@@ -167,14 +169,19 @@ class Source:
     def _follow(self, container: InputContainer, connection: Connection) -> None:
         """The loop that all the work is in: as little as possible for each packet.
 
-        Who had to wait for a packet lets some more come before it reads on: waking up costs more than a packet does.
+        Who had to wait for a packet lets some more come before it reads on: waking up costs more than a packet does. So
+        it isn't the same track's packet each time that was waited for, it stays awake for the tracks that are due.
         """
         monotonic, lock, stopping = time.monotonic_ns, self._lock, self._stopping.is_set
         stall_us = int(self._plan.stall_s * 1e6)
         nap_s = _NAP_S if self._source.transport is Transport.TCP else 0.0
         last_us = monotonic() // 1000
+        fresh_until_us = 0
         for packet in container.demux(connection.streams):
             now_us = monotonic() // 1000
+            if _WAITED_US < now_us - last_us <= stall_us:
+                fresh_until_us = now_us + _FRESH_US
+            has_waited = now_us <= fresh_until_us
             with lock:
                 if self._connection is not connection:
                     raise _StoppedError
@@ -182,12 +189,14 @@ class Source:
                     self._connection = None
                     connection.end(Why.STOPPED)
                     raise _StoppedError
-                connection.take(packet, now_us, has_waited=_WAITED_US < now_us - last_us <= stall_us)
-            if now_us - last_us > _WAITED_US:
-                if now_us - last_us > stall_us:  # the read was given up; this is what there was of a picture
-                    raise StandsStillError
+                connection.take(packet, now_us, has_waited=has_waited)
+            if now_us - last_us > stall_us:  # the read was given up; this is what there was of a picture
+                raise StandsStillError
+            if has_waited and not connection.is_due(now_us):
                 time.sleep(nap_s)
             last_us = monotonic() // 1000  # a disk that held us up is no camera that stalls
+            if last_us - now_us > _WAITED_US:
+                fresh_until_us = 0  # what comes next may have waited for us
 
     def _open(self) -> InputContainer:
         """Ask for the source. Neither the address nor what it answered gets into an error of ours."""

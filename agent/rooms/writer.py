@@ -26,7 +26,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from agent import durable
 from agent.rooms.protocol import Track
-from agent.rooms.timing import Line
+from agent.rooms.timing import SQUEEZED_US, Line
 
 FRAGMENT_US: Final = 500_000
 _MP4_SOUND: Final = frozenset({"aac", "mp3", "opus", "ac3", "flac", "alac"})
@@ -71,10 +71,13 @@ class Input:
 class Segment:
     """A file that grows. One thread writes; `flush` and what follows `close` are for the flusher.
 
-    Raises FFmpegError and OSError (a full disk). `base_us` of the tracks' time lines is its beginning.
+    Raises FFmpegError and OSError (a full disk). `base_us` of the tracks' time lines is its beginning. `is_first`: what
+    is from before that has no pictures in any file, and is left out; else it comes late and is kept at the beginning.
     """
 
-    def __init__(self, folder: Path, source: str, number: int, inputs: Sequence[Input], base_us: int) -> None:
+    def __init__(
+        self, folder: Path, source: str, number: int, inputs: Sequence[Input], base_us: int, *, is_first: bool
+    ) -> None:
         is_mov = any(one.stream.codec_context.name in {*_MOV_SOUND, "mjpeg"} for one in inputs)
         kind = "mov" if is_mov else "mp4"
         while (path := folder / f"{source}-{number:06}.{kind}").exists() and path.stat().st_size:
@@ -85,12 +88,16 @@ class Segment:
         self.tracks = tuple(described(one.stream) for one in inputs)
         self._container: OutputContainer = av.open(str(path), "w", format=kind, options=dict(_OPTIONS))
         self._to: dict[int, tuple[Stream, int, bool]] = {}
+        self._is_first = is_first
+        self._late: dict[int, int] = {}
+        self._squeezed: dict[int, int] = {}
         self.flushed_bytes = 0
         for one in inputs:
             stream = self._container.add_stream_from_template(one.stream, opaque=True)
             self._describe(stream, one)
             is_video = stream.type == "video"
             self._to[one.stream.index] = stream, one.line.ticks(base_us), is_video
+            self._squeezed[one.stream.index] = max(1, one.line.ticks(SQUEEZED_US))
 
     def _describe(self, stream: Stream, one: Input) -> None:
         context = stream.codec_context
@@ -110,8 +117,10 @@ class Segment:
         """Take a packet that belongs to `placed` on its track's line; it is changed."""
         stream, base, is_video = self._to[packet.stream_index]
         dts = placed - base
-        if dts < 0:
+        if dts < 0 and self._is_first:
             return  # sound from before the first picture
+        if dts < 0 or packet.stream_index in self._late:
+            dts = self._kept_late(packet.stream_index, dts)
         pts = packet.pts
         packet.pts = dts if pts is None or packet.dts is None else max(pts - packet.dts, 0) + dts
         packet.dts = dts
@@ -121,6 +130,15 @@ class Segment:
             self.frames += 1
         else:
             self.samples += 1
+
+    def _kept_late(self, index: int, dts: int) -> int:
+        """Sound that is behind by more than the file began: as close together at its beginning as a file allows."""
+        step = self._squeezed[index]
+        late = self._late[index] = self._late.get(index, -step) + step
+        if dts <= late:
+            return late
+        del self._late[index]
+        return dts
 
     def grown(self) -> bool:
         """Whether bytes came to the file since the last call: there is something to flush."""

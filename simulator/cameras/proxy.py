@@ -30,6 +30,7 @@ class _Faults:
     jump_s: float = 0.0
     ntp_jump_s: float = 0.0
     factor: float = 1.0
+    reported_s: dict[int, float] = field(default_factory=dict)
     random: Random = field(default_factory=lambda: Random(7))
 
 
@@ -71,6 +72,8 @@ class _Stamps:
         first = self._first.setdefault(channel >> 1, stamp)
         since = (stamp - first + (1 << 31)) % (1 << 32) - (1 << 31)
         new = first + since * self._faults.factor + self._faults.jump_s * rate
+        if is_report:
+            new += self._faults.reported_s.get(channel >> 1, 0.0) * rate
         struct.pack_into(">I", packet, where, int(new) % (1 << 32))
         if is_report:
             (ntp,) = struct.unpack_from(">Q", packet, 12)
@@ -147,6 +150,10 @@ class Proxy:
     def drift(self, factor: float) -> None:
         """Have the camera's clock run so much faster, from the beginning of each connection."""
         self._set(lambda: setattr(self._faults, "factor", factor))
+
+    def misreport(self, track: int, seconds: float) -> None:
+        """Have the sender reports of a track (0: pictures) say that it is so much earlier than it seemed."""
+        self._set(lambda: self._faults.reported_s.__setitem__(track, seconds))
 
     def rst(self) -> None:
         """Break all connections with a TCP reset."""
