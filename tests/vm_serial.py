@@ -1,10 +1,13 @@
-"""A recorder at a USB serial line: spoken to by the packaged service, switched, docked as the disk it becomes."""
+"""Serial lines at USB, with the packaged service: a recorder that is switched to a disk, the lamp of a room."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from simulator.content import Noise
 from simulator.serial_recorder import SerialRecorder
 from tests.cards import image
 from tests.machine.machine import Machine
+from tests.relay_board import Wire, boards
 from tests.vm_usb import dock, pulled
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -66,3 +70,86 @@ def test_a_recorder_is_spoken_to_over_usb_switched_and_pulled_with_its_clock_com
     assert said["told"]["device_no"] == "0000217"
     assert abs(said["offset_ms"] - ahead_s * 1000) <= said["uncertainty_ms"] + 3000, "the guest was asked meanwhile"
     assert PASSWORD not in machine.run("journalctl -b -q")
+
+
+ROOM = """\
+[room.hearing]
+planned_h = 0.1
+bitrate_kbit_s = 400
+lamp = "modbus:/dev/ttyUSB0?unit=2&coil=1"
+[room.hearing.source.front]
+url = "rtsp://127.0.0.1:9/nobody"
+"""
+LAMP_DROP_IN = """\
+[Unit]
+Wants=modprobe@ftdi_sio.service modprobe@usbserial.service
+After=modprobe@ftdi_sio.service modprobe@usbserial.service
+[Service]
+SupplementaryGroups=input dialout
+DeviceAllow=char-ttyUSB rw
+"""
+WHO = "--who 张三 --why 听证"
+
+
+@contextmanager
+def wired() -> Iterator[tuple[Wire, Callable[[bool], None]]]:
+    """Relay boards whose lamp is lit, and how to wait until it is as it should be."""
+    loop, ready, ended = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+    found: list[Wire] = []
+
+    async def serve() -> None:
+        async with boards() as wire:
+            await wire.switch(1, is_lit=True, unit=2)
+            found.append(wire)
+            ready.set()
+            await ended.wait()
+
+    def until(is_lit: bool) -> None:
+        end = time.monotonic() + 240
+        while asyncio.run_coroutine_threadsafe(found[0].lit(1, 2), loop).result(60) is not is_lit:
+            assert time.monotonic() < end, found[0].said[-9:]
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield found[0], until
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def lamp() -> Iterator[tuple[Wire, Callable[[bool], None]]]:
+    """Outlives the machine, as the recorder does."""
+    with wired() as found:
+        yield found
+
+
+def test_the_lamp_of_a_room_shows_over_usb_what_is_recorded(
+    lamp: tuple[Wire, Callable[[bool], None]], machine: Machine
+) -> None:
+    """The packaged service in its own sandbox; a camera that nobody answers for is a session that blinks."""
+    wire, until = lamp
+    machine.guest.write("/etc/capture-agent/rooms.toml", ROOM)
+    machine.run("mkdir -p /etc/systemd/system/capture-agent.service.d")
+    machine.guest.write("/etc/systemd/system/capture-agent.service.d/lamp.conf", LAMP_DROP_IN)
+    machine.run("systemctl daemon-reload; systemctl restart capture-agent", 300)
+    machine.until_status(lambda status: "录制指示灯不受控（串口无法打开）" in json.dumps(status, ensure_ascii=False))
+    machine.usb.serial(wire.node, port="5")
+    until(False)
+    machine.until_status(lambda status: "指示灯" not in json.dumps(status, ensure_ascii=False))
+    machine.run(f"runuser -u capture-agent -- capture-agent room start hearing {WHO}", 120)
+    for is_lit in (True, False, True):
+        until(is_lit)
+    machine.run("systemctl stop capture-agent", 120)
+    until(False)
+    machine.run("systemctl start capture-agent", 300)  # the session goes on
+    until(True)
+    machine.run(f"runuser -u capture-agent -- capture-agent room stop hearing {WHO}", 120)
+    until(False)
+    asked = len(wire.said)
+    time.sleep(10)
+    assert {request[1] for request in wire.said[asked:]} == {1}, "it is asked, and not switched"
