@@ -247,6 +247,7 @@ _SENTENCES: Final = (
     ),
     (r"^A document is about 1 to (\d+) different recordings, not (\d+)\.", r"书面材料须涉及 1 至 \1 个音像记录"),
     (r"^There is no activity .*", "没有这次执法活动"),
+    (r"^There is nothing of such a name\.", "没有叫这个名称的内容"),
     (
         r"^There is no (?:recording|document)\b.*|^\S+ is no recording\.|^Recording \S+ is unknown\.",
         "没有此音像记录或材料",
