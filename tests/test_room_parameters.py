@@ -42,6 +42,23 @@ def test_a_key_frame_says_its_parameters_and_its_size(codec: str, pack: Pack) ->
     assert size_of(av.Packet(sets), codec) == UNKNOWN_SIZE
 
 
+@pytest.mark.parametrize(("codec", "kinds"), [("h264", (0x67, 0x68)), ("hevc", (0x40, 0x42, 0x44))])
+def test_sets_that_came_twice_or_in_part_are_no_other_sets(codec: str, kinds: tuple[int, ...]) -> None:
+    """As for who joins a stream between two of them, or loses one on the way."""
+    sets = [START + bytes((kind, kind, 7)) for kind in kinds]
+    slice_ = START + bytes((0x65 if codec == "h264" else 0x26, 1)) + b"picture"
+    whole = b"".join(sets)
+    for parts in (sets, sets + sets, sets[1:] + sets, sets[::-1]):
+        assert sets_before(av.Packet(b"".join(parts) + slice_), codec) == whole
+    for left_out in range(len(sets)):
+        part = b"".join(sets[:left_out] + sets[left_out + 1 :]) + slice_
+        assert sets_before(av.Packet(part), codec) == b"", "a file can't be described by that"
+        assert sets_before(av.Packet(part), codec, whole) == whole
+    other = START + bytes((kinds[-1], 9))
+    assert sets_before(av.Packet(other + slice_), codec, whole) == b"".join(sets[:-1]) + other
+    assert sets_before(av.Packet(slice_), codec, whole) == b"", "none is no change"
+
+
 def test_what_is_larger_than_any_parameter_set_is_not_looked_at() -> None:
     huge = START + b"\x67" + b"\x42" * (4 * SETS_LIMIT_BYTES) + START + b"\x65picture"
     assert sets_before(av.Packet(huge), "h264") == b""

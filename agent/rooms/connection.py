@@ -188,7 +188,7 @@ class Connection:
 
     def _at_key(self, packet: Packet[Stream], placed: int, now_us: int, *, has_waited: bool) -> None:
         media_us, begun = self._lead.us(placed), self._open
-        sets = sets_before(packet, self._codec)
+        sets = sets_before(packet, self._codec, self._sets)
         if sets and self._sets and sets != self._sets:
             self._cut_for = Why.CHANGED
             self._size = size_of(packet, self._codec)

@@ -21,26 +21,45 @@ UNKNOWN_SIZE: Final = 16, 16
 """A file needs a size; players go by the parameter sets. Nothing that a camera says keeps us from recording it."""
 
 _START: Final = re.compile(b"\0\0\1")
+_BEGIN: Final = b"\0\0\0\1"
 _SETS: Final[Mapping[str, frozenset[int]]] = {"h264": frozenset({7, 8}), "hevc": frozenset({32, 33, 34})}
 _SLICES: Final[Mapping[str, range]] = {"h264": range(1, 6), "hevc": range(32)}
 
 
-def sets_before(packet: Packet[Stream], codec: str) -> bytes:
-    """The parameter sets before the first slice of a key frame, as a byte stream (Annex B); empty if there is none."""
+def sets_before(packet: Packet[Stream], codec: str, known: bytes = b"") -> bytes:
+    """The parameter sets before the first slice of a key frame, as a byte stream (Annex B), each once, by their kinds.
+
+    Who joins a stream in its middle, or lost a packet, has some of them only: the others are those of `known`, what
+    this said last. Empty if there are none, or too few to decode anything.
+    """
     if codec not in _SETS:
         return b""
-    head, found, begun = bytes(memoryview(packet)[:SETS_LIMIT_BYTES]), b"", -1
+    head, found, begun = bytes(memoryview(packet)[:SETS_LIMIT_BYTES]), list[bytes](), -1
     for match in _START.finditer(head):
         if begun >= 0:
-            found += b"\0\0\0\1" + head[begun : match.start()].rstrip(b"\0")
+            found.append(head[begun : match.start()].rstrip(b"\0"))
             begun = -1
-        first = head[match.end()] if match.end() < len(head) else 0
-        kind = first & 31 if codec == "h264" else first >> 1 & 63
+        kind = _kind(head[match.end() : match.end() + 1], codec)
         if kind in _SLICES[codec]:
-            return found
+            return _whole(found, codec, known)
         if kind in _SETS[codec]:
             begun = match.end()
     return b""
+
+
+def _kind(part: bytes, codec: str) -> int:
+    first = part[0] if part else 0
+    return first & 31 if codec == "h264" else first >> 1 & 63
+
+
+def _whole(found: list[bytes], codec: str, known: bytes) -> bytes:
+    missing = _SETS[codec] - {_kind(part, codec) for part in found}
+    if not found or missing == _SETS[codec]:
+        return b""
+    found += [part for part in known.split(_BEGIN) if _kind(part, codec) in missing]
+    if _SETS[codec] - {_kind(part, codec) for part in found}:
+        return b""
+    return b"".join(_BEGIN + part for part in sorted(dict.fromkeys(found), key=lambda part: _kind(part, codec)))
 
 
 def size_of(packet: Packet[Stream], codec: str) -> tuple[int, int]:
