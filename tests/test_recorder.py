@@ -36,9 +36,9 @@ async def test_every_picture_and_sound_is_in_segments_without_a_seam(
 ) -> None:
     """Each codec over TCP and over UDP, and pictures that are shown in another order than they come."""
     shown = [pack(Footage(video, audio, gop=12)) for video, audio, _ in KINDS] + [pack(Footage(b_frames=2, gop=12))]
-    server = cameras({f"cam{at}": one for at, one in enumerate(shown)})
-    urls = [server.url(f"cam{at}") for at in range(4)]
-    what = plan(tmp_path / "r", *urls, *urls[:3], segment_s=1.0)
+    # Each has a camera of its own: gst-rtsp-server may forget its reports if TCP and UDP come to one at the same time.
+    server = cameras({f"cam{at}": one for at, one in enumerate([*shown, *shown[:3]])})
+    what = plan(tmp_path / "r", *(server.url(f"cam{at}") for at in range(7)), segment_s=1.0)
     udp = tuple(replace(one, transport=Transport.UDP) for one in what.sources[4:])
     async with recording(replace(what, sources=what.sources[:4] + udp)) as it:
         for source in what.sources:

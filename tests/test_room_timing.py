@@ -71,6 +71,15 @@ def test_a_hole_stays_a_hole_and_says_how_many_are_missing(missing: int) -> None
     ]
 
 
+@given(st.integers(1, 14), st.integers(1, 10))
+def test_what_is_missing_before_the_rate_is_known_is_told_when_it_is(at: int, missing: int) -> None:
+    stamps, arrivals = steady(60)
+    del stamps[at : at + missing], arrivals[at : at + missing]
+    line = Line(1, RATE, Shifts())
+    assert placed(stamps, arrivals, line) == stamps
+    assert [(one.oddity, one.value, one.at_us) for one in line.odd] == [(Oddity.HOLE, missing, arrivals[at])]
+
+
 def test_a_hole_is_one_also_if_the_picture_before_it_is_given_out_with_the_one_after() -> None:
     stamps, arrivals = steady(200)
     del stamps[50:150], arrivals[50:150]

@@ -79,7 +79,7 @@ class Line:
         self._is_new = True
         self._early_us: int | None = None
         self._usual = -1  # until it is known, all steps are looked at
-        self._steps: list[int] = []
+        self._steps: list[tuple[int, int]] = []
         self._holes = self._hole_from = 0
 
     def us(self, ticks: int) -> int:
@@ -123,7 +123,7 @@ class Line:
         if step <= 0 or (step_us > nothing_us + _SLACK_US and not self._is_late(placed, now_us)):
             return self._leap(placed, now_us)
         if not self.typical:
-            self._learn(step)
+            self._learn(step, now_us)
         else:
             self._hole(placed, step, now_us)
         return placed
@@ -132,11 +132,15 @@ class Line:
         """We are behind: time passed before this packet was read, and its time stamp may say so."""
         return self._early_us is not None and self.us(placed) - now_us <= self._early_us + _SLACK_US
 
-    def _learn(self, step: int) -> None:
-        self._steps.append(step)
-        if len(self._steps) == _LEARN:
-            self.typical = median_low(self._steps)
-            self._usual = self.typical * 3 // 2
+    def _learn(self, step: int, now_us: int) -> None:
+        self._steps.append((step, now_us))
+        if len(self._steps) < _LEARN:
+            return
+        self.typical = median_low(step for step, _ in self._steps)
+        self._usual = self.typical * 3 // 2
+        for one, at_us in self._steps:
+            if one > self._usual:
+                self._missing(one, at_us)
 
     def _hole(self, placed: int, step: int, now_us: int) -> None:
         """Time passed by the camera's clock as by ours: something is missing, or the track has no fixed rate."""
@@ -146,6 +150,9 @@ class Line:
         elif self._holes % _LEARN == 0 and placed - self._hole_from < 8 * _LEARN * self.typical:
             self._usual = self.ticks(_SLACK_US)
             return
+        self._missing(step, now_us)
+
+    def _missing(self, step: int, now_us: int) -> None:
         self._tell(Odd(Oddity.HOLE, now_us, max(1, (step + self.typical // 2) // self.typical - 1), self.us(step)))
 
     def _leap(self, placed: int, now_us: int) -> int:
