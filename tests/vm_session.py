@@ -232,7 +232,7 @@ def doctor(machine: Machine) -> list[str]:
     return [f"{one['grade']}: {one['zh'].partition('：')[2]}" for one in found]
 
 
-def tested(machine: Machine) -> dict[str, str]:
+def what_a_test_found(machine: Machine) -> dict[str, str]:
     """What a readiness test has against the room, by check; nobody keeps the clock of this machine right."""
     told = json.loads(machine.call(f"{AGENT} room test hearing --json", LIMIT_S).output)["checks"]
     return {one["name"]: one["told"] for one in told if one["name"] != "clock"}
@@ -273,7 +273,7 @@ def test_the_doctor_tells_what_a_camera_lacks_and_the_room_is_tested_in_the_sand
         machine.run("systemctl restart capture-agent", LIMIT_S)
         assert set(doctor(machine)) == {"good: 有应答"}
         end = time.monotonic() + LIMIT_S
-        while any((told := tested(machine)).values()):  # a busy computer may be too slow at first
+        while any((told := what_a_test_found(machine)).values()):  # a busy computer may be too slow at first
             assert time.monotonic() < end, told
 
 
