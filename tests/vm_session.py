@@ -157,8 +157,10 @@ class Hearing:
             vaulted = [path.name for path, _ in drives.named(station / "vault")]
             assert len(stored) == len(set(stored))
             assert len(vaulted) == len(set(vaulted))
-            for digest in {*stored, *vaulted}:
+            noted = {note.settled.digests.blake3 for note in reader.settled()}  # has its name, and isn't committed yet
+            for digest in {*stored, *vaulted} - noted:
                 assert reader.assets_with([digest]), "bytes that the journal doesn't know"
+            assert not noted & set(stored)
             view = reader.session(reader.sessions_of("hearing", 1)[0].started.session_id)
             assets = {one.asset.asset_id: reader.asset(one.asset.asset_id) for one in view.segments}
             for asset in assets.values():
@@ -170,12 +172,13 @@ class Hearing:
 
     def _matched(self, source: str, view: SessionView, reader: Reader, station: Path) -> Matched:
         folder = station / "rooms" / view.started.session_id
+        noted = {note.settled.asset_id: note.settled.digests for note in reader.settled()}
         files = {path.name: path for path in folder.glob(f"{source}-*.m*") if path.stat().st_size}
         for one in (one for one in view.segments if one.source == source):
             asset = reader.asset(one.asset.asset_id)
             places = [station / "staging" / f"{asset.asset_id}.part"]
-            if asset.digests:
-                places.insert(0, station / "vault" / asset.digests.blake3[:2] / asset.digests.blake3)
+            if digests := asset.digests or noted.get(asset.asset_id):
+                places.insert(0, station / "vault" / digests.blake3[:2] / digests.blake3)
             here = [path for path in places if path.exists()]
             assert here or one.file in files, f"the bytes of {one.file} are nowhere"
             assert not (here and one.file in files), f"the bytes of {one.file} are there twice"
