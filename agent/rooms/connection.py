@@ -312,6 +312,8 @@ class Connection:
         if begun.segment.grown():
             self._flusher.flush(begun.segment, self._begun(begun))
         self._ask_camera(packet, index, wall_us(), has_waited=has_waited)
+        if (begun.start_us is None or self._totals.outage_us is not None) and now_us - begun.now_us >= _SETTLED_US:
+            self._settle(begun)  # before a stall that ends now makes all of it look late
         if has_waited:
             line.seen(now_us)
         if has_waited and line is self._lead:
@@ -320,8 +322,6 @@ class Connection:
             drift_us = self._clock.look(media_us, now_us)
             if drift_us is not None:
                 self._say(Noticed(self._source, Kind.DRIFT, self._began_us, wall_us(), drift_us, "video"))
-        if (begun.start_us is None or self._totals.outage_us is not None) and now_us - begun.now_us >= _SETTLED_US:
-            self._settle(begun)
         if now_us >= self._tell_us:
             self._tell_us = now_us + _TELL_US
             self._tell(now_us)
