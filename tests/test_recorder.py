@@ -214,6 +214,31 @@ async def test_a_camera_that_loses_its_power_is_one_gap_and_recorded_again_by_it
     assert (back.at_us - lost.since_us) / 40_000 == pytest.approx(found.missing, abs=15)
 
 
+async def test_a_stall_right_after_a_camera_came_back_does_not_make_it_come_back_later(
+    cameras: Start, pack: Pack, tmp_path: Path
+) -> None:
+    shown = pack()
+    server = cameras({"front": shown})
+    with Proxy(server.port) as proxy:
+        async with recording(plan(tmp_path / "r", server.url("front", proxy.port), stall_s=20.0)) as it:
+            await it.wait(Closed)
+            proxy.refuse()
+            proxy.rst()
+            lost = await it.wait(Lost)
+            await asyncio.sleep(1)
+            begun = len(it.all(Begun))
+            proxy.resume()
+            await it.wait(Begun, begun + 1)
+            proxy.stall()
+            await asyncio.sleep(5)
+            proxy.resume()
+            back = await it.wait(Back)
+            await it.wait(Closed, 3)
+    found = it.match(shown)
+    assert len(found.gaps) == len(it.all(Lost)) == len(it.all(Back)) == 1
+    assert (back.at_us - lost.since_us) / 40_000 == pytest.approx(found.missing, abs=15)
+
+
 async def test_nobody_there_is_refused_and_stop_does_not_wait_for_cameras(tmp_path: Path) -> None:
     async with recording(plan(tmp_path / "r", "rtsp://127.0.0.1:9/x", "rtsp://192.0.2.1/x")) as it:
         assert (await it.wait(Lost)).cause is Cause.REFUSED

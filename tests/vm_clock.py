@@ -53,9 +53,9 @@ def test_a_clock_that_is_set_by_days_stops_nothing(machine: Machine, tmp_path: P
     """From the unit's own sandbox: timedated and the hardware clock can be asked, and timesyncd's step is seen."""
     assert machine.until_status(lambda status: status["clock"]["synced"] is False)["clock"]["rtc_ahead_s"] is not None
     begun_s = float(machine.run("date +%s"))
-    machine.guest.write("/root/server.py", SERVER)
+    machine.guest.write("/srv/server.py", SERVER)
     machine.guest.write("/etc/systemd/timesyncd.conf.d/test.conf", "[Time]\nNTP=127.0.0.1\n")
-    machine.run("systemd-run --unit=time-server /usr/bin/python3 /root/server.py")
+    machine.run("systemd-run --unit=time-server /usr/bin/python3 /srv/server.py")
     machine.run("systemctl restart systemd-timesyncd")
     stepped(machine, DAY_S)
     known = machine.until_status(lambda status: status["clock"]["synced"])["clock"]

@@ -50,15 +50,15 @@ echo '/srv/served/nfs 127.0.0.1(rw,no_root_squash,no_subtree_check,fsid=1)' >/et
 printf '%s\\n' '[global]' 'disable netbios=yes' 'load printers=no' '[in]' 'path=/srv/served/smb' 'read only=no' \
   >/etc/samba/smb.conf
 printf 'word\\nword\\n' | smbpasswd -s -a uploader
-printf 'username=uploader\\npassword=word\\n' >/root/smb
+printf 'username=uploader\\npassword=word\\n' >/etc/smb-word
 systemctl start rpcbind nfs-server smbd
 mount -t nfs -o vers=3,nolock 127.0.0.1:/srv/served/nfs /srv/client/nfs
-mount -t cifs -o credentials=/root/smb,cache=none,nosharesock,uid=uploader //127.0.0.1/in /srv/client/smb
+mount -t cifs -o credentials=/etc/smb-word,cache=none,nosharesock,uid=uploader //127.0.0.1/in /srv/client/smb
 """
 MOUNT = """
 set -e
 mount -t nfs -o vers=4.2,ro,nosuid,nodev,noexec 127.0.0.1:/srv/served/nfs /srv/inbox/nfs
-mount -t cifs -o credentials=/root/smb,ro,nosuid,nodev,noexec,uid=capture-agent //127.0.0.1/in /srv/inbox/smb
+mount -t cifs -o credentials=/etc/smb-word,ro,nosuid,nodev,noexec,uid=capture-agent //127.0.0.1/in /srv/inbox/smb
 """
 WRITER = f"""
 import os, sys, time

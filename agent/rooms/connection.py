@@ -93,7 +93,8 @@ class Connection:
         self._lead = self._lines[self._lead_index]
         self._codec = self.streams[0].codec_context.name if pictures else ""
         self._clock, self._arrival = Clock(), Arrival()
-        self._stamps = {s.index: self._stamps_of(s) for s in self.streams}
+        is_reported = len(container.streams) > 1  # what can't be kept counts for FFmpeg, too
+        self._stamps = {s.index: self._stamps_of(s, is_reported=is_reported) for s in self.streams}
         self._open: _Begun | None = None
         self._sets, self._size = b"", (0, 0)
         self._is_undescribed = bool(self._codec) and not described(self.streams[0]).width  # it was opened too soon
@@ -148,10 +149,10 @@ class Connection:
         if now_us >= look_us and (has_waited or now_us >= look_us + _TELL_US):
             self._look(packet, index, now_us, has_waited=has_waited)
 
-    def _stamps_of(self, stream: Stream) -> Stamps:
+    def _stamps_of(self, stream: Stream, *, is_reported: bool) -> Stamps:
         is_lead = stream.index == self._lead_index
         return Stamps(
-            self._lines[stream.index], is_reported=len(self.streams) > 1,
+            self._lines[stream.index], is_reported=is_reported,
             is_parsed=stream.codec_context.name in _PARSED, early_us=self._early_us,
             others=[line for line in self._lines.values() if line is not self._lead] if is_lead else None,
         )  # fmt: skip
